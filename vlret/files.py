@@ -1,0 +1,86 @@
+"""How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Input that a person can mend; its text is one line: what is wrong, in which file and field, what to do."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
+
+    On an exception what was written is removed and `path` stays as it was. A killed process leaves only the
+    file beside, whose name starts with a dot, and the next call removes that first.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.partial"
+    remove(aside)
+    try:
+        yield aside
+        if path.is_dir():
+            remove(path)
+        os.replace(aside, path)
+    finally:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict:
+    """Read one JSON object; an `InputError` names the file and line of a mistake."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented UTF-8 JSON."""
+    with whole(path) as aside:
+        aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}, line {number}: not valid JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise InputError(f"{path}, line {number}: expected an object, found {type(record).__name__}")
+            yield number, record
+
+
+def write_jsonl(path: Path, records: list[dict]) -> None:
+    """Write one JSON object a line."""
+    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Irrelevant passages to train against, one module a miner."""
