@@ -1,0 +1,192 @@
+"""The one place that opens an image file: any of the usual formats in, an upright RGB image over white out.
+
+Image files come from the open web. What a file says of itself is checked before a pixel is decoded, a file that ends
+too early is an error instead of a half-grey image, and SVG is drawn by a child process that has little memory, little
+time and no reason to look at another file.
+"""
+
+import io
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from vlret.files import InputError
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
+MOST_PIXELS = 100_000_000
+FEWEST_PIXELS_A_SIDE = 2
+MOST_SVG_BYTES = 32 * 2**20
+MOST_SVG_DEPTH = 200
+SVG_SECONDS = 20
+SVG_MEMORY = 2 * 2**30
+
+# EXIF 2.3, tag 0x0112: how to turn the stored image so that it stands upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Without system fonts the pixels are the same on every machine.
+DRAW = """
+import resource, sys, resvg_py
+width, seconds, memory = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+svg = sys.stdin.buffer.read().decode()
+try:
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=width, height=width, skip_system_fonts=True)
+except ValueError as error:
+    sys.exit(str(error))
+sys.stdout.buffer.write(png)
+"""
+
+
+class ImageError(InputError):
+    """A file that cannot be read as an image: `path`, and `reason` without the path."""
+
+    def __init__(self, path: Path | str, reason: str):
+        super().__init__(path, reason)
+        self.path, self.reason = path, " ".join(reason.split())
+
+    def __str__(self) -> str:
+        """File and reason, one line."""
+        return f"{self.path}: {self.reason}"
+
+
+def open_image(path: Path, svg_width: int = 512) -> Image.Image:
+    """Read a JPEG, PNG, GIF (first frame), WebP, TIFF or SVG file as an upright RGB image over white.
+
+    The content decides about the format, not the name. SVG is drawn to fit a square of `svg_width` pixels a side.
+    Colour profiles are ignored. Raises `ImageError` (one line: file and reason) where the file is missing, truncated,
+    not an image, less than 2 pixels wide or high, or of more than 100 megapixels (known from the header).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(path, "no such file" if not path.exists() else "not a file")
+    try:
+        image = render_svg(path.read_bytes(), svg_width) if _looks_like_svg(path) else _decode(path)
+        return over_white(image)
+    except ImageError as error:
+        raise ImageError(path, error.reason) from None
+    except OSError as error:
+        raise ImageError(path, f"cannot be read ({error})") from error
+
+
+def render_svg(svg: bytes, width: int) -> Image.Image:
+    """Draw an SVG as large as fits a square of `width` pixels a side; RGBA.
+
+    References to anything outside the document are dropped, text is not drawn (there are no fonts), and drawing must
+    end within 20 s and 2 GiB. Raises `ImageError` with `SVG` for a path.
+    """
+    if len(svg) > MOST_SVG_BYTES:
+        raise ImageError("SVG", f"{len(svg)} bytes of SVG, at most {MOST_SVG_BYTES} are read; simplify it")
+    command = [sys.executable, "-P", "-c", DRAW, str(width), str(SVG_SECONDS), str(SVG_MEMORY)]
+    try:
+        done = subprocess.run(command, input=_without_references(svg), capture_output=True, timeout=2 * SVG_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ImageError("SVG", f"cannot be drawn within {SVG_SECONDS} s; simplify it") from error
+    if done.returncode < 0:
+        limits = f"{SVG_SECONDS} s and {SVG_MEMORY // 2**30} GiB"
+        raise ImageError("SVG", f"cannot be drawn within {limits}; simplify it")
+    if done.returncode > 0:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ImageError("SVG", f"not a valid SVG ({lines[-1] if lines else 'no reason given'})")
+    return _decode(io.BytesIO(done.stdout)).convert("RGBA")
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB; what is transparent becomes white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _decode(source: Path | io.BytesIO) -> Image.Image:
+    too_large = f"more than {MOST_PIXELS // 10**6} megapixels; scale it down"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of is either checked below or harmless
+            with Image.open(source, formats=FORMATS) as image:
+                _check_size(image, too_large)
+                image.load()
+                _check_size(image, too_large)
+                return _upright(image)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("image", too_large) from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("image", f"not an image of a known format ({', '.join(FORMATS)}, SVG)") from error
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        raise ImageError("image", f"broken or truncated ({type(error).__name__}: {error})") from error
+
+
+def _check_size(image: Image.Image, too_large: str) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ImageError("image", f"{width} × {height} pixels, {too_large}")
+    if min(width, height) < FEWEST_PIXELS_A_SIDE:
+        raise ImageError("image", f"{width} × {height} pixels, too small to show anything; give another image")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+    except Exception:  # broken metadata do not spoil the pixels
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey by its full range, 32-bit grey (which has no agreed range) from its darkest to its lightest pixel."""
+    values = np.asarray(image).astype(np.float64)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
+    grey = (values - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(np.rint(grey).astype(np.uint8))
+
+
+def _looks_like_svg(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        start = stream.read(512)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        start = start.decode("utf-16", errors="ignore").encode()
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+def _without_references(svg: bytes) -> bytes:
+    """The document without anything that could make the renderer open a file, run out of stack, or fetch a page."""
+    depth = 0
+    root = None
+    try:
+        for event, element in ElementTree.iterparse(io.BytesIO(svg), events=("start", "end")):
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            if depth > MOST_SVG_DEPTH:
+                raise ImageError("SVG", f"elements nested deeper than {MOST_SVG_DEPTH}; simplify it")
+            if event == "end":
+                for name in [name for name in element.attrib if name.rpartition("}")[2] == "href"]:
+                    if not re.match(r"\s*(#|data:image/(png|jpe?g|gif|webp)[;,])", element.attrib[name], re.IGNORECASE):
+                        del element.attrib[name]
+    except ElementTree.ParseError as error:
+        raise ImageError("SVG", f"neither a known image format nor valid SVG ({error})") from error
+    if root.tag.rpartition("}")[2] != "svg":
+        raise ImageError("SVG", f"XML, but its root is <{root.tag.rpartition('}')[2]}>, not <svg>")
+    return ElementTree.tostring(root, encoding="utf-8")
