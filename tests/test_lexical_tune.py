@@ -1,0 +1,63 @@
+"""The tuning surface against single searches and their metrics."""
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+
+from vlret.files import InputError, read_json
+from vlret.lexical.index import Index, build
+from vlret.lexical.search import rank
+from vlret.lexical.tune import axis, tune
+from vlret.runs import per_question, read_qrels, write_qrels
+
+GRID = {"b": {"start": 0, "stop": 1, "step": 0.5}, "k1": {"start": 0, "stop": 3, "step": 1.0}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """300 passages of few distinct words, so that scores tie often, and 30 questions, a third without relevant ones."""
+    folder = tmp_path_factory.mktemp("tune")
+    generator = np.random.default_rng(3)
+    words = [f"w{number}" for number in range(30)]
+    texts = [" ".join(generator.choice(words, size=length)) for length in generator.integers(1, 12, size=300)]
+    Dataset.from_dict({"title": [""] * 300, "text": texts}).save_to_disk(str(folder / "passages"))
+    build(folder / "passages", {"stop_words": "none"}, folder / "index")
+    ids = [f"q{number}" for number in range(30)]
+    inputs = [" ".join(generator.choice(words, size=4)) for _ in ids]
+    DatasetDict({"validation": Dataset.from_dict({"id": ids, "input": inputs})}).save_to_disk(str(folder / "questions"))
+    relevant = {name: set(generator.integers(0, 300, size=number % 3).tolist()) for number, name in enumerate(ids)}
+    write_qrels(folder / "qrels.trec", relevant)
+    return folder
+
+
+def test_every_point_is_what_a_single_search_gives(folder, tmp_path):
+    tune(folder / "index", folder / "questions", folder / "qrels.trec", GRID, tmp_path / "tuning.json")
+    tuned = read_json(tmp_path / "tuning.json")
+    assert [(point["b"], point["k1"]) for point in tuned["surface"]] == [
+        (b, k1) for b in (0.0, 0.5, 1.0) for k1 in (0.0, 1.0, 2.0, 3.0)
+    ]
+    index, qrels = Index(folder / "index"), read_qrels(folder / "qrels.trec")
+    texts = DatasetDict.load_from_disk(str(folder / "questions"))["validation"]
+    for point in tuned["surface"]:
+        run = {row["id"]: rank(index, row["input"], point["b"], point["k1"], 100) for row in texts}
+        assert per_question(run, qrels, ["mrr@100"])["mrr@100"].mean() == point["mrr"]
+    best = max(point["mrr"] for point in tuned["surface"])
+    first = next(point for point in tuned["surface"] if point["mrr"] == best)
+    assert (tuned["b"], tuned["k1"], tuned["mrr@100"]) == (first["b"], first["k1"], best)
+    assert len({point["mrr"] for point in tuned["surface"]}) > 3
+
+
+def test_the_grid_includes_both_bounds_without_rounding_dust():
+    values = axis("k1", {"start": 0, "stop": 3, "step": 0.1})
+    assert (len(values), values[3], values[-1]) == (31, 0.3, 3.0)
+    assert axis("b", {"start": 0.5, "stop": 0.5, "step": 0.1}) == [0.5]
+    for bounds in ((0, 1, 0.3), (0, 1, 0), (1, 0, 0.1), (-1, 1, 0.5)):
+        with pytest.raises(InputError, match="tuning, b: no whole number of steps"):
+            axis("b", dict(zip(("start", "stop", "step"), bounds, strict=True)))
+
+
+def test_qrels_of_other_questions_are_refused(folder, tmp_path):
+    write_qrels(tmp_path / "other.trec", {"nobody": {1}})
+    with pytest.raises(InputError, match=r"other\.trec: question nobody is not a validation question"):
+        tune(folder / "index", folder / "questions", tmp_path / "other.trec", GRID, tmp_path / "tuning.json")
+    assert not (tmp_path / "tuning.json").exists()

@@ -1,0 +1,193 @@
+"""Runs and qrels: order, files, and metrics against cases computed by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vlret import runs
+from vlret.files import InputError
+from vlret.runs import Ranking
+
+METRICS = ["mrr@100", "mrr@2", "precision@1", "precision@2", "precision@5", "hit_rate@1", "hit_rate@2", "hit_rate@5"]
+
+
+def ranking(passages, scores=None):
+    passages = np.array(passages, dtype=np.int64)
+    scores = -np.arange(len(passages), dtype=np.float64) if scores is None else np.array(scores, dtype=np.float64)
+    return Ranking(passages, scores)
+
+
+def test_passage_ids_have_one_width_and_come_back():
+    assert [runs.passage_id(row) for row in (0, 42, 12_345_678)] == ["00000000", "00000042", "12345678"]
+    assert runs.passage_row("00000042") == 42
+    for wrong in ("42", "0000004x", "+0000042", "٠٠٠٠٠٠٤٢"):
+        with pytest.raises(ValueError, match="8 digits"):
+            runs.passage_row(wrong)
+    with pytest.raises(InputError, match="100000000"):
+        runs.passage_id(10**8)
+
+
+def test_equal_scores_are_ordered_by_passage_even_across_the_cut():
+    passages = np.array([9, 3, 7, 1, 5])
+    scores = np.array([1.0, 2.0, 1.0, 1.0, 0.5])
+    assert runs.sort_ranking(passages, scores).passages.tolist() == [3, 1, 7, 9, 5]
+    assert runs.sort_ranking(passages, scores, 2).passages.tolist() == [3, 1]
+    assert runs.sort_ranking(passages, scores, 3).scores.tolist() == [2.0, 1.0, 1.0]
+    assert len(runs.sort_ranking(passages, scores, 0).passages) == 0
+    assert len(runs.sort_ranking(passages, scores, 99).passages) == 5
+    with pytest.raises(ValueError, match="NaN"):
+        runs.sort_ranking(passages, np.array([1, np.nan, 1, 1, 1]))
+
+
+def test_the_cut_is_that_of_a_full_sort():
+    generator = np.random.default_rng(0)
+    for k in (1, 10, 100, 499, 500):
+        passages = generator.permutation(10_000)[:500]
+        scores = generator.integers(0, 20, size=500).astype(float)
+        expected = sorted(zip(-scores, passages, strict=True))[:k]
+        assert runs.sort_ranking(passages, scores, k).passages.tolist() == [passage for _, passage in expected]
+
+
+def test_a_run_reads_back_to_the_last_bit(tmp_path):
+    generator = np.random.default_rng(1)
+    written = {
+        f"q{index}": runs.sort_ranking(generator.permutation(1000)[:50], generator.normal(size=50) / 3)
+        for index in (3, 1, 2)
+    }
+    written["q0"] = ranking([4, 2], [-1e-300, np.float64(np.float32(-0.1))])
+    runs.write_run(tmp_path / "runs" / "a.trec", written, "a")
+    read = runs.read_run(tmp_path / "runs" / "a.trec")
+    assert list(read) == list(written)
+    for question, expected in written.items():
+        assert read[question].passages.tolist() == expected.passages.tolist()
+        assert read[question].scores.tolist() == expected.scores.tolist()
+        assert read[question].passages.dtype == np.int64
+    assert (tmp_path / "runs" / "a.trec").read_text().splitlines()[-1] == "q0 Q0 00000002 2 -0.10000000149011612 a"
+
+
+def test_a_run_is_written_and_read_in_order_whatever_order_it_came_in(tmp_path):
+    runs.write_run(tmp_path / "a.trec", {"q": ranking([5, 2, 9], [1, 3, 3])}, "a")
+    lines = [line.split()[2:5] for line in (tmp_path / "a.trec").read_text().splitlines()]
+    assert lines == [["00000002", "1", "3.0"], ["00000009", "2", "3.0"], ["00000005", "3", "1.0"]]
+    (tmp_path / "b.trec").write_text("q Q0 00000005 1 1 b\n\nq Q0 00000002 2 3 b\n")
+    assert runs.read_run(tmp_path / "b.trec")["q"].passages.tolist() == [2, 5]
+
+
+def test_qrels_keep_order_and_questions_without_relevant_passage(tmp_path):
+    written = {"b": {7, 3}, "a": set(), "c": {0}}
+    runs.write_qrels(tmp_path / "q.trec", written)
+    assert (tmp_path / "q.trec").read_text() == ("b 0 00000003 1\nb 0 00000007 1\na 0 00000000 0\nc 0 00000000 1\n")
+    read = runs.read_qrels(tmp_path / "q.trec")
+    assert read == written
+    assert list(read) == list(written)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q Q0 00000001 1 0.5", "line 2: expected 6 fields, found 5"),
+        ("q Q0 1 1 0.5 a", "line 2: passage id '1' is not 8 digits"),
+        ("q Q0 00000001 1 high a", "line 2: could not convert"),
+        ("q Q0 00000001 1 nan a", "line 2: score nan is not finite"),
+        ("q Q0 00000009 1 0.5 a", "line 2: passage 00000009 stands twice for question q"),
+    ],
+)
+def test_a_bad_line_of_a_run_is_named(tmp_path, line, message):
+    (tmp_path / "bad.trec").write_text(f"q Q0 00000009 1 0.9 a\n{line}\n")
+    with pytest.raises(InputError, match=message) as caught:
+        runs.read_run(tmp_path / "bad.trec")
+    assert "bad.trec" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_empty_and_malformed_files_are_named(tmp_path):
+    (tmp_path / "empty.trec").write_text("")
+    (tmp_path / "bad.trec").write_text("q 0 00000001 yes\n")
+    with pytest.raises(InputError, match=r"gone\.trec: no such file"):
+        runs.read_run(tmp_path / "gone.trec")
+    with pytest.raises(InputError, match=r"empty\.trec: no question"):
+        runs.read_qrels(tmp_path / "empty.trec")
+    with pytest.raises(InputError, match=r"bad\.trec, line 1"):
+        runs.read_qrels(tmp_path / "bad.trec")
+    with pytest.raises(InputError, match="white space"):
+        runs.write_run(tmp_path / "x.trec", {"two words": ranking([1])}, "x")
+    with pytest.raises(InputError, match="white space"):
+        runs.write_run(tmp_path / "x.trec", {"q": ranking([1])}, "")
+    assert not (tmp_path / "x.trec").exists()
+
+
+def test_metrics_equal_a_case_computed_by_hand():
+    qrels = {"third": {5}, "first_two": {1, 2, 8}, "none_found": {6}, "late": {0}}
+    run = {
+        "late": ranking([9, 8, 7, 6, 5, 0]),
+        "first_two": ranking([2, 1, 3]),
+        "third": ranking([1, 2, 5, 3]),
+        "none_found": ranking([1, 2, 3]),
+        "unasked": ranking([1]),
+    }
+    values = runs.per_question(run, qrels, METRICS)
+    assert {metric: column.tolist() for metric, column in values.items()} == {
+        "mrr@100": [1 / 3, 1, 0, 1 / 6],
+        "mrr@2": [0, 1, 0, 0],
+        "precision@1": [0, 1, 0, 0],
+        "precision@2": [0, 1, 0, 0],
+        "precision@5": [1 / 5, 2 / 5, 0, 0],
+        "hit_rate@1": [0, 1, 0, 0],
+        "hit_rate@2": [0, 1, 0, 0],
+        "hit_rate@5": [1, 1, 0, 0],
+    }
+
+
+def test_questions_without_results_or_without_relevant_passage_count_as_zero():
+    qrels = {"missing": {1}, "empty": {2}, "irrelevant": set(), "zero": {0}, "fine": {3}}
+    run = {
+        "fine": ranking([3]),
+        "empty": ranking([]),
+        "irrelevant": ranking([0, 1]),
+        "zero": ranking([0]),
+    }
+    values = runs.per_question(run, qrels, METRICS)
+    assert values["mrr@100"].tolist() == [0, 0, 0, 1, 1]
+    assert values["precision@1"].tolist() == [0, 0, 0, 1, 1]
+    assert values["hit_rate@5"].tolist() == [0, 0, 0, 1, 1]
+    assert all(not column.any() for column in runs.per_question({}, qrels, METRICS).values())
+
+
+def test_ties_count_by_passage_row(tmp_path):
+    runs.write_run(tmp_path / "a.trec", {"q": ranking([30, 20, 10], [1, 1, 1])}, "a")
+    run = runs.read_run(tmp_path / "a.trec")
+    for relevant, expected in ((10, 1), (20, 1 / 2), (30, 1 / 3)):
+        assert runs.per_question(run, {"q": {relevant}}, ["mrr@100"])["mrr@100"].tolist() == [expected]
+
+
+def test_metrics_equal_a_loop_on_random_runs():
+    generator = np.random.default_rng(2)
+    qrels, run = {}, {}
+    for index in range(60):
+        qrels[f"q{index}"] = set(generator.permutation(300)[: generator.integers(0, 6)].tolist())
+        run[f"q{index}"] = ranking(generator.permutation(300)[: generator.integers(0, 120)])
+    values = runs.per_question(run, qrels, METRICS)
+    for index, (question, relevant) in enumerate(qrels.items()):
+        hits = [passage in relevant for passage in run[question].passages.tolist()]
+        for metric, column in values.items():
+            name, k = metric.split("@")
+            top = hits[: int(k)]
+            expected = {
+                "mrr": 1 / (top.index(True) + 1) if any(top) else 0,
+                "precision": sum(top) / int(k),
+                "hit_rate": float(any(top)),
+            }[name]
+            assert column[index] == expected, (question, metric)
+
+
+def test_unknown_metrics_are_refused():
+    for metric in ("mrr", "bleu@4", "mrr@0", "mrr@x", "hit_rate@"):
+        with pytest.raises(InputError, match="unknown"):
+            runs.per_question({}, {"q": {1}}, [metric])
+
+
+def test_reading_runs_needs_neither_torch_nor_ranx():
+    code = "import sys, vlret.runs; print([name for name in ('torch', 'ranx', 'numba') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,11 @@
+"""Other passages of the linked article: the right entity, but not the answer, so that the text must be read."""
+
+import numpy as np
+
+from vlret.negatives import Known
+
+
+def candidates(question: str, article: int, known: Known, wanted: int, generator: np.random.Generator) -> np.ndarray:
+    """All passages of the article, shuffled, so that the first few are a fair draw of a long article."""
+    first, end = np.searchsorted(known.articles, [article, article + 1])
+    return first + generator.permutation(end - first)

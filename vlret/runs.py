@@ -1,0 +1,186 @@
+"""Runs and qrels: TREC files, one order for everyone, and metrics per question.
+
+A run ranks passages for each question, best first; a score is better the higher it is, always. Equal scores are
+ordered by passage row, so that a ranking never depends on who sorted it. In files a passage is its row number in
+eight digits: the width is fixed, so that ids sort as their rows do.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vlret.files import InputError, whole
+
+METRICS = {"mrr": "reciprocal_rank", "precision": "precision", "hit_rate": "hit_rate"}  # our name: ranx's function
+WIDTH = 8
+
+
+class Ranking(NamedTuple):
+    """Passages of one question, best first: `passages [k]` rows as int64, `scores [k]` as float64."""
+
+    passages: np.ndarray
+    scores: np.ndarray
+
+
+def passage_id(row: int) -> str:
+    """The id that stands for passage `row` in TREC files."""
+    if not 0 <= row < 10**WIDTH:
+        raise InputError(f"passage row {row} does not fit in {WIDTH} digits")
+    return f"{row:0{WIDTH}d}"
+
+
+def passage_row(identifier: str) -> int:
+    """The passage row that a TREC id stands for; raises `ValueError` for anything but eight digits."""
+    if len(identifier) != WIDTH or not (identifier.isascii() and identifier.isdigit()):
+        raise ValueError(f"passage id {identifier!r} is not {WIDTH} digits")
+    return int(identifier)
+
+
+def sort_ranking(passages: np.ndarray, scores: np.ndarray, k: int | None = None) -> Ranking:
+    """Order by score, best first, equal scores by passage row, and keep the first `k` (all if None).
+
+    The cut is exact even where equal scores lie on both sides of it. Raises `ValueError` on a score that is NaN.
+    """
+    passages = np.asarray(passages, dtype=np.int64)
+    scores = np.asarray(scores, dtype=np.float64)
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN")
+    if k is not None and 0 < k < len(scores):
+        smallest = np.partition(scores, len(scores) - k)[len(scores) - k]
+        kept = np.flatnonzero(scores >= smallest)
+        passages, scores = passages[kept], scores[kept]
+    order = np.lexsort((passages, -scores))[:k]
+    return Ranking(passages[order], scores[order])
+
+
+def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
+    """Write `question Q0 passage rank score tag` lines, ranks from 1; a score reads back as the same float.
+
+    Questions keep the order of `run`; one with an empty ranking leaves no line, as TREC has it.
+    """
+    _check_words([tag, *run], path)
+    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+        for question, ranking in run.items():
+            passages, scores = sort_ranking(*ranking)
+            lines.writelines(
+                f"{question} Q0 {passage_id(passage)} {rank} {score!r} {tag}\n"
+                for rank, (passage, score) in enumerate(zip(passages.tolist(), scores.tolist(), strict=True), start=1)
+            )
+
+
+def read_run(path: Path) -> dict[str, Ranking]:
+    """Read a TREC run, questions in the order of the file, each sorted by `sort_ranking` whatever the ranks say.
+
+    Raises `InputError` with the line number on a malformed line, a score that is not finite, or a passage that
+    stands twice for one question.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for number, (question, _, identifier, _, text, _) in _fields(path, 6):
+        ranked = found.setdefault(question, {})
+        try:
+            row, score = passage_row(identifier), float(text)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        if not np.isfinite(score):
+            raise InputError(f"{path}, line {number}: score {text} is not finite")
+        if row in ranked:
+            raise InputError(f"{path}, line {number}: passage {identifier} stands twice for question {question}")
+        ranked[row] = score
+    return {
+        question: sort_ranking(np.fromiter(ranked, np.int64), np.fromiter(ranked.values(), np.float64))
+        for question, ranked in found.items()
+    }
+
+
+def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
+    """Write `question 0 passage 1` lines, passages by row.
+
+    A question without relevant passage leaves the line `question 0 00000000 0`, so that it is not forgotten: it
+    counts as zero in every metric.
+    """
+    _check_words(qrels, path)
+    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+        for question, relevant in qrels.items():
+            if not relevant:
+                lines.write(f"{question} 0 {passage_id(0)} 0\n")
+            lines.writelines(f"{question} 0 {passage_id(row)} 1\n" for row in sorted(set(map(int, relevant))))
+
+
+def read_qrels(path: Path) -> dict[str, set[int]]:
+    """Read TREC qrels: relevant passage rows per question, perhaps none, questions in the order of the file.
+
+    Raises `InputError` with the line number on a malformed line and for a file without questions.
+    """
+    qrels: dict[str, set[int]] = {}
+    for number, (question, _, identifier, text) in _fields(path, 4):
+        relevant = qrels.setdefault(question, set())
+        try:
+            row, judgement = passage_row(identifier), int(text)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        if judgement > 0:
+            relevant.add(row)
+    if not qrels:
+        raise InputError(f"{path}: no question in these qrels")
+    return qrels
+
+
+def per_question(
+    run: Mapping[str, Ranking], qrels: Mapping[str, Collection[int]], metrics: list[str]
+) -> dict[str, np.ndarray]:
+    """Values of each metric for each question of `qrels`, in its order: float64 `[questions]`, through ranx.
+
+    A question that the run lacks, or whose ranking is empty, or that has no relevant passage counts as zero.
+    Questions that only the run has are ignored. ranx gets row numbers in arrays that are already in order: it would
+    break ties by hash, drop empty rankings and compile anew for each width of text ids.
+
+    Raises `InputError` for a metric other than `mrr@k`, `precision@k` and `hit_rate@k`.
+    """
+    rankings = [run[question].passages if question in run else np.empty(0, np.int64) for question in qrels]
+    ranked = _padded(rankings, 0.0)
+    relevant = _padded([np.array(sorted(rows), dtype=np.int64) for rows in qrels.values()], 1.0)
+    return {metric: _measure(metric)(relevant, ranked) for metric in metrics}
+
+
+def _measure(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The function of ranx behind a name such as `mrr@100`, called below `ranx.evaluate`, which fails on one metric."""
+    import ranx.metrics
+
+    name, _, cut = metric.partition("@")
+    if name not in METRICS or not cut.isdecimal() or int(cut) < 1:
+        raise InputError(f"metric {metric!r} is unknown: use one of {', '.join(METRICS)} with a cut, such as mrr@100")
+    return partial(getattr(ranx.metrics, METRICS[name]), k=int(cut))
+
+
+def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:
+    """Ragged rows as ranx reads them, `[questions, longest, (row, value)]`; padding is row -1 with value 0."""
+    longest = max([1, *map(len, rows)])
+    padded = np.zeros((len(rows), longest, 2))
+    padded[:, :, 0] = -1
+    for index, passages in enumerate(rows):
+        padded[index, : len(passages), 0] = passages
+        padded[index, : len(passages), 1] = value
+    return padded
+
+
+def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield `(line number, fields)` of a TREC file; blank lines are skipped."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = line.split()
+            if fields and len(fields) != count:
+                raise InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}")
+            if fields:
+                yield number, fields
+
+
+def _check_words(words: Collection[str], path: Path) -> None:
+    """TREC fields are parted by white space: refuse an id or a tag that holds some, or is empty."""
+    for word in words:
+        if len(word.split()) != 1 or word != word.strip():
+            raise InputError(f"{path}: {word!r} cannot stand in a TREC file: it is empty or holds white space")
