@@ -10,9 +10,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-END_MARKS = frozenset(
-    "!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡。"
-)
+END_MARKS = frozenset("!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡。")
 
 PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
 QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
@@ -32,12 +30,106 @@ CONTRACTIONS = {
     "'re": "how there they we what when where who why you",
     "'m": "i",
 }
-ABBREVIATIONS = """
-Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. Kans.
-Ky. La. Mar. Mass. Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. S.C. Sep.
-Sept. Tenn. Va. Wash. Wis. 'd a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr.
-Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. ä. ö. ü. 'S 's ’S ’s '' \\") C++
-""".split()
+ABBREVIATIONS = [
+    "Mt.",
+    "Ak.",
+    "Ala.",
+    "Apr.",
+    "Ariz.",
+    "Ark.",
+    "Aug.",
+    "Calif.",
+    "Colo.",
+    "Conn.",
+    "Dec.",
+    "Del.",
+    "Feb.",
+    "Fla.",
+    "Ga.",
+    "Ia.",
+    "Id.",
+    "Ill.",
+    "Ind.",
+    "Jan.",
+    "Jul.",
+    "Jun.",
+    "Kan.",
+    "Kans.",
+    "Ky.",
+    "La.",
+    "Mar.",
+    "Mass.",
+    "Mich.",
+    "Minn.",
+    "Miss.",
+    "N.C.",
+    "N.D.",
+    "N.H.",
+    "N.J.",
+    "N.M.",
+    "N.Y.",
+    "Neb.",
+    "Nebr.",
+    "Nev.",
+    "Nov.",
+    "Oct.",
+    "Okla.",
+    "Ore.",
+    "Pa.",
+    "S.C.",
+    "Sep.",
+    "Sept.",
+    "Tenn.",
+    "Va.",
+    "Wash.",
+    "Wis.",
+    "'d",
+    "a.m.",
+    "Adm.",
+    "Bros.",
+    "co.",
+    "Co.",
+    "Corp.",
+    "D.C.",
+    "Dr.",
+    "e.g.",
+    "E.g.",
+    "E.G.",
+    "Gen.",
+    "Gov.",
+    "i.e.",
+    "I.e.",
+    "I.E.",
+    "Inc.",
+    "Jr.",
+    "Ltd.",
+    "Md.",
+    "Messrs.",
+    "Mo.",
+    "Mont.",
+    "Mr.",
+    "Mrs.",
+    "Ms.",
+    "p.m.",
+    "Ph.D.",
+    "Prof.",
+    "Rep.",
+    "Rev.",
+    "Sen.",
+    "St.",
+    "vs.",
+    "v.s.",
+    "ä.",
+    "ö.",
+    "ü.",
+    "'S",
+    "'s",
+    "’S",
+    "’s",
+    "''",
+    '\\")',
+    "C++",
+]
 
 
 def _exceptions() -> dict[str, tuple[str, ...]]:
@@ -96,7 +188,10 @@ INFIX = re.compile(
     "|".join(
         [*ELLIPSES, SYMBOL, r"(?<=[0-9])[+\-*^](?=[0-9-])"]
         + [rf"(?<=[{LOWER}{re.escape(QUOTES)}])\.(?=[{UPPER}{re.escape(QUOTES)}])", rf"(?<=[{LETTER}]),(?=[{LETTER}])"]
-        + [rf"(?<=[{LETTER}0-9])(?:——|---|--|{_any(HYPHENS)})(?=[{LETTER}])", rf"(?<=[{LETTER}0-9])[:<>=/](?=[{LETTER}])"]
+        + [
+            rf"(?<=[{LETTER}0-9])(?:——|---|--|{_any(HYPHENS)})(?=[{LETTER}])",
+            rf"(?<=[{LETTER}0-9])[:<>=/](?=[{LETTER}])",
+        ]
     )
 )
 

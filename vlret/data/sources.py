@@ -221,7 +221,9 @@ def _question(record: Record, rows_of: dict[str, int], images: Path) -> dict:
 def _provenance(record: Record) -> list[dict]:
     """`[{"title": [...]}]`, from that or from `{"title": [[...]]}`."""
     found = record.get("output.provenance", object, [])
-    entries = [{"title": titles} for titles in found["title"]] if isinstance(found, dict) and "title" in found else found
+    entries = (
+        [{"title": titles} for titles in found["title"]] if isinstance(found, dict) and "title" in found else found
+    )
     if not isinstance(entries, list):
         raise InputError(f"{record.place}: field 'output.provenance' is {type(found).__name__}, expected list")
     return [{"title": Record(entry, f"{record.place}, output.provenance").texts("title", [])} for entry in entries]

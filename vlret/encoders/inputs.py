@@ -1,0 +1,75 @@
+"""From texts and cached features to the tensors that an encoder takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Features(Protocol):
+    """Where features are read from: rows to `[n, regions, dim]` and boxes `[n, regions, 4]`, both float32."""
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read `rows`, in their order."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a bi-encoder: the questions, or the passages.
+
+    Attributes
+    ----------
+    texts
+        One a unit, or None for an encoder of images alone.
+    images
+        `[units]`, the row in `features` of each unit's image, -1 where it has none; None for an encoder of text alone.
+    tokenizer
+        What turns texts into ids; None where there are no texts.
+    limit
+        The most tokens of a text; the rest is cut.
+    """
+
+    texts: Sequence[str] | None
+    images: np.ndarray | None
+    features: Features | None
+    tokenizer: object | None
+    limit: int
+
+    def __len__(self) -> int:
+        return len(self.images if self.texts is None else self.texts)
+
+    def inputs(self, units: Sequence[int]) -> dict[str, Tensor]:
+        """The encoder's keyword arguments for some units, padded to the longest text among them."""
+        return {**self._text(units), **self._image(units)}
+
+    def _text(self, units: Sequence[int]) -> dict[str, Tensor]:
+        if self.texts is None:
+            return {}
+        texts = [self.texts[int(unit)] for unit in units]
+        tokens = self.tokenizer(texts, truncation=True, max_length=self.limit, padding=True, return_tensors="pt")
+        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+
+    def _image(self, units: Sequence[int]) -> dict[str, Tensor]:
+        if self.images is None:
+            return {}
+        rows = self.images[np.asarray(units)]
+        features, boxes = self.features.read(np.maximum(rows, 0))
+        there = torch.from_numpy(rows >= 0)
+        return {
+            "features": torch.from_numpy(features) * there[:, None, None],
+            "boxes": torch.from_numpy(boxes) * there[:, None, None],
+            "visual_mask": there[:, None].expand(features.shape[:2]),
+        }
+
+
+def question_text(prefix: str, text: str) -> str:
+    """The prefix, then the question."""
+    return f"{prefix} {text}".strip()
+
+
+def passage_text(prefix: str, title: str, separator: str, text: str) -> str:
+    """The prefix, then the title, the separator and the passage's text (as cvlp and ViQuAE join them)."""
+    return f"{prefix} {title} {separator} {text}".strip()

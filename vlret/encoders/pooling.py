@@ -1,0 +1,23 @@
+"""From hidden states to one vector."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The first position (the first prompt, where there are prompts): `[batch, tokens, dim]` to `[batch, dim]`."""
+    return hidden[:, 0]
+
+
+def average(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the positions that are not masked: `[batch, tokens, dim]`, `[batch, tokens]` to `[batch, dim]`.
+
+    Unlike cvlp's plain mean over every position, padding does not enter, so the vector of a text does not depend on
+    what it is batched with.
+    """
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"1token": first_token, "avg": average}

@@ -1,0 +1,229 @@
+"""Experiments: their names, the grid that a config declares, and the config's validation."""
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from vlret.files import InputError
+
+SCHEMA = Path("config/schemas/config.schema.yaml")
+
+# What each kind of model can be combined with; None stands for every prefix of the config.
+SENSIBLE = {
+    "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
+    "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg"]},
+    "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
+    "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
+}
+
+
+@dataclass(frozen=True, order=True)
+class Experiment:
+    """One model, tuned one way, with one prefix and one pooling; its name names every file it makes."""
+
+    model: str
+    tuning: str
+    prefix: str
+    pooling: str
+
+    @property
+    def name(self) -> str:
+        """`{model}_{tuning}_{prefix}_{pooling}`."""
+        return "_".join(asdict(self).values())
+
+    @classmethod
+    def parse(cls, name: str) -> "Experiment":
+        """Read an experiment's name; `InputError` if it has not four parts of `[a-z0-9+-]`."""
+        parts = name.split("_")
+        if len(parts) != len(fields(cls)) or not all(re.fullmatch(r"[a-z0-9][a-z0-9+-]*", part) for part in parts):
+            raise InputError(f"experiment {name!r}: expected model_tuning_prefix_pooling, each of a-z, 0-9, + and -")
+        return cls(*parts)
+
+
+def load_config(paths: Iterable[Path]) -> dict:
+    """Read YAML files and merge them, later over earlier, mappings key by key (as Snakemake merges them)."""
+    config: dict = {}
+    for path in paths:
+        try:
+            part = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file") from error
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(part, Mapping):
+            raise InputError(f"{path}: expected a mapping of keys, found {type(part).__name__}")
+        config = merge(config, part)
+    return config
+
+
+def merge(low: Mapping, high: Mapping) -> dict:
+    """`low` with everything that `high` says differently, mappings key by key."""
+    merged = copy.deepcopy(dict(low))
+    for key, value in high.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def validate(config: Mapping, where: str, schema: Path = SCHEMA) -> None:
+    """Check a whole config before anything runs.
+
+    Parameters
+    ----------
+    config
+        The merged config, `config/models.yaml` included.
+    where
+        The names of the files that it came from, for the message.
+
+    Raises
+    ------
+    InputError
+        One line with the file, the field and what may stand there.
+    """
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
+    if error is not None:
+        raise InputError(f"{where}: {_explain(error)}")
+    for problem in (_unknown_names, _split_shares, _ranges, _rows):
+        if message := problem(config):
+            raise InputError(f"{where}: {message}")
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    field = ".".join(str(part) for part in error.absolute_path) or "top level"
+    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        return f"{field}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
+    if error.validator == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))
+        return f"{field}: missing {', '.join(map(repr, missing))}"
+    return f"{field}: {' '.join(error.message.split())}"
+
+
+def _unknown_names(config: Mapping) -> str | None:
+    """A model's backbone, a model or a prefix in the grid that no entry defines."""
+    for name, model in config["models"].items():
+        if model.get("backbone") not in {None, *config["backbones"]}:
+            return f"models.{name}.backbone: {model['backbone']!r} is not one of {', '.join(config['backbones'])}"
+    known = {"model": set(config["models"]), "prefix": set(config["prefixes"])}
+    for key in ("product", "exclude"):
+        for position, block in enumerate(config["grid"].get(key, [])):
+            for part, names in known.items():
+                if unknown := sorted(set(_listed(block.get(part, []))) - names):
+                    return (
+                        f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+                    )
+    return None
+
+
+def _split_shares(config: Mapping) -> str | None:
+    shares = config["data"].get("sample", {}).get("split")
+    if shares and abs(sum(shares.values()) - 1) > 1e-9:
+        return f"data.sample.split: the shares add up to {sum(shares.values()):g}, not 1"
+    return None
+
+
+def _ranges(config: Mapping) -> str | None:
+    for key in ("b", "k1"):
+        if config["lexical"][key]["stop"] < config["lexical"][key]["start"]:
+            return f"lexical.{key}: stop is below start"
+    if config["lexical"]["b"]["stop"] > 1:
+        return "lexical.b.stop: b lies between 0 and 1"
+    return None
+
+
+def _rows(config: Mapping) -> str | None:
+    """Includes that make no sense, excludes that take nothing away, names of experiments that the grid has not."""
+    for name in config["grid"].get("include", []):
+        if message := nonsense(Experiment.parse(name), config):
+            return f"grid.include: {name}: {message}"
+    everything = _product(config)
+    for position, block in enumerate(config["grid"].get("exclude", [])):
+        if not any(_matches(experiment, block) for experiment in everything):
+            return f"grid.exclude.{position}: takes nothing away; is a part misspelt?"
+    names = {experiment.name for experiment in grid(config)}
+    if not names:
+        return "grid: no experiment is left"
+    for fusion, entry in config.get("fusions", {}).items():
+        if unknown := sorted(set(entry["runs"]) - names):
+            return f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid"
+    for name in config["training"].get("experiments", {}):
+        if name not in names:
+            return f"training.experiments.{name}: not in the grid"
+    if ablations := config.get("ablations"):
+        if ablations["of"] not in names:
+            return f"ablations.of: {ablations['of']} is not in the grid"
+        if kind_of(config, Experiment.parse(ablations["of"])) != "joint":
+            return f"ablations.of: {ablations['of']} does not see both image and text"
+    return None
+
+
+def kind_of(config: Mapping, experiment: Experiment) -> str:
+    """The kind of an experiment's model: lexical, image, text or joint."""
+    return config["models"][experiment.model]["kind"]
+
+
+def nonsense(experiment: Experiment, config: Mapping) -> str | None:
+    """Why an experiment makes no sense, or None if it does."""
+    if experiment.model not in config["models"]:
+        return f"unknown model; known: {', '.join(sorted(config['models']))}"
+    kind = kind_of(config, experiment)
+    for part, allowed in SENSIBLE[kind].items():
+        allowed = list(config["prefixes"]) if allowed is None else allowed
+        if getattr(experiment, part) not in allowed:
+            return f"{part} {getattr(experiment, part)!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
+    return None
+
+
+def grid(config: Mapping) -> list[Experiment]:
+    """Every experiment of a config, in the order that it is declared, each once, without combinations of no sense."""
+    exclude = config["grid"].get("exclude", [])
+    chosen = [e for e in _product(config) if not any(_matches(e, block) for block in exclude)]
+    chosen += [Experiment.parse(name) for name in config["grid"].get("include", [])]
+    return list(dict.fromkeys(chosen))
+
+
+def _product(config: Mapping) -> list[Experiment]:
+    blocks = config["grid"]["product"]
+    parts = [[_listed(block[field.name]) for field in fields(Experiment)] for block in blocks]
+    every = [Experiment(*combination) for block in parts for combination in product(*block)]
+    return [experiment for experiment in every if nonsense(experiment, config) is None]
+
+
+def _matches(experiment: Experiment, block: Mapping) -> bool:
+    return all(getattr(experiment, part) in _listed(values) for part, values in block.items())
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def settings(config: Mapping, experiment: Experiment) -> dict:
+    """All that decides what an experiment's encoder is and how it is trained, and nothing else.
+
+    A change of any value here re-trains the experiment, so nothing that other experiments own may enter.
+    """
+    tokens = config["embedding"]
+    values = {
+        "name": experiment.name,
+        "model": config["models"][experiment.model],
+        "tuning": {"method": experiment.tuning, **config["tuning"].get(experiment.tuning, {})},
+        "prefix": config["prefixes"][experiment.prefix],
+        "pooling": experiment.pooling,
+        "tokens": {"question": tokens["question_tokens"], "passage": tokens["passage_tokens"]},
+        "seed": config["seed"],
+        "threads": config["compute"]["threads"],
+    }
+    if experiment.tuning != "zs":
+        training = config["training"]
+        method = training.get("tuning", {}).get(experiment.tuning, {})
+        own = training.get("experiments", {}).get(experiment.name, {})
+        values["training"] = {**training["defaults"], **method, **own}
+    return values

@@ -1,0 +1,108 @@
+"""From a checkpoint to one vector a question and one vector a passage."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vlret.console import progress
+from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.checkpoints import read_checkpoint
+from vlret.encoders.inputs import Side, question_text
+from vlret.files import whole, write_json
+from vlret.training.corpus import Tables, article_side, passage_side, question_side, tokenizer_of
+from vlret.tuning.methods import build
+
+# What every question's text is under `no-text`: it asks nothing.
+NO_TEXT = "what is this?"
+
+
+def embed(
+    checkpoint: Path,
+    weights: Path | None,
+    questions: Path,
+    passages: Path,
+    articles: Path,
+    question_features: Path | None,
+    article_features: Path | None,
+    batch_size: int,
+    out: Path,
+) -> None:
+    """Write `questions.npy`, `passages.npy` and `embeddings.json` into the folder `out`.
+
+    `questions.npy` is `[questions, dim]` float32, splits in the order train, validation, test. `passages.npy` is
+    `[passages, dim]`, or `[articles, dim]` for an image model, whose unit is the article (`embeddings.json`); a row of
+    NaN is an article without an image. Vectors have length 1.
+    """
+    tables = Tables(questions, passages, articles, question_features, article_features)
+    model, settings, asked = _restore(checkpoint, weights, tables)
+    image = settings["model"]["kind"] == "image"
+    answers = article_side(settings, tables) if image else passage_side(settings, tables, asked.tokenizer)
+    with whole(out) as aside:
+        aside.mkdir()
+        np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
+        np.save(aside / "passages.npy", encode(model, answers, batch_size, "article" if image else "passage"))
+        write_json(aside / "embeddings.json", {"unit": "article" if image else "passage"})
+
+
+def ablate(
+    checkpoint: Path,
+    weights: Path | None,
+    questions: Path,
+    passages: Path,
+    articles: Path,
+    question_features: Path | None,
+    article_features: Path | None,
+    batch_size: int,
+    kind: str,
+    out: Path,
+) -> None:
+    """Write the questions' vectors with one side of the questions taken away, as `embed` writes the whole ones.
+
+    `kind` is `no-text`, the same text for every question, or `no-image`, every question with another's image.
+    """
+    tables = Tables(questions, passages, articles, question_features, article_features)
+    model, settings, asked = _restore(checkpoint, weights, tables)
+    if kind == "no-text":
+        texts, images = [question_text(settings["prefix"], NO_TEXT)] * len(asked), asked.images
+    else:
+        texts, images = asked.texts, shuffled(asked.images, settings["seed"])
+    ablated = Side(texts, images, asked.features, asked.tokenizer, asked.limit)
+    with whole(out) as aside, open(aside, "wb") as stream:
+        np.save(stream, encode(model, ablated, batch_size, "question"))
+
+
+def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded permutation of `images` `[questions]` that shifts a random cycle, so that no question keeps its place."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    result = np.empty_like(images)
+    result[order] = images[np.roll(order, 1)]
+    return result
+
+
+@torch.inference_mode()
+def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarray:
+    """The vectors of a side, `[units, dim]` float32, encoded longest text first so that little is padded."""
+    model.eval()
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    order = np.arange(len(side))
+    if side.texts is not None:
+        order = np.argsort([-len(side.texts[row]) for row in range(len(side))], kind="stable")
+    vectors: np.ndarray | None = None
+    for start in progress(range(0, len(side), batch_size), None, f" batches of {batch_size}", unit):
+        rows = order[start : start + batch_size]
+        inputs = {name: tensor.to(device) for name, tensor in side.inputs(rows).items()}
+        batch = model(**inputs).float().cpu().numpy()
+        if vectors is None:
+            vectors = np.empty((len(side), batch.shape[1]), dtype=np.float32)
+        vectors[rows] = batch
+    return vectors
+
+
+def _restore(checkpoint: Path, weights: Path | None, tables: Tables) -> tuple[BiEncoder, dict, Side]:
+    stored, settings = read_checkpoint(checkpoint)
+    torch.set_num_threads(settings["threads"])
+    asked = question_side(settings, tables, tokenizer_of(settings, weights))
+    model = build(settings, weights, None if asked.features is None else asked.features.dim)
+    model.restore(stored, checkpoint)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, asked

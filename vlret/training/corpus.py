@@ -1,0 +1,89 @@
+"""The two sides of a bi-encoder, read from the tables and the feature stores of a dataset."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
+
+from vlret.encoders.inputs import Side, passage_text, question_text
+from vlret.features.store import FeatureStore
+
+SPLITS = ("train", "validation", "test")
+
+
+class Texts:
+    """Texts made when they are asked for, so that twelve million passages need no list."""
+
+    def __init__(self, table: Dataset, columns: list[str], join):
+        self.table, self.join = table.select_columns(columns), join
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> str:
+        return self.join(**self.table[row])
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where a dataset's tables and feature stores are; the stores are None for a text model."""
+
+    questions: Path
+    passages: Path
+    articles: Path
+    question_features: Path | None = None
+    article_features: Path | None = None
+
+
+def all_questions(path: Path) -> Dataset:
+    """The questions of all splits, train, validation, test: the order of every questions' embedding."""
+    splits: DatasetDict = load_from_disk(str(path))
+    return concatenate_datasets([splits[split] for split in SPLITS])
+
+
+def tokenizer_of(settings: dict, weights: Path | None):
+    """The tokenizer that was published with a model's text weights; None for an image model."""
+    if settings["model"]["kind"] == "image":
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(weights)
+
+
+def question_side(settings: dict, tables: Tables, tokenizer) -> Side:
+    """Every question: prefix and text, and its image."""
+    questions = all_questions(tables.questions)
+    texts = None
+    if tokenizer is not None:
+        texts = Texts(questions, ["input"], lambda input: question_text(settings["prefix"], input))
+    store = _store(settings, tables.question_features)
+    images = None if store is None else store.rows(questions["image"])
+    return Side(texts, images, store, tokenizer, settings["tokens"]["question"])
+
+
+def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
+    """Every passage: prefix, title and text, and the image of its article."""
+    passages, store = load_from_disk(str(tables.passages)), _store(settings, tables.article_features)
+    images = None if store is None else article_images(tables, store)[np.asarray(passages["article"])]
+    separator = settings["model"]["text"]["separator"]
+
+    def join(title: str, text: str) -> str:
+        return passage_text(settings["prefix"], title, separator, text)
+
+    return Side(Texts(passages, ["title", "text"], join), images, store, tokenizer, settings["tokens"]["passage"])
+
+
+def article_side(settings: dict, tables: Tables) -> Side:
+    """Every article by its image alone."""
+    store = _store(settings, tables.article_features)
+    return Side(None, article_images(tables, store), store, None, 0)
+
+
+def article_images(tables: Tables, store: FeatureStore) -> np.ndarray:
+    """For each article the row of its image in the store, -1 where it has none that could be read: `[articles]`."""
+    return store.rows(load_from_disk(str(tables.articles))["image"])
+
+
+def _store(settings: dict, path: Path | None) -> FeatureStore | None:
+    return None if settings["model"]["kind"] == "text" else FeatureStore.open(path)
