@@ -1,12 +1,16 @@
 """How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from vlret.console import say
 
 
 class InputError(ValueError):
@@ -17,12 +21,14 @@ class InputError(ValueError):
 def whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
 
-    On an exception what was written is removed and `path` stays as it was. A killed process leaves only the
-    file beside, whose name starts with a dot, and the next call removes that first.
+    On an exception what was written is removed and `path` stays as it was. The path beside carries this process's
+    host and number, so that a job which outlived its killed workflow does not write into its successor's; what dead
+    processes of this host left there is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".{path.name}.partial"
+    _sweep(path)
+    aside = path.parent / f".{path.name}.{platform.node()}.{os.getpid()}.partial"
     remove(aside)
     try:
         yield aside
@@ -31,6 +37,28 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         remove(aside)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes of this host that no longer run left beside `path`."""
+    for left in path.parent.glob(f".{path.name}.{platform.node()}.*.partial"):
+        try:
+            os.kill(int(left.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            remove(left)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file `path` exclusively; wait while another process of this host holds it, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{path}: another process is at work here; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def remove(path: Path) -> None:

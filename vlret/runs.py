@@ -95,6 +95,20 @@ def read_run(path: Path) -> dict[str, Ranking]:
     }
 
 
+def join(runs: list[Path], k: int, tag: str, out: Path) -> None:
+    """Write one run from runs of disjoint questions, in their order, the first `k` passages a question.
+
+    Raises `InputError` if two runs rank passages for the same question.
+    """
+    joined: dict[str, Ranking] = {}
+    for path in runs:
+        run = read_run(path)
+        if twice := joined.keys() & run.keys():
+            raise InputError(f"{path}: question {min(twice)} stands in an earlier run too")
+        joined |= {question: Ranking(ranking.passages[:k], ranking.scores[:k]) for question, ranking in run.items()}
+    write_run(out, joined, tag)
+
+
 def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
     """Write `question 0 passage 1` lines, passages by row.
 

@@ -73,7 +73,7 @@ def ablate(
 
 
 def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded permutation of `images` `[questions]` that shifts a random cycle, so that no question keeps its place."""
+    """`images` `[questions]`, each moved one on along a seeded random cycle, so that no question keeps its own."""
     order = np.random.default_rng(seed).permutation(len(images))
     result = np.empty_like(images)
     result[order] = images[np.roll(order, 1)]

@@ -15,7 +15,7 @@ from transformers.integrations import TensorBoardCallback
 from vlret.console import say
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.checkpoints import save_checkpoint
-from vlret.files import InputError, read_json, remove, write_json
+from vlret.files import InputError, locked, read_json, remove, write_json
 from vlret.runs import read_qrels
 from vlret.training.batches import Batches, Example
 from vlret.training.corpus import Tables, all_questions, passage_side, question_side, tokenizer_of
@@ -94,9 +94,13 @@ def train(
         examples = training_examples(questions, qrels, negatives, settings["training"]["negatives"])
         passages_ = passage_side(settings, tables, tokenizer)
         batches = Batches(examples, side, passages_, settings["training"], settings["seed"])
-        fit(model, batches, settings, state=out.parent / f"{out.name}.training")
-    save_checkpoint(out, model.own_weights(), settings)
-    remove(out.parent / f"{out.name}.training")
+        state = out.parent / f"{out.name}.training"
+        with locked(out.parent / f".{out.name}.lock"):
+            fit(model, batches, settings, state)
+            save_checkpoint(out, model.own_weights(), settings)
+            remove(state)
+    else:
+        save_checkpoint(out, model.own_weights(), settings)
 
 
 def fit(model: BiEncoder, batches: Batches, settings: dict, state: Path) -> None:

@@ -1,0 +1,52 @@
+# Two commands: `make table` and `make test`. Everything they need is installed into .venv from the lock.
+PYTHON ?= python3.11
+CORES ?= 2
+LOCK ?= envs/cpu.txt
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Compiled functions of ranx and numba are kept here, so that each job does not compile them anew.
+export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
+export UV_NO_CONFIG := 1
+
+.PHONY: table test test-slow lint report bench lock clean install
+
+table: install
+	bash workflow/run.sh --cores $(CORES) results/table.tex
+	@cat results/table.md
+
+report: table
+	snakemake --cores $(CORES) --report results/report/index.html
+
+test: install
+	python -m pytest
+
+lint: install
+	ruff check .
+	ruff format --check .
+	snakefmt --check workflow rules
+	snakemake --lint
+
+bench: install
+	python -m pytest benchmarks
+
+install: $(VENV)/installed
+
+# The lock goes in exactly; the package itself as it lies here, so that an edit is at once what runs.
+$(VENV)/installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# After a change of pyproject.toml: pin anew. The two locks differ by the build of FAISS alone.
+lock: install
+	for kind in cpu gpu; do \
+		uv pip compile --quiet --upgrade --python-version 3.11 --extra dev --extra $$kind --no-header --no-annotate \
+			pyproject.toml --output-file envs/$$kind.txt; \
+	done
+
+clean:
+	rm -rf results .snakemake .pytest_cache .ruff_cache

@@ -1,0 +1,100 @@
+"""The grid of experiments, read from the config once; what each rule may ask of it."""
+
+import json
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from vlret.experiment import Experiment, grid, kind_of, load_config, merge, settings, validate
+from vlret.files import InputError
+
+try:
+    config = merge(load_config(["config/models.yaml"]), config)
+    validate(config, where=" + ".join(map(str, workflow.configfiles or ["config/config.yaml"])))
+    EXPERIMENTS = {experiment.name: experiment for experiment in grid(config)}
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+DOWNLOADS = yaml.safe_load(Path("config/downloads.yaml").read_text(encoding="utf-8"))
+SPLITS = ["train", "validation", "test"]
+RESULTS = f"results/{config['dataset']}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+ENVIRONMENT = f"../envs/{config['compute']['environment']}.yaml"
+THREADS = config["compute"]["threads"]
+FUSIONS = config.get("fusions", {})
+ABLATIONS = config.get("ablations", {"of": None, "kinds": []})
+EXPERIMENT = "{model}_{tuning}_{prefix}_{pooling}"
+
+
+def models_of(*kinds):
+    """A regular expression for the models of some kinds; it matches nothing if there are none."""
+    return "|".join(name for name, model in config["models"].items() if model["kind"] in kinds) or "(?!)"
+
+
+wildcard_constraints:
+    model="[a-z0-9+-]+",
+    tuning="[a-z0-9+-]+",
+    prefix="[a-z0-9+-]+",
+    pooling="[a-z0-9+-]+",
+    split="|".join(SPLITS),
+    collection="questions|articles",
+    backbone="|".join(config["backbones"]),
+    fusion="|".join(FUSIONS) or "(?!)",
+    ablation="|".join(ABLATIONS["kinds"]) or "(?!)",
+    run="[a-z0-9+_-]+(\\.[a-z-]+)?",
+
+
+def experiment_of(wildcards):
+    """The experiment that a job's wildcards name; one that is not in the grid is an error that says so."""
+    name = EXPERIMENT.format(**wildcards)
+    if name not in EXPERIMENTS:
+        raise WorkflowError(f"{name}: not an experiment of this config's grid; `vlret grid` lists them")
+    return EXPERIMENTS[name]
+
+
+def settings_of(wildcards):
+    """An experiment's own settings as JSON: a change of any re-runs it, and nothing else."""
+    return json.dumps(settings(config, experiment_of(wildcards)))
+
+
+def weights_file(weights):
+    """Where a package of config/downloads.yaml holds a model's weights."""
+    return f"results/downloads/{weights['package']}/{weights['path']}"
+
+
+def corpus(wildcards):
+    """The tables, feature stores and weights' package that an experiment's encoder reads."""
+    model = config["models"][wildcards.model]
+    files = {name: f"{RESULTS}/data/{name}" for name in ("questions", "passages", "articles")}
+    if "backbone" in model:
+        files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
+        files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
+    if "text" in model:
+        files["package"] = f"results/downloads/{model['text']['weights']['package']}"
+    return files
+
+
+def corpus_options(wildcards):
+    """The same as options of `vlret training` and `vlret retrieval`."""
+    files = corpus(wildcards)
+    if files.pop("package", None):
+        files["weights"] = weights_file(config["models"][wildcards.model]["text"]["weights"])
+    return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in files.items())
+
+
+def table_runs():
+    """The rows of the table in their order: experiments, fusions, ablations, each with its parts."""
+    rows = [
+        {"name": name, "model": e.model, "tuning": e.tuning, "prefix": e.prefix, "pooling": e.pooling, "note": ""}
+        for name, e in EXPERIMENTS.items()
+    ]
+    for name, fusion in FUSIONS.items():
+        note = "fusion of " + " and ".join(fusion["runs"])
+        rows.append({"name": name, "model": name, "tuning": "", "prefix": "", "pooling": "", "note": note})
+    for kind in ABLATIONS["kinds"]:
+        name, e = f"{ABLATIONS['of']}.{kind}", EXPERIMENTS[ABLATIONS["of"]]
+        parts = {"model": e.model, "tuning": e.tuning, "prefix": e.prefix, "pooling": e.pooling}
+        rows.append({"name": name, **parts, "note": kind})
+    return rows

@@ -1,0 +1,127 @@
+rule embed:
+    input:
+        unpack(corpus),
+        checkpoint=rules.train.output,
+    output:
+        directory(f"{RESULTS}/embeddings/{EXPERIMENT}"),
+    log:
+        f"{LOGS}/embed/{EXPERIMENT}.log",
+    benchmark:
+        f"{BENCHMARKS}/embed/{EXPERIMENT}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    params:
+        corpus=corpus_options,
+        batch_size=config["embedding"]["batch_size"],
+    shell:
+        "vlret retrieval embed --checkpoint {input.checkpoint} {params.corpus} --batch-size {params.batch_size}"
+        " --out {output} 2>&1 | tee {log}"
+
+
+rule ablate:
+    input:
+        unpack(corpus),
+        checkpoint=rules.train.output,
+    output:
+        f"{RESULTS}/ablations/{EXPERIMENT}.{{ablation}}.npy",
+    log:
+        f"{LOGS}/ablate/{EXPERIMENT}.{{ablation}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ablate/{EXPERIMENT}.{{ablation}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    params:
+        corpus=corpus_options,
+        batch_size=config["embedding"]["batch_size"],
+    shell:
+        "vlret retrieval ablate --checkpoint {input.checkpoint} {params.corpus} --batch-size {params.batch_size}"
+        " --kind {wildcards.ablation} --out {output} 2>&1 | tee {log}"
+
+
+rule index:
+    input:
+        rules.embed.output,
+    output:
+        f"{RESULTS}/indices/{EXPERIMENT}.faiss",
+    log:
+        f"{LOGS}/index/{EXPERIMENT}.log",
+    benchmark:
+        f"{BENCHMARKS}/index/{EXPERIMENT}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        factory=config["retrieval"]["index"],
+    shell:
+        "vlret retrieval index --embeddings {input} --factory {params.factory:q} --out {output} 2>&1 | tee {log}"
+
+
+rule search:
+    input:
+        index=rules.index.output,
+        embeddings=rules.embed.output,
+        questions=rules.questions.output.table,
+        passages=rules.passages.output,
+    output:
+        f"{RESULTS}/runs/{EXPERIMENT}.trec",
+    log:
+        f"{LOGS}/search/{EXPERIMENT}.log",
+    benchmark:
+        f"{BENCHMARKS}/search/{EXPERIMENT}.tsv"
+    wildcard_constraints:
+        model=models_of("image", "text", "joint"),
+    conda:
+        ENVIRONMENT
+    params:
+        asked=f"{rules.embed.output}/questions.npy",
+        tag=lambda wildcards: experiment_of(wildcards).name,
+        k=config["retrieval"]["depth"],
+    shell:
+        "vlret retrieval search --index {input.index} --embeddings {input.embeddings}"
+        " --questions-embeddings {params.asked} --questions {input.questions}"
+        " --passages {input.passages} --k {params.k} --tag {params.tag} --out {output} 2>&1 | tee {log}"
+
+
+use rule search as search_ablation with:
+    input:
+        index=rules.index.output,
+        embeddings=rules.embed.output,
+        asked=rules.ablate.output,
+        questions=rules.questions.output.table,
+        passages=rules.passages.output,
+    output:
+        f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.trec",
+    log:
+        f"{LOGS}/search/{EXPERIMENT}.{{ablation}}.log",
+    benchmark:
+        f"{BENCHMARKS}/search/{EXPERIMENT}.{{ablation}}.tsv"
+    params:
+        asked=rules.ablate.output,
+        tag=lambda wildcards: f"{experiment_of(wildcards).name}.{wildcards.ablation}",
+        k=config["retrieval"]["depth"],
+
+
+rule fuse:
+    input:
+        runs=lambda wildcards: expand(f"{RESULTS}/runs/{{run}}.trec", run=FUSIONS[wildcards.fusion]["runs"]),
+        qrels=f"{RESULTS}/data/qrels/validation.trec",
+    output:
+        run=f"{RESULTS}/runs/{{fusion}}.trec",
+        report=f"{RESULTS}/runs/{{fusion}}.json",
+    log:
+        f"{LOGS}/fuse/{{fusion}}.log",
+    benchmark:
+        f"{BENCHMARKS}/fuse/{{fusion}}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        settings=lambda wildcards: json.dumps(FUSIONS[wildcards.fusion]),
+        k=config["retrieval"]["depth"],
+    shell:
+        "vlret retrieval fuse --runs {input.runs} --qrels {input.qrels} --settings {params.settings:q} --k {params.k}"
+        " --tag {wildcards.fusion} --out {output.run} --report {output.report} 2>&1 | tee {log}"

@@ -1,0 +1,31 @@
+def mined(wildcards):
+    """The mined passages that an experiment trains against, by miner; none for zero-shot."""
+    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}})
+    return {miner: f"{RESULTS}/negatives/{miner}/train.parquet" for miner in training["negatives"]}
+
+
+rule train:
+    input:
+        unpack(corpus),
+        qrels=f"{RESULTS}/data/qrels/train.trec",
+        negatives=lambda wildcards: list(mined(wildcards).values()),
+    output:
+        directory(f"{RESULTS}/checkpoints/{EXPERIMENT}"),
+    log:
+        f"{LOGS}/train/{EXPERIMENT}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{EXPERIMENT}.tsv"
+    wildcard_constraints:
+        model=models_of("image", "text", "joint"),
+    conda:
+        ENVIRONMENT
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings_of,
+        corpus=corpus_options,
+        negatives=lambda wildcards: " ".join(f"{miner}={path}" for miner, path in mined(wildcards).items()),
+    shell:
+        "vlret training train --settings {params.settings:q} {params.corpus} --qrels {input.qrels}"
+        " --negatives {params.negatives} --out {output} 2>&1 | tee {log}"

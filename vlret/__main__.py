@@ -1,0 +1,7 @@
+"""`python -m vlret`."""
+
+import sys
+
+from vlret.cli import main
+
+sys.exit(main())

