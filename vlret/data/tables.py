@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, disable_progress_bars
 from datasets.arrow_writer import ArrowWriter
 
-from vlret.files import InputError, whole
+from vlret.files import InputError, remove, whole
 
 disable_progress_bars()
 
@@ -14,8 +14,8 @@ disable_progress_bars()
 def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) -> int:
     """Stream `rows` to a dataset folder and return their number; raises `InputError(empty)` when there is none."""
     with whole(out) as aside:
-        aside.mkdir()
-        stream = aside / "rows.arrow"
+        stream = aside / "stream" / "rows.arrow"
+        stream.parent.mkdir(parents=True)
         count = 0
         with ArrowWriter(features=columns, path=str(stream)) as writer:
             for count, row in enumerate(rows, start=1):
@@ -23,8 +23,8 @@ def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) 
             if count == 0:
                 raise InputError(empty)
             writer.finalize()
-        _save(Dataset.from_file(str(stream)), aside)
-        stream.unlink()
+        _named(Dataset.from_file(str(stream))).save_to_disk(str(aside))
+        remove(stream.parent)
     return count
 
 
@@ -34,10 +34,6 @@ def write_splits(splits: dict[str, list[dict]], columns: Features, out: Path) ->
         DatasetDict(
             {name: _named(Dataset.from_list(rows, features=columns)) for name, rows in splits.items()}
         ).save_to_disk(str(aside))
-
-
-def _save(dataset: Dataset, folder: Path) -> None:
-    _named(dataset).save_to_disk(str(folder))
 
 
 def _named(dataset: Dataset) -> Dataset:

