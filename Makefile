@@ -41,11 +41,13 @@ $(VENV)/installed: $(LOCK) pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-# After a change of pyproject.toml: pin anew. The two locks differ by the build of FAISS alone.
+# After a change of pyproject.toml: pin anew. The two locks differ by the build of FAISS and what that needs.
 lock: install
 	for kind in cpu gpu; do \
 		uv pip compile --quiet --upgrade --python-version 3.11 --extra dev --extra $$kind --no-header --no-annotate \
 			pyproject.toml --output-file envs/$$kind.txt; \
+		sed --expression '1,/- pip:$$/!d' --in-place envs/$$kind.yaml; \
+		sed 's/^/      - /' envs/$$kind.txt >> envs/$$kind.yaml; \
 	done
 
 clean:

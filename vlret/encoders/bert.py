@@ -144,7 +144,8 @@ class BertEncoder(nn.Module):
 
         Returns
         -------
-        hidden states `[batch, prompts + text + regions, dim]` and their mask `[batch, prompts + text + regions]`.
+        hidden states `[batch, prompts + text + visual, dim]` and their mask `[batch, prompts + text + visual]`; how
+        many visual tokens regions become is the visual embedding's affair.
         """
         hidden, mask = self.embeddings(input_ids), attention_mask.bool()
         if self.prompt is not None:
@@ -153,9 +154,9 @@ class BertEncoder(nn.Module):
             mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
         hidden = self.embeddings.dropout(self.embeddings.LayerNorm(hidden))
         if self.visual_embedding is not None:
-            visual = self.visual_embedding(features, boxes)
+            visual, kept = self.visual_embedding(features, boxes, visual_mask)
             hidden = torch.cat([hidden, self.embeddings.dropout(visual)], dim=1)
-            mask = torch.cat([mask, visual_mask.bool()], dim=1)
+            mask = torch.cat([mask, kept], dim=1)
         for layer in self.encoder["layer"]:
             hidden = layer(hidden, mask[:, None, None, :])
         return hidden, mask

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vlret.encoders.checkpoints import load_bert
 from vlret.encoders.pooling import POOLINGS
-from vlret.encoders.visual import VisualEmbedding, pool_grid
+from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_grid
 from vlret.files import InputError
 
 TEXT_ENCODERS = {"bert": load_bert}
@@ -22,9 +22,15 @@ class GridEmbedding(nn.Module):
         self.grid, self.tokens = tuple(grid), tuple(tokens)
         self.visual_embedding = VisualEmbedding(feature_dim, dim)
 
-    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """`[batch, rows * columns, feature_dim]` and boxes `[batch, rows * columns, 4]` to `[batch, tokens, dim]`."""
-        return self.visual_embedding(*pool_grid(features, boxes, self.grid, self.tokens))
+    def forward(self, features: Tensor, boxes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells to tokens: `[batch, tokens, dim]` and their mask `[batch, tokens]`, kept where any cell is.
+
+        Features are `[batch, rows * columns, feature_dim]`, boxes `[batch, rows * columns, 4]`, the mask
+        `[batch, rows * columns]`.
+        """
+        kept = pool_grid(mask.unsqueeze(-1).to(features.dtype), self.grid, self.tokens).squeeze(-1).bool()
+        pooled = pool_grid(features, self.grid, self.tokens)
+        return self.visual_embedding(pooled, pool_boxes(boxes, self.grid, self.tokens)), kept
 
 
 class ImageEncoder(nn.Module):

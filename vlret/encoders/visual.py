@@ -5,33 +5,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def pool_grid(features: Tensor, boxes: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Max-pool a grid of features to fewer cells, as VL-Adapter does with CLIP's.
+def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
+    """Max-pool a grid to fewer cells, as VL-Adapter does with CLIP's.
 
     Parameters
     ----------
-    features
+    cells
         `[batch, rows * columns, dim]`, row by row.
-    boxes
-        `[batch, rows * columns, 4]`, x1, y1, x2, y2 of each cell in [0, 1].
     grid
-        Rows and columns of `features`.
+        Rows and columns of `cells`.
     tokens
         Rows and columns to pool to (adaptive windows, which overlap where they do not divide).
 
     Returns
     -------
-    features `[batch, tokens, dim]` and, for each, the smallest box `[batch, tokens, 4]` around the cells pooled.
+    `[batch, tokens, dim]`, row by row.
 
-    Source: github.com/ylsung/VL_adapter, `Downsample` (features; it leaves the boxes, which are zero there).
+    Source: github.com/ylsung/VL_adapter, `Downsample`.
     """
-    rows, columns = grid
+    pooled = F.adaptive_max_pool2d(cells.transpose(1, 2).unflatten(2, grid), tokens)
+    return pooled.flatten(2).transpose(1, 2)
 
-    def pool(values: Tensor) -> Tensor:
-        cells = values.transpose(1, 2).unflatten(2, (rows, columns))
-        return F.adaptive_max_pool2d(cells, tokens).flatten(2).transpose(1, 2)
 
-    return pool(features), torch.cat([-pool(-boxes[..., :2]), pool(boxes[..., 2:])], dim=-1)
+def pool_boxes(boxes: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
+    """The smallest box around the cells that `pool_grid` pools: `[batch, rows * columns, 4]` to `[batch, tokens, 4]`.
+
+    VL-Adapter leaves the boxes of a grid at zero.
+    """
+    low, high = -pool_grid(-boxes[..., :2], grid, tokens), pool_grid(boxes[..., 2:], grid, tokens)
+    return torch.cat([low, high], dim=-1)
 
 
 class VisualEmbedding(nn.Module):

@@ -1,0 +1,107 @@
+import pytest
+
+from vlret.encoders.pooling import POOLINGS
+from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, settings, validate
+from vlret.files import InputError
+from vlret.tuning.methods import METHODS
+
+FILES = ["config/models.yaml", "config/config.yaml"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(FILES)
+
+
+def test_a_name_goes_around():
+    experiment = Experiment("vlt5", "zs", "vqa", "sum-last-4")
+    assert experiment.name == "vlt5_zs_vqa_sum-last-4"
+    assert Experiment.parse(experiment.name) == experiment
+
+
+@pytest.mark.parametrize("name", ["vlt5_zs_vqa", "vlt5_zs_vqa_avg_x", "VLT5_zs_vqa_avg", "vlt5__vqa_avg", "a_b_c_../d"])
+def test_a_bad_name_is_refused(name):
+    with pytest.raises(InputError, match="model_tuning_prefix_pooling"):
+        Experiment.parse(name)
+
+
+def test_the_default_config_is_valid(config):
+    validate(config, "config.yaml")
+
+
+def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
+    block = {"model": ["effnet", "vlminilm"], "tuning": ["zs", "full"], "prefix": ["none", "vqa"], "pooling": "avg"}
+    declared = merge(config, {"grid": {"include": ["bm25_zs_none_none", "vlminilm_zs_none_avg"]}})
+    declared["grid"] |= {"product": [block], "exclude": [{"tuning": "full", "prefix": "none"}]}
+    assert [experiment.name for experiment in grid(declared)] == [
+        "effnet_zs_none_avg",
+        "vlminilm_zs_none_avg",
+        "vlminilm_zs_vqa_avg",
+        "vlminilm_full_vqa_avg",
+        "bm25_zs_none_none",
+    ]
+
+
+def test_every_part_that_makes_sense_exists():
+    for kind, parts in SENSIBLE.items():
+        if kind != "lexical":
+            assert set(parts["pooling"]) <= set(POOLINGS)
+        assert set(parts["tuning"]) <= set(METHODS)
+
+
+WRONG = [
+    ({"seedd": 1}, "top level: unknown key 'seedd'"),
+    ({"dataset": "a_b"}, "dataset: 'a_b'"),
+    ({"seed": "x"}, "seed: 'x' is not of type 'integer'"),
+    ({"training": {"defaults": {"stepz": 3}}}, "training.defaults: unknown key 'stepz'; known: .*steps"),
+    ({"training": {"experiments": {"vlminilm_full_vqa_1token": {}}}}, "vlminilm_full_vqa_1token: not in the grid"),
+    ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' does not go with a model of kind image"),
+    ({"grid": {"include": ["gpt_zs_none_avg"]}}, "gpt_zs_none_avg: unknown model"),
+    ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: takes nothing away"),
+    ({"grid": {"product": [{"model": "bm25", "tuning": "zs", "prefix": "x", "pooling": "none"}]}}, "unknown x"),
+    ({"fusions": {"f": {"runs": ["a_b_c_d", "e"], "normalisation": "zmuv", "step": 0.1}}}, "fusions.f.runs: a_b_c_d, e"),
+    ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
+    ({"data": {"sample": {"split": {"train": 0.7}}}}, "the shares add up to 1.1, not 1"),
+    ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
+    ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone'"),
+    ({"models": {"x": {"kind": "image", "backbone": "clip"}}}, "models.x.backbone: 'clip' is not one of effnet"),
+    ({"evaluation": {"metrics": ["hit_rate@5"]}}, "evaluation.metrics"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_a_wrong_config_is_one_line_with_file_and_field(config, change, message):
+    with pytest.raises(InputError, match=rf"^my.yaml: .*{message}") as caught:
+        validate(merge(config, change), "my.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_is_no_yaml_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: [")
+    with pytest.raises(InputError, match="a.yaml: not valid YAML"):
+        load_config([tmp_path / "a.yaml"])
+    (tmp_path / "a.yaml").write_text("- a")
+    with pytest.raises(InputError, match="a.yaml: expected a mapping"):
+        load_config([tmp_path / "a.yaml"])
+
+
+def test_settings_come_from_defaults_then_method_then_experiment(config):
+    experiment = Experiment.parse("vlminilm_full_none_avg")
+    changed = merge(config, {"training": {"experiments": {experiment.name: {"steps": 3, "negatives": {"random": 1}}}}})
+    resolved = settings(changed, experiment)["training"]
+    assert resolved["steps"] == 3
+    assert resolved["learning_rate"] == config["training"]["tuning"]["full"]["learning_rate"]
+    assert resolved["negatives"] == {"random": 1}
+    assert resolved["batch_size"] == config["training"]["defaults"]["batch_size"]
+
+
+def test_one_experiments_parameter_leaves_the_others_settings_alone(config):
+    changed = merge(config, {"training": {"experiments": {"vlminilm_full_none_avg": {"steps": 3}}}})
+    differing = [e.name for e in grid(config) if settings(config, e) != settings(changed, e)]
+    assert differing == ["vlminilm_full_none_avg"]
+
+
+def test_zero_shot_does_not_depend_on_training(config):
+    changed = merge(config, {"training": {"defaults": {"steps": 3}}})
+    zero_shot = Experiment.parse("vlminilm_zs_none_avg")
+    assert settings(changed, zero_shot) == settings(config, zero_shot)

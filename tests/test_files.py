@@ -1,0 +1,95 @@
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vlret.files import InputError, locked, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with whole(target) as aside:
+        aside.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+
+
+def test_an_exception_leaves_what_was_there(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), whole(target) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+    assert target.read_text() == "old"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "folder"
+    for name in ("first", "second"):
+        with whole(target) as aside:
+            aside.mkdir()
+            (aside / name).touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+
+
+def test_what_a_dead_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = tmp_path / f".file.{platform.node()}.{int(dead.stdout)}.partial"
+    living = tmp_path / f".file.{platform.node()}.{os.getppid()}.partial"
+    elsewhere = tmp_path / f".file.another-host.{int(dead.stdout)}.partial"
+    for path in (left, living, elsewhere):
+        path.touch()
+    with whole(tmp_path / "file") as aside:
+        aside.touch()
+    assert not left.exists()
+    assert living.exists()
+    assert elsewhere.exists()
+
+
+def _hold(path, seconds):
+    with locked(path):
+        (path.parent / "held").touch()
+        time.sleep(seconds)
+        (path.parent / "done").touch()
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "lock", 1.0))
+    other.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with locked(tmp_path / "lock"):
+        assert (tmp_path / "done").exists()
+    other.join()
+
+
+def test_json_goes_around(tmp_path):
+    write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
+    assert read_json(tmp_path / "a.json") == {"é": [1, 2.5, None]}
+    write_jsonl(tmp_path / "a.jsonl", [{"a": 1}, {"b": 2}])
+    assert list(read_jsonl(tmp_path / "a.jsonl")) == [(1, {"a": 1}), (2, {"b": 2})]
+
+
+@pytest.mark.parametrize(("text", "message"), [('{"a": 1}\n\n{"a"\n', "line 3"), ("[1]\n", "expected an object")])
+def test_a_bad_line_is_named(tmp_path, text, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"bad.jsonl, line .*{message}|bad.jsonl, {message}") as caught:
+        list(read_jsonl(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_jsonl(path))])
+def test_a_missing_file_is_named(tmp_path, read):
+    with pytest.raises(InputError, match="nothing.json: no such file"):
+        read(tmp_path / "nothing.json")
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
