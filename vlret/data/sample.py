@@ -10,7 +10,6 @@ one an article, and never to be mistaken for a real one.
 """
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -141,13 +140,22 @@ def _question_images(
     asked: list[Country], flags: dict[str, Image.Image], settings: dict, seed: int, folder: Path
 ) -> dict[str, list[str]]:
     """Photograph each flag some times and return file names by country code. Each image has its own random stream."""
+    numbers = range(settings["images_per_entity"])
+    jobs = [
+        (country.code, number, folder / f"photo-{country.code}-{number}.jpg") for country in asked for number in numbers
+    ]
+
+    def take(job: tuple[str, int, Path]) -> None:
+        code, number, path = job
+        random = np.random.default_rng([seed, 3, *code.encode(), number])
+        path.write_bytes(photograph(flags[code], settings["image_size"], random))
+
+    with ThreadPoolExecutor() as pool:
+        for _ in progress(pool.map(take, jobs), len(jobs), "image", "photographs"):
+            pass
     names = {country.code: [] for country in asked}
-    for country in progress(asked, len(asked), "flag", "photographs"):
-        for number in range(settings["images_per_entity"]):
-            random = np.random.default_rng([seed, 3, *country.code.encode(), number])
-            name = f"photo-{country.code}-{number}.jpg"
-            (folder / name).write_bytes(photograph(flags[country.code], settings["image_size"], random))
-            names[country.code].append(name)
+    for code, _, path in jobs:
+        names[code].append(path.name)
     return names
 
 

@@ -19,8 +19,11 @@ KINDS = ("capital", "border", "region", "sea", "official name", "largest city")
 # Articles that the names in the sources do not lead to (`Ireland` is the island's).
 TITLES = {"GE": "Georgia (country)", "IE": "Republic of Ireland", "VA": "Vatican City"}
 WATER = re.compile(r"(Sea|Ocean|Gulf|Bay|Strait|Channel)$|^(Sea|Gulf|Bay|Strait) of ")
-OFFICIAL = re.compile(r"Republic|Kingdom|State|Commonwealth|Duchy|Principality|Federation|Union|Sultanate|Emirate|Territor")
+OFFICIAL = re.compile(
+    r"Republic|Kingdom|State|Commonwealth|Duchy|Principality|Federation|Union|Sultanate|Emirate|Territor"
+)
 REGION = re.compile(r"\bin (?:the )?(.+)$")
+AT_SEA = re.compile(r"Ocean|Sea|Atlantic|Pacific|Mediterranean")
 CITY = re.compile(r"(?i).*\b(city|capital|town|municipality|metropolis)\b")
 LARGEST = re.compile(
     r"(?<!second[ -])(?<!third[ -])\b(largest|most populous|most populated|biggest)\b( and [a-z ]+)?,? "
@@ -138,7 +141,9 @@ class Facts:
     def _cities_in(self, text: str) -> list[str]:
         """Known cities in a text, leaving out those that are part of a longer one (`Guatemala` in its City)."""
         found = [city for city in sorted(self.cities) if spelling(city, text)]
-        return [city for city in found if not any(city != other and contains(preprocess(other), city) for other in found)]
+        return [
+            city for city in found if not any(city != other and contains(preprocess(other), city) for other in found)
+        ]
 
     def _plain(self, answer: str, article: Article) -> bool:
         """Not part of the title, nor of a longer known name in the article (`Guinea` in `Gulf of Guinea`)."""
@@ -150,7 +155,7 @@ class Facts:
 def region(description: str) -> str | None:
     """`West Africa`, from `Country in West Africa`; nothing where that is a sea."""
     match = REGION.search(description)
-    return match.group(1) if match and not re.search(r"Ocean|Sea|Atlantic|Pacific|Mediterranean", match.group(1)) else None
+    return match.group(1) if match and not AT_SEA.search(match.group(1)) else None
 
 
 def spelling(name: str, text: str) -> str | None:
