@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
-
 from parity import load
+
 from vlret.data.passages import body, by_sentence, by_tokens, split
 from vlret.data.sources import ARTICLE
 from vlret.data.tables import write_table

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 from datasets import Features, Value
-
 from parity import load
+
 from vlret.data.relevance import contains, find_relevant, has_answer, judge, preprocess
 from vlret.data.sources import QUESTION
 from vlret.data.tables import write_splits, write_table

@@ -2,8 +2,8 @@ import random
 import re
 
 import pytest
-
 from parity import load
+
 from vlret.data.sentences import sentences, tokens
 
 PARITY = load("passages")

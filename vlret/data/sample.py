@@ -42,8 +42,10 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: d
     `articles`, `emoji`, `countries` and `codes` are the unpacked packages. `settings`: `articles` (how many in all),
     `images_per_entity`, `image_size` (pixels a side), `split` (shares of the countries, `{train, validation, test}`).
     Equal arguments give equal bytes. Raises `InputError` when fewer articles are asked for than there are countries,
-    or more than there are.
+    or more than there are, and when the shares do not add up to one.
     """
+    if abs(sum(settings["split"].values()) - 1) > 1e-9:
+        raise InputError(f"sample.split: the shares add up to {sum(settings['split'].values()):g}, expected 1")
     known = read_articles(articles)
     pictures = Emoji(emoji)
     nations = [country for country in read_countries(countries, codes, known) if pictures.flag(country.code)]
@@ -105,8 +107,6 @@ def _choose(known: dict[str, Article], nations: list[Country], count: int, seed:
 
 def _split(nations: list[Country], shares: dict[str, float], seed: int) -> dict[str, list[Country]]:
     """Countries by split: no country is in two of them."""
-    if abs(sum(shares.values()) - 1) > 1e-9:
-        raise InputError(f"sample.split: the shares add up to {sum(shares.values())}, expected 1")
     order = np.random.default_rng([seed, 2]).permutation(len(nations))
     ends = np.rint(np.cumsum(list(shares.values())) * len(nations)).astype(int).tolist()
     starts = [0, *ends[:-1]]

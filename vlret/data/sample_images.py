@@ -86,15 +86,13 @@ def _flag_coordinates(
     ratio: float, size: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each pixel of the picture lies on the flag (`u`, `v` in 0..1 inside), and the slope of the cloth there."""
-    width = random.uniform(0.62, 0.86)
-    half = np.array([width, width / ratio]) / 2
-    if half[1] > 0.43:
-        half *= 0.43 / half[1]
-    centre = 0.5 + random.uniform(-0.7, 0.7, 2) * np.maximum(0.47 - half, 0)
     angle = np.deg2rad(random.uniform(-12, 12))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    corners = corners @ turn.T * (1 + random.uniform(-0.1, 0.1, (4, 1))) + centre
+    corners = np.array([[-ratio, -1], [ratio, -1], [ratio, 1], [-ratio, 1]]) @ turn.T
+    corners *= 1 + random.uniform(-0.1, 0.1, (4, 1))
+    corners -= corners.min(axis=0)
+    corners *= random.uniform(0.65, 0.92) / corners.max()
+    corners += 0.03 + random.uniform(0.15, 0.85, 2) * (0.94 - corners.max(axis=0))
     x, y = np.meshgrid(*[(np.arange(size) + 0.5) / size] * 2)
     u, v = _unproject(corners, x, y)
     waves, phase, height = random.uniform(0.7, 2.2), random.uniform(0, 2 * np.pi), random.uniform(0, 0.035)
