@@ -94,7 +94,9 @@ def test_records_have_the_fields_of_viquae(raw: Path):
 
 
 def test_a_countrys_questions_show_its_photographs_in_turn_and_none_are_equal(raw: Path):
-    shown = [record["image"] for record in sum(questions(raw).values(), []) if record["meta"]["country"] == "AA"]
+    shown = [
+        record["image"] for record in itertools.chain(*questions(raw).values()) if record["meta"]["country"] == "AA"
+    ]
     assert shown[:4] == ["photo-AA-0.jpg", "photo-AA-1.jpg", "photo-AA-2.jpg", "photo-AA-0.jpg"]
     photographs = sorted((raw / "images").glob("photo-*"))
     assert len(photographs) == 9

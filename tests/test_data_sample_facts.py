@@ -12,7 +12,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[
     packages = sample_packages.make(tmp_path_factory.mktemp("packages"))
     articles = read_articles(packages["articles"])
     countries = read_countries(packages["countries"], packages["codes"], articles)
-    finder = Facts(articles, countries, [country.facts["capital"] for country in countries])
+    finder = Facts(articles, countries)
     return {country.code: finder.of(country) for country in countries}
 
 
@@ -75,7 +75,7 @@ def test_an_answer_in_most_sentences_is_no_question(tmp_path: Path):
     packages = sample_packages.make(tmp_path)
     articles = read_articles(packages["articles"])
     countries = read_countries(packages["countries"], packages["codes"], articles)
-    finder = Facts(articles, countries, ["Epolis"])
+    finder = Facts(articles, countries)
     eland = countries[-1]
     assert finder.of(eland)["capital"] == ["Epolis"]
     text = ("Its capital is Epolis. Epolis is big. It is flat.\n",)
@@ -87,7 +87,7 @@ def test_an_answer_inside_a_longer_known_name_is_left_out(tmp_path: Path):
     packages = sample_packages.make(tmp_path)
     articles = read_articles(packages["articles"])
     countries = read_countries(packages["countries"], packages["codes"], articles)
-    finder = Facts(articles, countries, [])
+    finder = Facts(articles, countries)
     finder.known.append(("Gulf of Bland", "gulf of bland"))
     aland = countries[0]
     assert finder.of(aland)["border"] == ["Bland", "Cland"]
@@ -111,7 +111,7 @@ def test_an_answer_inside_a_longer_known_name_is_left_out(tmp_path: Path):
 )
 def test_the_largest_city_is_the_one_that_the_clause_names(sentences: list[str], city: str | None, tmp_path: Path):
     articles = read_articles(sample_packages.make(tmp_path)["articles"])
-    assert Facts(articles, [], []).largest_city(sentences) == city
+    assert Facts(articles, []).largest_city(sentences) == city
 
 
 def test_a_region_is_read_from_the_description():
@@ -134,3 +134,5 @@ def test_another_package_than_the_pinned_one_is_an_error(tmp_path: Path):
     sample_packages.write(path, {"A": {"title": "A", "extract": ""}})
     with pytest.raises(InputError, match="article 'A' has no title or no extract"):
         read_articles(tmp_path)
+    with pytest.raises(InputError, match="no country in this package"):
+        read_countries(tmp_path, tmp_path, {})

@@ -1,5 +1,6 @@
 import random
 import re
+from itertools import pairwise
 
 import pytest
 from parity import load
@@ -85,5 +86,5 @@ def test_no_character_is_lost_or_doubled_in_any_text():
         assert re.sub(r"\s", "", "".join(words(text))) == re.sub(r"\s", "", text)
         spans = tokens(text)
         assert all(start < end for start, end in spans)
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
         assert sum(count for _, count in sentences(text)) == len(spans)

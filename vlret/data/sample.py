@@ -29,7 +29,7 @@ PHRASINGS = {
     "border": ("Which country shares a border with {}?", "Name a neighbour of {}."),
     "region": ("In which part of the world does {} lie?", "Which region of the world is {} in?"),
     "sea": ("Which sea or ocean touches the coast of {}?", "What body of water does {} lie at?"),
-    "official name": ("What is the official name of {}?", "How is {} formally called?"),
+    "official name": ("What is the official name of {}?", "What is {} formally called?"),
     "largest city": ("What is the largest city of {}?", "In which city of {} do the most people live?"),
 }
 SHOWN = "the country with this flag"
@@ -72,8 +72,7 @@ def entity_id(title: str) -> str:
 
 
 def _facts(known: dict[str, Article], nations: list[Country]) -> dict[str, dict[str, list[str]]]:
-    capitals = [country.facts["capital"] for country in nations if country.facts.get("capital")]
-    finder = Facts(known, nations, capitals)
+    finder = Facts(known, nations)
     return {country.code: finder.of(country) for country in nations}
 
 

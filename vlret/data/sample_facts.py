@@ -84,6 +84,8 @@ def read_countries(countries: Path, codes: Path, articles: dict[str, Article]) -
     for path in sorted((countries / "countryinfo" / "data").glob("*.json")):
         record = read_json(path)
         facts[record.get("ISO", {}).get("alpha2")] = record
+    if not facts:
+        raise InputError(f"{countries}: no country in this package; it is not the pinned one")
     found = []
     for entry in read_json(codes / "pycountry" / "databases" / "iso3166-1.json")["3166-1"]:
         code, fact = entry["alpha_2"], facts.get(entry["alpha_2"], {})
@@ -99,10 +101,11 @@ def read_countries(countries: Path, codes: Path, articles: dict[str, Article]) -
 class Facts:
     """Finds the fair facts of a country."""
 
-    def __init__(self, articles: dict[str, Article], countries: list[Country], capitals: list[str]):
+    def __init__(self, articles: dict[str, Article], countries: list[Country]):
         self.waters = [title for title in articles if " " in title and WATER.search(title)]
         self.neighbours = {country.codes["alpha_3"]: _short(country.article.title) for country in countries}
-        self.cities = {title for title, article in articles.items() if CITY.match(article.description)} | set(capitals)
+        capitals = {country.facts["capital"] for country in countries if country.facts.get("capital")}
+        self.cities = {title for title, article in articles.items() if CITY.match(article.description)} | capitals
         self.known = [(name, preprocess(name)) for name in sorted({*self.waters, *self.neighbours.values()})]
 
     def of(self, country: Country) -> dict[str, list[str]]:
