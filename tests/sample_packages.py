@@ -23,7 +23,7 @@ ARTICLES = [
         "Country in the Blue Sea",
         "Cland is an island country. The former capital is Cetown. Its capital is Newtown. It lies in the Blue Sea.",
     ),
-    ("Dland", "Country in South Asia", "Dland is Dland. The capital is Dland."),
+    ("Dland", "Country in South Asia", "Dland is low. The capital is Dland. It is hot. It is far."),
     (
         "Eland",
         "Country in South Asia",
