@@ -25,7 +25,7 @@ from vlret.files import InputError, whole, write_jsonl
 
 # Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
 PHRASINGS = {
-    "capital": ("What is the capital of {}?", "Which city is the seat of government of {}?"),
+    "capital": ("What is the capital of {}?", "Name the capital city of {}."),
     "border": ("Which country shares a border with {}?", "Name a neighbour of {}."),
     "region": ("In which part of the world does {} lie?", "Which region of the world is {} in?"),
     "sea": ("Which sea or ocean touches the coast of {}?", "What body of water does {} lie at?"),
