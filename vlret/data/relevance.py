@@ -28,7 +28,7 @@ def preprocess(text: str) -> str:
 
 def contains(preprocessed: str, answer: str) -> bool:
     """Whether an answer stands in a preprocessed text as whole words; `answer` is preprocessed here."""
-    return _finder(answer)(preprocessed)
+    return finder(answer)(preprocessed)
 
 
 def find_relevant(
@@ -38,8 +38,8 @@ def find_relevant(
 
     `texts[row]` is the text of passage `row`, as published.
     """
-    original = _finder(original_answer)
-    finders = [original, *map(_finder, answers)]
+    original = finder(original_answer)
+    finders = [original, *map(finder, answers)]
     with_original, relevant = [], []
     for row in retrieved:
         text = preprocess(texts[row])
@@ -103,7 +103,8 @@ def has_answer(output: dict) -> bool:
     return any(preprocess(answer) for answer in [output["original_answer"] or "", *output["answer"]])
 
 
-def _finder(answer: str) -> Callable[[str], bool]:
+def finder(answer: str) -> Callable[[str], bool]:
+    """What `contains` does, for one answer and many preprocessed texts."""
     wanted = preprocess(answer)
     if not wanted:
         return lambda text: False

@@ -10,7 +10,6 @@ one an article, and never to be mistaken for a real one.
 """
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,11 @@ from vlret.files import InputError, whole, write_jsonl
 
 # Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
 PHRASINGS = {
-    "capital": ("What is the capital of {}?", "Which city is the seat of government of {}?"),
+    "capital": ("What is the capital of {}?", "Name the capital city of {}."),
     "border": ("Which country shares a border with {}?", "Name a neighbour of {}."),
     "region": ("In which part of the world does {} lie?", "Which region of the world is {} in?"),
     "sea": ("Which sea or ocean touches the coast of {}?", "What body of water does {} lie at?"),
-    "official name": ("What is the official name of {}?", "How is {} formally called?"),
+    "official name": ("What is the official name of {}?", "What is {} formally called?"),
     "largest city": ("What is the largest city of {}?", "In which city of {} do the most people live?"),
 }
 SHOWN = "the country with this flag"
@@ -43,8 +42,10 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: d
     `articles`, `emoji`, `countries` and `codes` are the unpacked packages. `settings`: `articles` (how many in all),
     `images_per_entity`, `image_size` (pixels a side), `split` (shares of the countries, `{train, validation, test}`).
     Equal arguments give equal bytes. Raises `InputError` when fewer articles are asked for than there are countries,
-    or more than there are.
+    or more than there are, and when the shares do not add up to one.
     """
+    if abs(sum(settings["split"].values()) - 1) > 1e-9:
+        raise InputError(f"sample.split: the shares add up to {sum(settings['split'].values()):g}, expected 1")
     known = read_articles(articles)
     pictures = Emoji(emoji)
     nations = [country for country in read_countries(countries, codes, known) if pictures.flag(country.code)]
@@ -71,8 +72,7 @@ def entity_id(title: str) -> str:
 
 
 def _facts(known: dict[str, Article], nations: list[Country]) -> dict[str, dict[str, list[str]]]:
-    capitals = [country.facts["capital"] for country in nations if country.facts.get("capital")]
-    finder = Facts(known, nations, capitals)
+    finder = Facts(known, nations)
     return {country.code: finder.of(country) for country in nations}
 
 
@@ -106,8 +106,6 @@ def _choose(known: dict[str, Article], nations: list[Country], count: int, seed:
 
 def _split(nations: list[Country], shares: dict[str, float], seed: int) -> dict[str, list[Country]]:
     """Countries by split: no country is in two of them."""
-    if abs(sum(shares.values()) - 1) > 1e-9:
-        raise InputError(f"sample.split: the shares add up to {sum(shares.values())}, expected 1")
     order = np.random.default_rng([seed, 2]).permutation(len(nations))
     ends = np.rint(np.cumsum(list(shares.values())) * len(nations)).astype(int).tolist()
     starts = [0, *ends[:-1]]
@@ -141,13 +139,22 @@ def _question_images(
     asked: list[Country], flags: dict[str, Image.Image], settings: dict, seed: int, folder: Path
 ) -> dict[str, list[str]]:
     """Photograph each flag some times and return file names by country code. Each image has its own random stream."""
+    numbers = range(settings["images_per_entity"])
+    jobs = [
+        (country.code, number, folder / f"photo-{country.code}-{number}.jpg") for country in asked for number in numbers
+    ]
+
+    def take(job: tuple[str, int, Path]) -> None:
+        code, number, path = job
+        random = np.random.default_rng([seed, 3, *code.encode(), number])
+        path.write_bytes(photograph(flags[code], settings["image_size"], random))
+
+    with ThreadPoolExecutor() as pool:
+        for _ in progress(pool.map(take, jobs), len(jobs), "image", "photographs"):
+            pass
     names = {country.code: [] for country in asked}
-    for country in progress(asked, len(asked), "flag", "photographs"):
-        for number in range(settings["images_per_entity"]):
-            random = np.random.default_rng([seed, 3, *country.code.encode(), number])
-            name = f"photo-{country.code}-{number}.jpg"
-            (folder / name).write_bytes(photograph(flags[country.code], settings["image_size"], random))
-            names[country.code].append(name)
+    for code, _, path in jobs:
+        names[code].append(path.name)
     return names
 
 

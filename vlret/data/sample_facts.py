@@ -19,8 +19,11 @@ KINDS = ("capital", "border", "region", "sea", "official name", "largest city")
 # Articles that the names in the sources do not lead to (`Ireland` is the island's).
 TITLES = {"GE": "Georgia (country)", "IE": "Republic of Ireland", "VA": "Vatican City"}
 WATER = re.compile(r"(Sea|Ocean|Gulf|Bay|Strait|Channel)$|^(Sea|Gulf|Bay|Strait) of ")
-OFFICIAL = re.compile(r"Republic|Kingdom|State|Commonwealth|Duchy|Principality|Federation|Union|Sultanate|Emirate|Territor")
+OFFICIAL = re.compile(
+    r"Republic|Kingdom|State|Commonwealth|Duchy|Principality|Federation|Union|Sultanate|Emirate|Territor"
+)
 REGION = re.compile(r"\bin (?:the )?(.+)$")
+AT_SEA = re.compile(r"Ocean|Sea|Atlantic|Pacific|Mediterranean")
 CITY = re.compile(r"(?i).*\b(city|capital|town|municipality|metropolis)\b")
 LARGEST = re.compile(
     r"(?<!second[ -])(?<!third[ -])\b(largest|most populous|most populated|biggest)\b( and [a-z ]+)?,? "
@@ -81,6 +84,8 @@ def read_countries(countries: Path, codes: Path, articles: dict[str, Article]) -
     for path in sorted((countries / "countryinfo" / "data").glob("*.json")):
         record = read_json(path)
         facts[record.get("ISO", {}).get("alpha2")] = record
+    if not facts:
+        raise InputError(f"{countries}: no country in this package; it is not the pinned one")
     found = []
     for entry in read_json(codes / "pycountry" / "databases" / "iso3166-1.json")["3166-1"]:
         code, fact = entry["alpha_2"], facts.get(entry["alpha_2"], {})
@@ -96,10 +101,11 @@ def read_countries(countries: Path, codes: Path, articles: dict[str, Article]) -
 class Facts:
     """Finds the fair facts of a country."""
 
-    def __init__(self, articles: dict[str, Article], countries: list[Country], capitals: list[str]):
+    def __init__(self, articles: dict[str, Article], countries: list[Country]):
         self.waters = [title for title in articles if " " in title and WATER.search(title)]
         self.neighbours = {country.codes["alpha_3"]: _short(country.article.title) for country in countries}
-        self.cities = {title for title, article in articles.items() if CITY.match(article.description)} | set(capitals)
+        capitals = {country.facts["capital"] for country in countries if country.facts.get("capital")}
+        self.cities = {title for title, article in articles.items() if CITY.match(article.description)} | capitals
         self.known = [(name, preprocess(name)) for name in sorted({*self.waters, *self.neighbours.values()})]
 
     def of(self, country: Country) -> dict[str, list[str]]:
@@ -138,7 +144,9 @@ class Facts:
     def _cities_in(self, text: str) -> list[str]:
         """Known cities in a text, leaving out those that are part of a longer one (`Guatemala` in its City)."""
         found = [city for city in sorted(self.cities) if spelling(city, text)]
-        return [city for city in found if not any(city != other and contains(preprocess(other), city) for other in found)]
+        return [
+            city for city in found if not any(city != other and contains(preprocess(other), city) for other in found)
+        ]
 
     def _plain(self, answer: str, article: Article) -> bool:
         """Not part of the title, nor of a longer known name in the article (`Guinea` in `Gulf of Guinea`)."""
@@ -150,7 +158,7 @@ class Facts:
 def region(description: str) -> str | None:
     """`West Africa`, from `Country in West Africa`; nothing where that is a sea."""
     match = REGION.search(description)
-    return match.group(1) if match and not re.search(r"Ocean|Sea|Atlantic|Pacific|Mediterranean", match.group(1)) else None
+    return match.group(1) if match and not AT_SEA.search(match.group(1)) else None
 
 
 def spelling(name: str, text: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import io
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +76,9 @@ def photograph(drawing: Image.Image, size: int, random: np.random.Generator) -> 
     picture += alpha[..., None] * (flag * shading[..., None] - picture)
     picture *= _light(size, random)
     image = _to_image(picture).filter(ImageFilter.GaussianBlur(random.uniform(0.2, 1.6) * size / 256))
-    noisy = np.asarray(image, np.float32) / 255 + random.normal(0, random.uniform(0.005, 0.035), (size, size, 3))
+    grain = random.uniform(0.005, 0.035) * random.standard_normal((size, size, 3), dtype=np.float32)
     stream = io.BytesIO()
-    _to_image(noisy).save(stream, "JPEG", quality=int(random.integers(60, 93)))
+    _to_image(np.asarray(image, np.float32) / 255 + grain).save(stream, "JPEG", quality=int(random.integers(60, 93)))
     return stream.getvalue()
 
 
@@ -87,15 +86,13 @@ def _flag_coordinates(
     ratio: float, size: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each pixel of the picture lies on the flag (`u`, `v` in 0..1 inside), and the slope of the cloth there."""
-    width = random.uniform(0.62, 0.86)
-    half = np.array([width, width / ratio]) / 2
-    if half[1] > 0.43:
-        half *= 0.43 / half[1]
-    centre = 0.5 + random.uniform(-1, 1, 2) * np.maximum(0.47 - half, 0)
     angle = np.deg2rad(random.uniform(-12, 12))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    corners = corners @ turn.T * (1 + random.uniform(-0.1, 0.1, (4, 1))) + centre
+    corners = np.array([[-ratio, -1], [ratio, -1], [ratio, 1], [-ratio, 1]]) @ turn.T
+    corners *= 1 + random.uniform(-0.1, 0.1, (4, 1))
+    corners -= corners.min(axis=0)
+    corners *= random.uniform(0.65, 0.92) / corners.max()
+    corners += 0.03 + random.uniform(0.15, 0.85, 2) * (0.94 - corners.max(axis=0))
     x, y = np.meshgrid(*[(np.arange(size) + 0.5) / size] * 2)
     u, v = _unproject(corners, x, y)
     waves, phase, height = random.uniform(0.7, 2.2), random.uniform(0, 2 * np.pi), random.uniform(0, 0.035)
@@ -134,8 +131,9 @@ def _sample(cloth: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray
 def _background(size: int, random: np.random.Generator) -> np.ndarray:
     """Out-of-focus surroundings `[size, size, 3]`: a few coarse patches of muted colour, smoothly joined."""
     cells = int(random.integers(2, 7))
-    base = random.uniform(0.25, 0.85, 3) * 0.35 + random.uniform(0.2, 0.85) * 0.65
-    patches = np.clip(base + random.normal(0, 0.12, (cells, cells, 1)) + random.normal(0, 0.05, (cells, cells, 3)), 0, 1)
+    base = 0.35 * random.uniform(0.25, 0.85, 3) + 0.65 * random.uniform(0.2, 0.85)
+    brightness, colour = random.normal(0, 0.12, (cells, cells, 1)), random.normal(0, 0.03, (cells, cells, 3))
+    patches = np.clip(base + brightness + colour, 0, 1)
     image = _to_image(patches).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image, np.float32) / 255
 

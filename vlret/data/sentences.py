@@ -30,111 +30,17 @@ CONTRACTIONS = {
     "'re": "how there they we what when where who why you",
     "'m": "i",
 }
-ABBREVIATIONS = [
-    "Mt.",
-    "Ak.",
-    "Ala.",
-    "Apr.",
-    "Ariz.",
-    "Ark.",
-    "Aug.",
-    "Calif.",
-    "Colo.",
-    "Conn.",
-    "Dec.",
-    "Del.",
-    "Feb.",
-    "Fla.",
-    "Ga.",
-    "Ia.",
-    "Id.",
-    "Ill.",
-    "Ind.",
-    "Jan.",
-    "Jul.",
-    "Jun.",
-    "Kan.",
-    "Kans.",
-    "Ky.",
-    "La.",
-    "Mar.",
-    "Mass.",
-    "Mich.",
-    "Minn.",
-    "Miss.",
-    "N.C.",
-    "N.D.",
-    "N.H.",
-    "N.J.",
-    "N.M.",
-    "N.Y.",
-    "Neb.",
-    "Nebr.",
-    "Nev.",
-    "Nov.",
-    "Oct.",
-    "Okla.",
-    "Ore.",
-    "Pa.",
-    "S.C.",
-    "Sep.",
-    "Sept.",
-    "Tenn.",
-    "Va.",
-    "Wash.",
-    "Wis.",
-    "'d",
-    "a.m.",
-    "Adm.",
-    "Bros.",
-    "co.",
-    "Co.",
-    "Corp.",
-    "D.C.",
-    "Dr.",
-    "e.g.",
-    "E.g.",
-    "E.G.",
-    "Gen.",
-    "Gov.",
-    "i.e.",
-    "I.e.",
-    "I.E.",
-    "Inc.",
-    "Jr.",
-    "Ltd.",
-    "Md.",
-    "Messrs.",
-    "Mo.",
-    "Mont.",
-    "Mr.",
-    "Mrs.",
-    "Ms.",
-    "p.m.",
-    "Ph.D.",
-    "Prof.",
-    "Rep.",
-    "Rev.",
-    "Sen.",
-    "St.",
-    "vs.",
-    "v.s.",
-    "ä.",
-    "ö.",
-    "ü.",
-    "'S",
-    "'s",
-    "’S",
-    "’s",
-    "''",
-    '\\")',
-    "C++",
-]
+ABBREVIATIONS = """
+Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. Kans.
+Ky. La. Mar. Mass. Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. S.C. Sep.
+Sept. Tenn. Va. Wash. Wis. 'd a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr.
+Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. ä. ö. ü. 'S 's ’S ’s '' C++
+"""
 
 
 def _exceptions() -> dict[str, tuple[str, ...]]:
     """Pieces that are not cut by the affix rules, with their tokens."""
-    table = {word: (word,) for word in ABBREVIATIONS}
+    table = {word: (word,) for word in ABBREVIATIONS.split()}
     table |= {f"{letter}.": (f"{letter}.",) for letter in "abcdefghijklmnopqrstuvwxyz"}
     for ending, stems in CONTRACTIONS.items():
         for stem in stems.split():
@@ -170,28 +76,28 @@ QUOTED = re.escape(QUOTES + PUNCTUATION)
 
 PREFIX = re.compile(
     "|".join(
-        ["§", "%", "=", "—", "–", r"\+(?![0-9])", _any(PUNCTUATION), *ELLIPSES, _any(QUOTES)]
-        + [r"US\$", r"C\$", r"A\$", _any(CURRENCY), SYMBOL]
+        (
+            *("§", "%", "=", "—", "–", r"\+(?![0-9])", _any(PUNCTUATION), *ELLIPSES, _any(QUOTES)),
+            *(r"US\$", r"C\$", r"A\$", _any(CURRENCY), SYMBOL),
+        )
     )
 )
-SUFFIX = re.compile(
-    "(?:"
-    + "|".join(
-        [_any(PUNCTUATION), *ELLIPSES, _any(QUOTES), SYMBOL, *CLITICS.split(), "—", "–", r"(?<=[0-9])\+"]
-        + [r"(?<=°[FfCcKk])\.", rf"(?<=[0-9]){_any(CURRENCY)}"]
-        + [rf"(?<=[0-9]){re.escape(unit)}" for unit in sorted(UNITS.split(), key=len, reverse=True)]
-        + [rf"(?<=[0-9{LOWER}%²\-+{QUOTED}])\.", rf"(?<=[{UPPER}][{UPPER}])\."]
-    )
-    + ")$"
+SUFFIXES = (
+    *(_any(PUNCTUATION), *ELLIPSES, _any(QUOTES), SYMBOL, *CLITICS.split(), "—", "–"),
+    *(r"(?<=[0-9])\+", r"(?<=°[FfCcKk])\.", rf"(?<=[0-9]){_any(CURRENCY)}"),
+    *(rf"(?<=[0-9]){re.escape(unit)}" for unit in UNITS.split()),
+    *(rf"(?<=[0-9{LOWER}%²\-+{QUOTED}])\.", rf"(?<=[{UPPER}][{UPPER}])\."),
 )
+SUFFIX = re.compile(f"(?:{'|'.join(SUFFIXES)})$")
 INFIX = re.compile(
     "|".join(
-        [*ELLIPSES, SYMBOL, r"(?<=[0-9])[+\-*^](?=[0-9-])"]
-        + [rf"(?<=[{LOWER}{re.escape(QUOTES)}])\.(?=[{UPPER}{re.escape(QUOTES)}])", rf"(?<=[{LETTER}]),(?=[{LETTER}])"]
-        + [
+        (
+            *(*ELLIPSES, SYMBOL, r"(?<=[0-9])[+\-*^](?=[0-9-])"),
+            rf"(?<=[{LOWER}{re.escape(QUOTES)}])\.(?=[{UPPER}{re.escape(QUOTES)}])",
+            rf"(?<=[{LETTER}]),(?=[{LETTER}])",
             rf"(?<=[{LETTER}0-9])(?:——|---|--|{_any(HYPHENS)})(?=[{LETTER}])",
             rf"(?<=[{LETTER}0-9])[:<>=/](?=[{LETTER}])",
-        ]
+        )
     )
 )
 

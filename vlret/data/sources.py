@@ -40,7 +40,7 @@ QUESTION = Features(
 ARTICLE_PROBLEMS = ("no text", "no image")
 QUESTION_PROBLEMS = ("no answer",)
 EXAMPLES = 10
-MISSING = object()
+REQUIRED = object()
 
 
 class Problems:
@@ -95,13 +95,16 @@ class Record:
     def __init__(self, values: object, place: str):
         self.values, self.place = values, place
 
-    def get(self, field: str, kind: type, default: object = MISSING) -> object:
-        """The value at a dotted field name; raises `InputError` where it is missing or of another type."""
-        value = self.values
-        for name in field.split("."):
-            value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
-        if value is MISSING or (value is None and default is not MISSING):
-            if default is MISSING:
+    def get(self, field: str, kind: type, default: object = REQUIRED) -> object:
+        """The value at a dotted field name; raises `InputError` where it is missing (or null) or of another type."""
+        value, names = self.values, field.split(".")
+        for depth, name in enumerate(names):
+            if value is not None and not isinstance(value, dict):
+                above = ".".join(names[:depth]) or "record"
+                raise InputError(f"{self.place}: field {above!r} is {type(value).__name__}, expected dict")
+            value = (value or {}).get(name)
+        if value is None:
+            if default is REQUIRED:
                 raise InputError(f"{self.place}: field {field!r} is missing")
             return default
         if not isinstance(value, kind):
@@ -115,7 +118,7 @@ class Record:
             raise InputError(f"{self.place}: field {field!r} is empty")
         return value
 
-    def texts(self, field: str, default: object = MISSING) -> list[str]:
+    def texts(self, field: str, default: object = REQUIRED) -> list[str]:
         """A list of strings."""
         values = self.get(field, list, default)
         for value in values:
@@ -204,6 +207,7 @@ def _question(record: Record, rows_of: dict[str, int], images: Path) -> dict:
         raise InputError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
     if not (images / image).is_file():
         raise InputError(f"{record.place}: field 'image' names {image}, and {images} holds no such file")
+    record.get("output", dict)
     return {
         "id": record.text("id"),
         "input": record.text("input"),
@@ -221,9 +225,8 @@ def _question(record: Record, rows_of: dict[str, int], images: Path) -> dict:
 def _provenance(record: Record) -> list[dict]:
     """`[{"title": [...]}]`, from that or from `{"title": [[...]]}`."""
     found = record.get("output.provenance", object, [])
-    entries = (
-        [{"title": titles} for titles in found["title"]] if isinstance(found, dict) and "title" in found else found
-    )
+    lists = isinstance(found, dict) and isinstance(found.get("title"), list)
+    entries = [{"title": titles} for titles in found["title"]] if lists else found
     if not isinstance(entries, list):
         raise InputError(f"{record.place}: field 'output.provenance' is {type(found).__name__}, expected list")
     return [{"title": Record(entry, f"{record.place}, output.provenance").texts("title", [])} for entry in entries]

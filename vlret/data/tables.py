@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, disable_progress_bars
 from datasets.arrow_writer import ArrowWriter
 
-from vlret.files import InputError, remove, whole
+from vlret.files import InputError, remove, sha256, whole
 
 disable_progress_bars()
 
@@ -15,28 +15,35 @@ def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) 
     """Stream `rows` to a dataset folder and return their number; raises `InputError(empty)` when there is none."""
     with whole(out) as aside:
         stream = aside / "stream" / "rows.arrow"
-        stream.parent.mkdir(parents=True)
-        count = 0
-        with ArrowWriter(features=columns, path=str(stream)) as writer:
-            for count, row in enumerate(rows, start=1):
-                writer.write(row)
-            if count == 0:
-                raise InputError(empty)
-            writer.finalize()
-        _named(Dataset.from_file(str(stream))).save_to_disk(str(aside))
+        table = _stream(rows, columns, stream, empty)
+        table.save_to_disk(str(aside))
         remove(stream.parent)
-    return count
+    return len(table)
 
 
 def write_splits(splits: dict[str, list[dict]], columns: Features, out: Path) -> None:
-    """Write lists of rows as a `DatasetDict` folder."""
+    """Write lists of rows, none of them empty, to the folder of a `DatasetDict`."""
     with whole(out) as aside:
-        DatasetDict(
-            {name: _named(Dataset.from_list(rows, features=columns)) for name, rows in splits.items()}
-        ).save_to_disk(str(aside))
+        streams = aside / "stream"
+        tables = {
+            name: _stream(rows, columns, streams / f"{name}.arrow", f"{out}: split {name} has no rows")
+            for name, rows in splits.items()
+        }
+        DatasetDict(tables).save_to_disk(str(aside))
+        remove(streams)
 
 
-def _named(dataset: Dataset) -> Dataset:
-    # The fingerprint is made of paths and times by default, and ends in the files.
-    dataset._fingerprint = "vlret"
-    return dataset
+def _stream(rows: Iterable[dict], columns: Features, path: Path, empty: str) -> Dataset:
+    """Rows written to one Arrow stream and opened from there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with ArrowWriter(features=columns, path=str(path)) as writer:
+        for count, row in enumerate(rows, start=1):  # noqa: B007
+            writer.write(row)
+        if count == 0:
+            raise InputError(empty)
+        writer.finalize()
+    table = Dataset.from_file(str(path))
+    # By default this is made of paths and times, and ends in the saved files.
+    table._fingerprint = sha256(path)[:16]
+    return table

