@@ -1,16 +1,18 @@
 """The table: its numbers, its marks, and that each rendering can be read by what it is for."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
+import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from vlret.evaluation.renderings import mark, marks
+from vlret.evaluation.renderings import figure, mark, marks
 from vlret.evaluation.significance import bootstrap_interval, randomisation_test, sign_matrix
 from vlret.evaluation.table import table
 from vlret.files import InputError, write_json
@@ -47,10 +49,9 @@ def first_ranks(chance, questions, generator):
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
-    Dataset.from_dict({"id": TEST[::-1], "wikidata_id": ENTITIES[::-1]}).save_to_disk(str(folder / "test"))
-    split = Dataset.from_dict({"id": TEST[::-1], "wikidata_id": ENTITIES[::-1]})
-    DatasetDict({"test": split}).save_to_disk(str(folder / "questions"))
     generator = np.random.default_rng(0)
+    split = Dataset.from_dict({"id": TEST, "wikidata_id": ENTITIES}).select(generator.permutation(len(TEST)))
+    DatasetDict({"test": split}).save_to_disk(str(folder / "questions"))
     paths = []
     for number, (about, chance) in enumerate(zip(ROWS, CHANCES, strict=True)):
         splits = {
@@ -77,8 +78,6 @@ def out(inputs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def values(inputs):
     """Metric → per-question test values `[rows, questions]`, read back from the files."""
-    import json
-
     files = [json.loads(path.read_text()) for path in inputs["metrics"][::-1]]
     return {
         metric: np.array([file["splits"]["test"]["per_question"][metric] for file in files])
@@ -96,6 +95,10 @@ def test_letters_go_on_after_z_and_runs_of_three_become_ranges():
     assert marks((0, 1, 2, 5, 7, 8)) == "a–c,f,h,i"
     assert marks((3,)) == "d"
     assert marks((24, 25, 26)) == "y–aa"
+
+
+def test_figures_have_three_digits():
+    assert [figure(value) for value in (0, 0.0004, 0.5226, 0.9996, 1)] == [".000", ".000", ".523", "1.000", "1.000"]
 
 
 def test_the_csv_holds_means_intervals_and_marks_in_full_precision(out, values):
@@ -151,11 +154,11 @@ def test_markdown_shows_what_the_csv_says(out):
     rows = read_csv(out.with_suffix(".csv"))
     best = max(float(line["test_mrr@100"]) for line in rows)
     for cells, line in zip(body, rows, strict=True):
-        assert f"{float(line['validation_mrr@100']):.3f}" in cells[5]
-        assert f"{float(line['test_mrr@100']):.3f}" in cells[6]
+        assert figure(float(line["validation_mrr@100"])) in cells[5]
+        assert figure(float(line["test_mrr@100"])) in cells[6]
         assert cells[6].startswith("**") == (float(line["test_mrr@100"]) == best)
-        assert cells[7] == f"{float(line['test_mrr@100_low']):.3f}–{float(line['test_mrr@100_high']):.3f}"
-        assert f"{float(line['test_hit_rate@5']):.3f}" in cells[9]
+        assert cells[7] == "–".join(figure(float(line[f"test_mrr@100_{end}"])) for end in ("low", "high"))
+        assert figure(float(line["test_hit_rate@5"])) in cells[9]
     assert "<sup>a,b,e</sup>" in body[2][6]
     assert r"50% of &lt;b&gt;A\_B&lt;/b&gt; &amp; C\|D" in text
 
@@ -291,9 +294,6 @@ def _questions(folder, identifiers):
 
 def test_a_hundred_rows_are_quick(inputs, tmp_path):
     """All pairs of 100 runs: one product with the sign matrix and one comparison a pair, about two seconds."""
-    import json
-    import time
-
     file = json.loads(inputs["metrics"][0].read_text())
     rows, metrics = [row(f"run{number}") for number in range(100)], []
     for about in rows:

@@ -16,13 +16,13 @@ PAGE = Template("""<!doctype html>
 body { margin: 2rem auto; padding: 0 1.25rem; max-width: 90rem; color: var(--ink); background: var(--page);
   font: 15px/1.45 system-ui, "Segoe UI", "Helvetica Neue", sans-serif; }
 h1 { font-size: 1.35rem; margin: 0 0 .5rem; }
-p { max-width: 75ch; color: var(--soft); }
+p { max-width: 95ch; color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 thead { border-top: 2px solid; border-bottom: 1px solid; }
 tbody { border-bottom: 2px solid; }
-th, td { padding: .35rem .7rem; text-align: left; vertical-align: baseline; font-weight: 400; }
-thead th { font-weight: 600; vertical-align: bottom; }
+th, td { padding: .35rem .6rem; text-align: left; vertical-align: baseline; font-weight: 400; }
+thead th { font-weight: 600; vertical-align: bottom; white-space: normal; }
 tbody tr:nth-child(even) { background: var(--row); }
 tbody th small { display: block; color: var(--soft); }
 .m { color: var(--mark); }
@@ -32,7 +32,7 @@ button { all: unset; cursor: pointer; border-bottom: 1px dotted var(--soft); }
 button:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 [aria-sort=ascending] button::after { content: " ▲"; }
 [aria-sort=descending] button::after { content: " ▼"; }
-svg { width: 7rem; height: .7rem; margin-right: .6rem; vertical-align: -.05em; }
+svg { width: 7rem; height: .7rem; margin-right: .5rem; vertical-align: -.05em; }
 path { stroke: var(--rule); stroke-width: 1; }
 path.i { stroke: var(--mark); stroke-width: 2.5; }
 circle { fill: var(--mark); }

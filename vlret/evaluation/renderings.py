@@ -6,6 +6,7 @@ What a cell says is decided once, in `lines`; LaTeX, Markdown and HTML only dres
 import csv
 import html
 import io
+from itertools import groupby, pairwise
 from string import Template, ascii_lowercase
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ TABLE = Template(r"""% Needs \usepackage{booktabs} and \usepackage{graphicx}.
 \centering
 \caption{$caption}
 \label{tab:retrieval}
+\par\medskip
+\setlength{\tabcolsep}{3pt}
 \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
 \begin{tabular}{@{}$columns@{}}
 \toprule
@@ -62,6 +65,11 @@ def metric_label(metric: str) -> str:
     return f"{LABELS.get(name, name)}@{cut}"
 
 
+def figure(value: float) -> str:
+    """Three digits after the point, and none before it for what is below one: .523."""
+    return f"{value:.3f}".removeprefix("0")
+
+
 def mark(row: int) -> str:
     """The letter of a row, from 0: a … z, aa, ab, …"""
     letters = ""
@@ -95,7 +103,7 @@ def lines(results: Results) -> list[Line]:
     """The rows as shown; "best" is decided by what is shown, so that equal figures look alike."""
     main = results.metrics[0]
     tested = [_column(results, metric) for metric in results.metrics]
-    spans = [Cell(f"{low:.3f}–{high:.3f}") for low, high in results.intervals[main].tolist()]
+    spans = [Cell(f"{figure(low)}–{figure(high)}") for low, high in results.intervals[main].tolist()]
     stacked = [_cells(results.validation[main], [()] * len(results.rows)), tested[0], spans, *tested[1:]]
     made = []
     for row, about in enumerate(results.rows):
@@ -133,15 +141,12 @@ def caption(results: Results) -> str:
 def latex(results: Results) -> str:
     """A `table` environment for a document that uses the packages booktabs and graphicx."""
     headings = [heading.removeprefix("Validation ").removeprefix("Test ") for heading in columns(results)]
-    rows, previous = [], None
-    for line in lines(results):
-        group = line.label[0] if len(line.label) > 1 else ""
-        if previous not in (None, group):
-            rows.append(r"\addlinespace")
-        previous = group
-        label = " & ".join(map(_tex, line.label))
-        label = label if len(line.label) > 1 else rf"\multicolumn{{4}}{{l}}{{{label}}}"
-        rows.append(rf"{line.mark} & {label} & {' & '.join(map(_tex_cell, line.cells))} \\")
+    # A little space around the rows of one model, where there are several.
+    blocks = [list(block) for _, block in groupby(lines(results), lambda line: line.label[0] if line.label[1:] else "")]
+    rows = []
+    for before, block in pairwise([[], *blocks]):
+        rows += [r"\addlinespace"] if before and max(len(before), len(block)) > 1 else []
+        rows += map(_tex_line, block)
     remarks = "; ".join(rf"\textsuperscript{{{letters}}}\,{_tex(note)}" for letters, note in notes(results))
     return TABLE.substitute(
         caption=_tex(caption(results)),
@@ -219,7 +224,7 @@ def _column(results: Results, metric: str) -> list[Cell]:
 
 
 def _cells(values: np.ndarray, beaten: list[tuple[int, ...]]) -> list[Cell]:
-    texts = [f"{value:.3f}" for value in values.tolist()]
+    texts = list(map(figure, values.tolist()))
     return [Cell(text, text == max(texts), beats) for text, beats in zip(texts, beaten, strict=True)]
 
 
@@ -231,6 +236,12 @@ def _csv(rows: list[list]) -> str:
 
 def _tex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
+
+
+def _tex_line(line: Line) -> str:
+    label = " & ".join(map(_tex, line.label))
+    label = label if len(line.label) > 1 else rf"\multicolumn{{4}}{{l}}{{{label}}}"
+    return rf"{line.mark} & {label} & {' & '.join(map(_tex_cell, line.cells))} \\"
 
 
 def _tex_cell(cell: Cell) -> str:
@@ -265,7 +276,7 @@ def _html_row(line: Line, results: Results, note: str, whisker: str) -> str:
         if cell.beats:
             names = html.escape(", ".join(results.rows[row]["name"] for row in cell.beats))
             text += f'<sup title="significantly better than {names}">{marks(cell.beats)}</sup>'
-        cells.append(f'<td class="n">{whisker if place == 2 else ""}{text}</td>')
+        cells.append(f'<td>{whisker if place == 2 else ""}{text}</td>')
     return f'<tr><td class="m">{line.mark}</td>{label}{"".join(cells)}</tr>'
 
 
