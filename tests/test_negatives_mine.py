@@ -12,7 +12,7 @@ from vlret.negatives.mine import MINERS, mine, read
 from vlret.runs import Ranking, write_qrels, write_run
 
 SIZES = [3, 0, 8, 1, 60]  # passages of each article
-QRELS = {"q0": {3, 4}, "q1": set(), "q2": {11}, "q3": {0, 1, 2}}
+QRELS = {"q0": {3, 4}, "q1": set(), "q2": {11}, "q3": {0, 1, 2}, "q4": set()}
 RUN = {"q0": [4, 9, 0, 3, 70], "q2": [12, 11, 13], "q3": [2, 0, 1]}
 
 
@@ -22,7 +22,7 @@ def inputs(tmp_path):
     Dataset.from_dict({"article": articles, "title": ["t"] * 72, "text": ["x"] * 72}).save_to_disk(
         str(tmp_path / "passages")
     )
-    questions = Dataset.from_dict({"id": list(QRELS), "input": ["?"] * 4, "article": [2, 4, 3, 0]})
+    questions = Dataset.from_dict({"id": list(QRELS), "input": ["?"] * 5, "article": [2, 4, 3, 0, 4]})
     DatasetDict({"train": questions}).save_to_disk(str(tmp_path / "questions"))
     write_qrels(tmp_path / "qrels.trec", QRELS)
     write_run(
@@ -40,8 +40,8 @@ def mined(inputs, tmp_path, **changes):
 
 
 def test_bm25_is_the_run_without_relevant_passages(inputs, tmp_path):
-    assert mined(inputs, tmp_path, miner="bm25") == {"q0": [9, 0, 70], "q1": [], "q2": [12, 13], "q3": []}
-    assert mined(inputs, tmp_path, miner="bm25", depth=1) == {"q0": [9], "q1": [], "q2": [12], "q3": []}
+    assert mined(inputs, tmp_path, miner="bm25") == {"q0": [9, 0, 70], "q1": [], "q2": [12, 13], "q3": [], "q4": []}
+    assert mined(inputs, tmp_path, miner="bm25", depth=1) == {"q0": [9], "q1": [], "q2": [12], "q3": [], "q4": []}
 
 
 def test_article_is_the_rest_of_the_linked_article(inputs, tmp_path):
@@ -51,6 +51,7 @@ def test_article_is_the_rest_of_the_linked_article(inputs, tmp_path):
         "q1": list(range(12, 72)),
         "q2": [],
         "q3": [],
+        "q4": list(range(12, 72)),
     }
     few = mined(inputs, tmp_path, miner="article", run=None)
     assert len(few["q0"]) == len(few["q1"]) == 5
@@ -60,7 +61,7 @@ def test_article_is_the_rest_of_the_linked_article(inputs, tmp_path):
 def test_random_draws_distinct_irrelevant_passages(inputs, tmp_path):
     found = mined(inputs, tmp_path, miner="random", run=None)
     assert all(len(set(rows)) == 5 for rows in found.values())
-    assert found["q0"] != found["q1"]
+    assert found["q1"] != found["q4"]
     everything = mined(inputs, tmp_path, miner="random", run=None, depth=1000)
     assert {question: set(rows) for question, rows in everything.items()} == {
         question: set(range(72)) - relevant for question, relevant in QRELS.items()

@@ -1,0 +1,53 @@
+"""Metrics files: what stands in them for a case computed by hand."""
+
+import numpy as np
+import pytest
+
+from vlret.evaluation.metrics import evaluate
+from vlret.files import InputError, read_json, sha256
+from vlret.runs import Ranking, write_qrels, write_run
+
+
+def test_the_file_holds_each_question_and_the_means(tmp_path):
+    write_qrels(tmp_path / "validation.trec", {"v1": {1}, "v0": {2}})
+    write_qrels(tmp_path / "test.trec", {"t0": {1}, "t1": set(), "t2": {1, 2}, "t3": {3}})
+    rankings = {"v0": [1, 2], "t0": [0, 1], "t1": [1], "t2": [2, 1], "other": [1]}
+    run = {name: Ranking(np.array(rows), -np.arange(len(rows), dtype=float)) for name, rows in rankings.items()}
+    write_run(tmp_path / "run.trec", run, "x")
+    qrels = [tmp_path / "validation.trec", tmp_path / "test.trec"]
+    for out in ("one.json", "two.json"):
+        evaluate(tmp_path / "run.trec", qrels, ["mrr@100", "precision@2", "hit_rate@1"], "x", tmp_path / out)
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert read_json(tmp_path / "one.json") == {
+        "name": "x",
+        "splits": {
+            "validation": {
+                "qrels_sha256": sha256(tmp_path / "validation.trec"),
+                "without_relevant": 0,
+                "mean": {"mrr@100": 0.25, "precision@2": 0.25, "hit_rate@1": 0},
+                "questions": ["v1", "v0"],
+                "per_question": {"mrr@100": [0, 0.5], "precision@2": [0, 0.5], "hit_rate@1": [0, 0]},
+            },
+            "test": {
+                "qrels_sha256": sha256(tmp_path / "test.trec"),
+                "without_relevant": 1,
+                "mean": {"mrr@100": 0.375, "precision@2": 0.375, "hit_rate@1": 0.25},
+                "questions": ["t0", "t1", "t2", "t3"],
+                "per_question": {
+                    "mrr@100": [0.5, 0, 1, 0],
+                    "precision@2": [0.5, 0, 1, 0],
+                    "hit_rate@1": [0, 0, 1, 0],
+                },
+            },
+        },
+    }
+
+
+def test_a_run_of_other_questions_is_refused(tmp_path):
+    write_qrels(tmp_path / "validation.trec", {"v": {1}})
+    write_qrels(tmp_path / "test.trec", {"t": {1}})
+    write_run(tmp_path / "run.trec", {"v": Ranking(np.array([1]), np.zeros(1))}, "x")
+    qrels = [tmp_path / "validation.trec", tmp_path / "test.trec"]
+    with pytest.raises(InputError, match=r"run\.trec: ranks no passage for any question of .*test\.trec"):
+        evaluate(tmp_path / "run.trec", qrels, ["mrr@100"], "x", tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()

@@ -1,0 +1,289 @@
+"""One table, written five ways: LaTeX, Markdown, HTML, CSV, and the p-values of all pairs as CSV.
+
+What a cell says is decided once, in `lines`; LaTeX, Markdown and HTML only dress it.
+"""
+
+import csv
+import html
+import io
+from itertools import groupby, pairwise
+from string import Template, ascii_lowercase
+from typing import NamedTuple
+
+import numpy as np
+
+from vlret.evaluation.page import PAGE
+from vlret.evaluation.results import PARTS, Results
+
+LABELS = {"mrr": "MRR", "precision": "P", "hit_rate": "Hit"}
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "≤": r"$\le$", "–": "--", "\u00a0": "~",
+}  # fmt: skip
+TABLE = Template(r"""% Needs \usepackage{booktabs} and \usepackage{graphicx}.
+\begin{table}[t]
+\centering
+\caption{$caption}
+\label{tab:retrieval}
+\par\medskip
+\setlength{\tabcolsep}{3pt}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+\begin{tabular}{@{}$columns@{}}
+\toprule
+& \multicolumn{4}{l}{Experiment} & Validation & \multicolumn{$tested}{l}{Test} \\
+\cmidrule(lr){2-5} \cmidrule(lr){6-6} \cmidrule(l){7-$last}
+& Model & Tuning & Prefix & Pooling & $headings \\
+\midrule
+$rows
+\bottomrule
+\end{tabular}}
+$remarks
+\end{table}
+""")
+
+
+class Cell(NamedTuple):
+    """What one cell shows: its text, whether it is the best of its column, and the rows that it beats."""
+
+    text: str
+    best: bool = False
+    beats: tuple[int, ...] = ()
+
+
+class Line(NamedTuple):
+    """One row: its mark (a, b, …), its four parts or one name, and its cells in the order of `columns`."""
+
+    mark: str
+    label: list[str]
+    cells: list[Cell]
+
+
+def metric_label(metric: str) -> str:
+    """The name of a metric in print: `hit_rate@5` is Hit@5."""
+    name, _, cut = metric.partition("@")
+    return f"{LABELS.get(name, name)}@{cut}"
+
+
+def figure(value: float) -> str:
+    """Three digits after the point, and none before it for what is below one: .523."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def mark(row: int) -> str:
+    """The letter of a row, from 0: a … z, aa, ab, …"""
+    letters = ""
+    row += 1
+    while row:
+        row, letter = divmod(row - 1, 26)
+        letters = ascii_lowercase[letter] + letters
+    return letters
+
+
+def marks(rows: tuple[int, ...]) -> str:
+    """Rows as a superscript: their letters, three or more in a row as a range."""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and spans[-1][-1] == row - 1:
+            spans[-1].append(row)
+        else:
+            spans.append([row])
+    return ",".join(
+        f"{mark(span[0])}–{mark(span[-1])}" if len(span) > 2 else ",".join(map(mark, span)) for span in spans
+    )
+
+
+def columns(results: Results) -> list[str]:
+    """The headings of the cells: the main metric on validation; then of test: the main metric, its interval, others."""
+    main, *others = map(metric_label, results.metrics)
+    return [f"Validation {main}", f"Test {main}", f"{100 * results.settings['interval']:g}\u00a0% interval", *others]
+
+
+def lines(results: Results) -> list[Line]:
+    """The rows as shown; "best" is decided by what is shown, so that equal figures look alike."""
+    main = results.metrics[0]
+    tested = [_column(results, metric) for metric in results.metrics]
+    spans = [Cell(f"{figure(low)}–{figure(high)}") for low, high in results.intervals[main].tolist()]
+    stacked = [_cells(results.validation[main], [()] * len(results.rows)), tested[0], spans, *tested[1:]]
+    made = []
+    for row, about in enumerate(results.rows):
+        parts = [about[part] for part in PARTS]
+        label = ["–" if part in ("", "none") else part for part in parts]
+        label = label if about["name"] == "_".join(parts) else [about["name"]]
+        made.append(Line(mark(row), label, [column[row] for column in stacked]))
+    return made
+
+
+def notes(results: Results) -> list[tuple[str, str]]:
+    """`(mark, note)` of the rows that have a note."""
+    return [(mark(row), about["note"]) for row, about in enumerate(results.rows) if about["note"]]
+
+
+def caption(results: Results) -> str:
+    """What is what, in whole sentences, so that the table can be read without the code."""
+    settings, counts = results.settings, results.counts
+    main, times = metric_label(results.metrics[0]), f"{settings['permutations']:,}"
+    entity = settings["groups"] == "entity"
+    lacking = counts["without_relevant"]
+    judged = f" ({lacking} of them without relevant passage, counted as zero)" if lacking else ""
+    return (
+        f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
+        f"entities. A passage is relevant if it is of the linked article and contains an answer; "
+        f"all rows are judged by the same static qrels. The best value of a column is bold. Superscripts name the rows "
+        f"with a significantly lower value: Fisher's randomisation test, two-sided, {times} permutations"
+        f"{', questions of one entity swapped together' if entity else ''}, p ≤ {settings['p']:g} without correction "
+        f"for the number of comparisons, seed {settings['seed']}. The {100 * settings['interval']:g}\u00a0% interval "
+        f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
+        f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
+    )
+
+
+def latex(results: Results) -> str:
+    """A `table` environment for a document that uses the packages booktabs and graphicx."""
+    headings = [heading.removeprefix("Validation ").removeprefix("Test ") for heading in columns(results)]
+    # A little space around the rows of one model, where there are several.
+    blocks = [list(block) for _, block in groupby(lines(results), lambda line: line.label[0] if line.label[1:] else "")]
+    rows = []
+    for before, block in pairwise([[], *blocks]):
+        rows += [r"\addlinespace"] if before and max(len(before), len(block)) > 1 else []
+        rows += map(_tex_line, block)
+    remarks = "; ".join(rf"\textsuperscript{{{letters}}}\,{_tex(note)}" for letters, note in notes(results))
+    return TABLE.substitute(
+        caption=_tex(caption(results)),
+        columns="l" * (5 + len(headings)),
+        tested=len(headings) - 1,
+        last=5 + len(headings),
+        headings=" & ".join(map(_tex, headings)),
+        rows="\n".join(rows),
+        remarks=rf"\par\smallskip{{\footnotesize {remarks}.\par}}" if remarks else "%",
+    )
+
+
+def markdown(results: Results) -> str:
+    """A pipe table under its caption, as GitHub and GitLab show it."""
+    rows = [["", *map(str.capitalize, PARTS), *columns(results)]]
+    rows.append(["---"] * len(rows[0]))
+    for line in lines(results):
+        label = [_plain(part) for part in line.label]
+        rows.append([line.mark, *label, *[""] * (4 - len(label)), *map(_markdown_cell, line.cells)])
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    remarks = "".join(f"- <sup>{letters}</sup> {_plain(note)}\n" for letters, note in notes(results))
+    return f"{_plain(caption(results))}\n\n{body}\n" + (f"\n{remarks}" if remarks else "")
+
+
+def page(results: Results) -> str:
+    """One HTML document that needs nothing else: it reads, prints and sorts by itself."""
+    main = results.metrics[0]
+    remarks, most = dict(notes(results)), results.intervals[main].max()
+    rows = [
+        _html_row(line, results, remarks.get(line.mark, ""), _whisker(low, high, mean, most))
+        for line, (low, high), mean in zip(lines(results), results.intervals[main], results.test[main], strict=True)
+    ]
+    head = [_button("Row"), *map(str.capitalize, PARTS), *map(_button, columns(results))]
+    return PAGE.substitute(
+        caption=html.escape(caption(results)),
+        head="".join(f'<th scope="col">{text}</th>' for text in head),
+        rows="\n".join(rows),
+    )
+
+
+def table_csv(results: Results) -> str:
+    """All metrics in full precision: both splits, test intervals, and the rows significantly beaten."""
+    head = ["row", "name", *PARTS, "note"]
+    head += [f"validation_{metric}" for metric in results.metrics]
+    head += [f"test_{metric}{kind}" for metric in results.metrics for kind in ("", "_low", "_high", "_beats")]
+    rows = []
+    for row, about in enumerate(results.rows):
+        cells = [mark(row), about["name"], *(about[part] for part in PARTS), about["note"]]
+        cells += [float(results.validation[metric][row]) for metric in results.metrics]
+        for metric in results.metrics:
+            cells += [float(results.test[metric][row]), *results.intervals[metric][row].tolist()]
+            cells.append(" ".join(map(mark, results.beaten(metric, row))))
+        rows.append(cells)
+    return _csv([head, *rows])
+
+
+def p_values_csv(results: Results) -> str:
+    """Each pair of rows once for each metric: the difference of their test means (a - b) and its p."""
+    names = [about["name"] for about in results.rows]
+    rows = [
+        [metric, names[a], names[b], float(results.test[metric][a] - results.test[metric][b]), float(p[a, b])]
+        for metric, p in results.p_values.items()
+        for a in range(len(names))
+        for b in range(a + 1, len(names))
+    ]
+    return _csv([["metric", "a", "b", "difference", "p"], *rows])
+
+
+SUFFIXES = {".tex": latex, ".md": markdown, ".html": page, ".csv": table_csv, ".pvalues.csv": p_values_csv}
+
+
+def _column(results: Results, metric: str) -> list[Cell]:
+    """The cells of a test metric, one a row."""
+    return _cells(results.test[metric], [tuple(results.beaten(metric, row)) for row in range(len(results.rows))])
+
+
+def _cells(values: np.ndarray, beaten: list[tuple[int, ...]]) -> list[Cell]:
+    texts = list(map(figure, values.tolist()))
+    return [Cell(text, text == max(texts), beats) for text, beats in zip(texts, beaten, strict=True)]
+
+
+def _csv(rows: list[list]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _tex_line(line: Line) -> str:
+    label = " & ".join(map(_tex, line.label))
+    label = label if len(line.label) > 1 else rf"\multicolumn{{4}}{{l}}{{{label}}}"
+    return rf"{line.mark} & {label} & {' & '.join(map(_tex_cell, line.cells))} \\"
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = _tex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.best else text
+    return rf"{text}\textsuperscript{{{_tex(marks(cell.beats))}}}" if cell.beats else text
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    escaped = "".join(f"\\{character}" if character in r"\`*_[]|~" else character for character in text)
+    return html.escape(escaped, quote=False)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return f"{text}<sup>{marks(cell.beats)}</sup>" if cell.beats else text
+
+
+def _button(text: str) -> str:
+    return f'<button type="button">{html.escape(text)}</button>'
+
+
+def _html_row(line: Line, results: Results, note: str, whisker: str) -> str:
+    first, *others = map(html.escape, line.label)
+    span = "" if others else ' colspan="4"'
+    remark = f"<small>{html.escape(note)}</small>" if note else ""
+    label = f'<th scope="row"{span}>{first}{remark}</th>' + "".join(f"<td>{part}</td>" for part in others)
+    cells = []
+    for place, cell in enumerate(line.cells):
+        text = f"<strong>{cell.text}</strong>" if cell.best else cell.text
+        if cell.beats:
+            names = html.escape(", ".join(results.rows[row]["name"] for row in cell.beats))
+            text += f'<sup title="significantly better than {names}">{marks(cell.beats)}</sup>'
+        cells.append(f'<td>{whisker if place == 2 else ""}{text}</td>')
+    return f'<tr><td class="m">{line.mark}</td>{label}{"".join(cells)}</tr>'
+
+
+def _whisker(low: float, high: float, mean: float, most: float) -> str:
+    """The interval as a line with a dot at the mean, on a scale from 0 to the highest bound of the table."""
+    left, right, middle = (2 + 96 * float(value) / max(float(most), 1e-9) for value in (low, high, mean))
+    return (
+        '<svg viewBox="0 0 100 10" aria-hidden="true"><path d="M2 5H98"/>'
+        f'<path class="i" d="M{left:.1f} 5H{right:.1f}"/><circle cx="{middle:.1f}" cy="5" r="3"/></svg>'
+    )

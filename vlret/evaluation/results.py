@@ -1,0 +1,30 @@
+"""What a table is made of: the numbers of all its rows, before anyone formats them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PARTS = ("model", "tuning", "prefix", "pooling")
+
+
+@dataclass(frozen=True)
+class Results:
+    """All numbers of a table; `rows` in order, `metrics` the main one first.
+
+    `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
+    `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`: metric → `[rows, rows]`.
+    """
+
+    rows: list[dict]
+    metrics: list[str]
+    validation: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    intervals: dict[str, np.ndarray]
+    p_values: dict[str, np.ndarray]
+    settings: dict
+    counts: dict[str, int]
+
+    def beaten(self, metric: str, row: int) -> list[int]:
+        """The rows with a significantly lower test mean than `row`."""
+        lower = self.test[metric] < self.test[metric][row]
+        return np.flatnonzero(lower & (self.p_values[metric][row] <= self.settings["p"])).tolist()

@@ -1,0 +1,103 @@
+"""The table: every run's metrics, which differences are significant, and how sure the main metric is."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import load_from_disk
+
+from vlret.console import progress, say
+from vlret.evaluation import renderings
+from vlret.evaluation.results import PARTS, Results
+from vlret.evaluation.significance import bootstrap_interval, number_groups, randomisation_test, sign_matrix
+from vlret.files import InputError, read_json, whole
+
+
+def table(metrics: list[Path], questions: Path, rows: list[dict], settings: dict, out: Path) -> None:
+    """Write `out` (LaTeX) and beside it, with the same stem, `.csv`, `.md`, `.html`, and `.pvalues.csv`.
+
+    `metrics`: files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, found by name; the table keeps
+    the order of `rows`. `settings`: `metrics` (names; the first is the main one), `p`, `permutations` (of the test,
+    and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and drawn together), `interval`
+    (its level, such as 0.95), `seed`.
+    Raises `InputError` if rows and files do not match, or were not judged by the same qrels.
+    """
+    results = compute(_read(metrics, rows, settings["metrics"]), questions, rows, settings)
+    for suffix, render in renderings.SUFFIXES.items():
+        with whole(out.with_suffix(suffix)) as aside:
+            aside.write_text(render(results), encoding="utf-8", newline="")
+    main = results.metrics[0]
+    best = int(results.test[main].argmax())
+    say(f"table: {len(rows)} rows, best test {main} {results.test[main][best]:.4f} by {rows[best]['name']}")
+
+
+def compute(files: list[dict], questions: Path, rows: list[dict], settings: dict) -> Results:
+    """Means, intervals and p-values of metrics files that are in the order of `rows`."""
+    names = settings["metrics"]
+    validation, test = (
+        {name: np.array([file["splits"][split]["per_question"][name] for file in files]) for name in names}
+        for split in ("validation", "test")
+    )
+    first = files[0]["splits"]
+    entities = _entities(questions, first["test"]["questions"])
+    labels = entities if settings["groups"] == "entity" else first["test"]["questions"]
+    groups = number_groups(labels)
+    signs = sign_matrix(settings["permutations"], groups.max() + 1, settings["seed"])
+    intervals = bootstrap_interval(
+        np.concatenate(list(test.values())), groups, settings["seed"], settings["permutations"], settings["interval"]
+    ).reshape(len(names), len(rows), 2)
+    return Results(
+        rows=[{"note": "", **dict.fromkeys(PARTS, ""), **row} for row in rows],
+        metrics=names,
+        validation={name: values.mean(axis=1) for name, values in validation.items()},
+        test={name: values.mean(axis=1) for name, values in test.items()},
+        intervals=dict(zip(names, intervals, strict=True)),
+        p_values={
+            name: randomisation_test(values, groups, signs)
+            for name, values in progress(test.items(), len(names), "metric", "randomisation test")
+        },
+        settings=settings,
+        counts={
+            "validation": len(first["validation"]["questions"]),
+            "test": len(entities),
+            "entities": len(set(entities)),
+            "without_relevant": first["test"]["without_relevant"],
+        },
+    )
+
+
+def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]:
+    """The metrics files in the order of the rows, checked to be one a row, and judged alike."""
+    files: dict[str, tuple[Path, dict]] = {}
+    for path in paths:
+        file = read_json(path)
+        name = file.get("name")
+        if name is None or "splits" not in file:
+            raise InputError(f"{path}: no `name` and `splits`: this is not a file of metrics")
+        if name in files:
+            raise InputError(f"{path}: metrics of {name} were already read from {files[name][0]}")
+        files[name] = (path, file)
+    names = [row["name"] for row in rows]
+    for name in [*names, *files]:
+        if name not in files:
+            raise InputError(f"table: no file holds the metrics of row {name}")
+        if names.count(name) != 1:
+            raise InputError(f"table: {files[name][0]} needs one row called {name}, found {names.count(name)}")
+    first, reference = files[names[0]]
+    for path, file in files.values():
+        for split, measured in file["splits"].items():
+            if measured["qrels_sha256"] != reference["splits"][split]["qrels_sha256"]:
+                raise InputError(f"{path}: other {split} qrels than {first}: rows of one table are judged alike")
+            for metric in metrics:
+                if metric not in measured["per_question"]:
+                    raise InputError(f"{path}: no values of {metric}: evaluate that run again with it")
+    return [files[name][1] for name in names]
+
+
+def _entities(questions: Path, identifiers: list[str]) -> list[str]:
+    """The entity (`wikidata_id`) of each test question."""
+    split = load_from_disk(str(questions))["test"]
+    entities = dict(zip(split["id"], split["wikidata_id"], strict=True))
+    for identifier in identifiers:
+        if identifier not in entities:
+            raise InputError(f"{questions}: no test question {identifier}, which the metrics are about")
+    return [entities[identifier] for identifier in identifiers]
