@@ -1,0 +1,106 @@
+"""EfficientNet-Lite0: the 7 × 7 grid of 1,280 channels before its pooling, as 49 regions of an image.
+
+Architecture: Tan and Le 2019, "EfficientNet", without squeeze-and-excite and swish
+(github.com/tensorflow/tpu, `efficientnet/lite`), from timm. Weights: `efficientnet-lite0-57934424.pth` of
+github.com/RangiLyu/EfficientNet-Lite (converted from TensorFlow's), whose keys are renamed to timm's.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+
+from vlret.files import InputError
+
+SIZE = 224
+GRID = 7
+
+# One block's parts in order of computation: the first block of all does not expand.
+PUBLISHED_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+EXPANDING_PARTS = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+FIRST_PARTS = (None, None, "conv_dw", "bn1", "conv_pw", "bn2")
+AROUND_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+
+class EffNet:
+    """The frozen backbone, ready to describe images."""
+
+    name = "effnet"
+    regions, dim = GRID * GRID, 1280
+    preprocessing = f"bicubic to {SIZE} × {SIZE} without keeping the aspect, (RGB - 127) / 128"
+    libraries = ("torch", "timm", "pillow")
+
+    def __init__(self, weights: Path):
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = load(weights).eval().to(self.device, memory_format=torch.channels_last)
+
+    @staticmethod
+    def preprocess(image: Image.Image) -> np.ndarray:
+        """An RGB image as `[3, 224, 224]` uint8.
+
+        The whole image is squashed to the square: a centre crop would cut both ends off a flag, and squashed, the
+        grid's cells are boxes of the image itself.
+        """
+        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+    @torch.inference_mode()
+    def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Preprocessed images to features `[images, 49, 1280]` and boxes `[images, 49, 4]`, cells row by row."""
+        pixels = torch.from_numpy(np.stack(images)).to(self.device)
+        pixels = pixels.float().sub(127).div(128).contiguous(memory_format=torch.channels_last)
+        grid = self.model.forward_features(pixels)
+        return grid.flatten(2).transpose(1, 2).cpu().numpy(), np.broadcast_to(grid_boxes(GRID), (len(images), 49, 4))
+
+
+def grid_boxes(cells: int) -> np.ndarray:
+    """Boxes of a square grid over an image, row by row: `[cells * cells, 4]`, x1, y1, x2, y2 in [0, 1]."""
+    edges = np.linspace(0, 1, cells + 1, dtype=np.float32)
+    top, left = np.divmod(np.arange(cells * cells), cells)
+    return np.stack([edges[left], edges[top], edges[left + 1], edges[top + 1]], axis=1)
+
+
+def load(weights: Path) -> torch.nn.Module:
+    """timm's `tf_efficientnet_lite0` with the published weights; `InputError` where the file does not fit it."""
+    model = timm.create_model("tf_efficientnet_lite0")
+    try:
+        published = torch.load(weights, map_location="cpu", weights_only=True)
+        model.load_state_dict(renamed(published, [len(stage) for stage in model.blocks]))
+    except FileNotFoundError as error:
+        raise InputError(f"{weights}: no such file") from error
+    except (
+        Exception
+    ) as error:  # what torch raises for a file that is no checkpoint, or another model's, has no one type
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{weights}: not the weights of EfficientNet-Lite0 ({reason})") from error
+    return model
+
+
+def renamed(published: dict[str, torch.Tensor], blocks: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The published state dict under timm's names; `blocks` counts the blocks of each stage.
+
+    Block n of the published flat list is block b of stage s in timm. Raises `KeyError` for an unknown name.
+    """
+    places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
+
+    def rename(key: str) -> str:
+        head, _, rest = key.partition(".")
+        if head != "_blocks":
+            return f"{AROUND_BLOCKS[head]}.{rest}"
+        number, part, tensor = rest.split(".")
+        stage, block = places[int(number)]
+        parts = dict(zip(PUBLISHED_PARTS, EXPANDING_PARTS if stage else FIRST_PARTS, strict=True))
+        return f"blocks.{stage}.{block}.{parts[part]}.{tensor}"
+
+    return {rename(key): tensor for key, tensor in published.items()}
+
+
+backbone = EffNet
