@@ -59,7 +59,10 @@ WRONG = [
     ({"grid": {"include": ["gpt_zs_none_avg"]}}, "gpt_zs_none_avg: unknown model"),
     ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: takes nothing away"),
     ({"grid": {"product": [{"model": "bm25", "tuning": "zs", "prefix": "x", "pooling": "none"}]}}, "unknown x"),
-    ({"fusions": {"f": {"runs": ["a_b_c_d", "e"], "normalisation": "zmuv", "step": 0.1}}}, "fusions.f.runs: a_b_c_d, e"),
+    (
+        {"fusions": {"f": {"runs": ["a_b_c_d", "e"], "normalisation": "zmuv", "step": 0.1}}},
+        "fusions.f.runs: a_b_c_d, e",
+    ),
     ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
     ({"data": {"sample": {"split": {"train": 0.7}}}}, "the shares add up to 1.1, not 1"),
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
@@ -78,10 +81,10 @@ def test_a_wrong_config_is_one_line_with_file_and_field(config, change, message)
 
 def test_a_config_that_is_no_yaml_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="a.yaml: not valid YAML"):
+    with pytest.raises(InputError, match=r"a\.yaml: not valid YAML"):
         load_config([tmp_path / "a.yaml"])
     (tmp_path / "a.yaml").write_text("- a")
-    with pytest.raises(InputError, match="a.yaml: expected a mapping"):
+    with pytest.raises(InputError, match=r"a\.yaml: expected a mapping"):
         load_config([tmp_path / "a.yaml"])
 
 

@@ -21,9 +21,8 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_an_exception_leaves_what_was_there(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), whole(target) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), whole(target) as aside:
+        aside.write_text("half") / 0
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
     assert target.read_text() == "old"
 
@@ -86,7 +85,7 @@ def test_a_bad_line_is_named(tmp_path, text, message):
 
 @pytest.mark.parametrize("read", [read_json, lambda path: list(read_jsonl(path))])
 def test_a_missing_file_is_named(tmp_path, read):
-    with pytest.raises(InputError, match="nothing.json: no such file"):
+    with pytest.raises(InputError, match=r"nothing\.json: no such file"):
         read(tmp_path / "nothing.json")
 
 

@@ -276,7 +276,7 @@ def _html_row(line: Line, results: Results, note: str, whisker: str) -> str:
         if cell.beats:
             names = html.escape(", ".join(results.rows[row]["name"] for row in cell.beats))
             text += f'<sup title="significantly better than {names}">{marks(cell.beats)}</sup>'
-        cells.append(f'<td>{whisker if place == 2 else ""}{text}</td>')
+        cells.append(f"<td>{whisker if place == 2 else ''}{text}</td>")
     return f'<tr><td class="m">{line.mark}</td>{label}{"".join(cells)}</tr>'
 
 
