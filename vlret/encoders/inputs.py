@@ -45,6 +45,17 @@ class Side:
         """The encoder's keyword arguments for some units, padded to the longest text among them."""
         return {**self._text(units), **self._image(units)}
 
+    def groups(self, units: Sequence[int], size: int) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """`inputs` in groups of at most `size` units of like length, so that little is padded, and their order.
+
+        The order `[units]` puts the groups' units, one group after the other, back in the places that they came from.
+        """
+        places = np.arange(len(units))
+        if self.texts is not None:
+            places = np.argsort([len(self.texts[int(unit)]) for unit in units], kind="stable")
+        groups = [places[start : start + size] for start in range(0, len(places), size)]
+        return [self.inputs(np.asarray(units)[group]) for group in groups], torch.from_numpy(np.argsort(places))
+
     def _text(self, units: Sequence[int]) -> dict[str, Tensor]:
         if self.texts is None:
             return {}

@@ -66,9 +66,11 @@ class Batches(Dataset):
         rows = [*relevant, *negatives]
         excluded = np.array([[row in set(example.relevant) for row in rows] for example in chosen])
         excluded[np.arange(len(chosen)), np.arange(len(chosen))] = False
+        groups, order = self.passages.groups(rows, self.settings["batch_size"])
         return {
             "questions": self.questions.inputs([example.unit for example in chosen]),
-            "passages": self.passages.inputs(rows),
+            "passages": groups,
+            "order": order,
             "labels": torch.arange(len(chosen)),
             "excluded": torch.from_numpy(excluded),
         }
