@@ -153,8 +153,13 @@ def test_parts_that_do_not_fit(folder):
         with pytest.raises(InputError, match=message):
             run_search(folder, unit, questions, units, 3)
         assert not (path / "run.trec").exists()
-    (path / "i.faiss").write_bytes(b"no index")
+    run_search(folder, "passage", *fits, 3)
+    np.save(path / "passages.npy", np.ones((ARTICLES, 4), np.float32))
+    write_json(path / "embeddings.json", {"unit": "article"})
     where = {"questions_embeddings": path / "questions.npy", "questions": path / "questions"}
+    with pytest.raises(InputError, match=f"{rows} vectors, but {ARTICLES}"):
+        search(path / "i.faiss", path, **where, passages=path / "passages", k=3, tag="toy", out=path / "other.trec")
+    (path / "i.faiss").write_bytes(b"no index")
     for name, message in [("i.faiss", "not a FAISS index"), ("gone.faiss", "no such file")]:
         with pytest.raises(InputError, match=message):
             search(path / name, path, **where, passages=path / "passages", k=3, tag="toy", out=path / "run.trec")
