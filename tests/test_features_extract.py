@@ -122,10 +122,9 @@ extract.extract("effnet", Path({str(folder / "weights.pth")!r}), Path({str(folde
                 Path({str(tmp_path / "table")!r}), "error", {SETTINGS!r}, Path({str(tmp_path / "store")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".store.partial/features.npy")) and time.monotonic() < deadline:
+    while not (begun := list(tmp_path.glob(".store*/features.npy"))) and process.poll() is None:
         time.sleep(0.05)
-    assert list(tmp_path.glob(".store.partial/features.npy"))
+    assert begun
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "store").exists()

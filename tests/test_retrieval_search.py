@@ -90,7 +90,7 @@ def test_a_tie_wider_than_the_first_look_into_the_index():
     equal = np.sort(rng.choice(5000, 700, replace=False))
     units[equal] = units[equal[0]]
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(48))
-    index.add_with_ids(units, np.arange(5000))
+    index.add_with_ids(units[::-1].copy(), np.arange(5000)[::-1].copy())
     questions = np.concatenate([units[equal[:1]], units[:3]])
     rankings = find(index, Units(units, np.arange(5001)), questions, 10)
     assert rankings[0].passages.tolist() == equal[:10].tolist()
@@ -99,6 +99,20 @@ def test_a_tie_wider_than_the_first_look_into_the_index():
         expected = np.lexsort((np.arange(5000), -(units @ question).astype(np.float64)))[:10]
         assert ranking.passages[0] == expected[0]
         assert len(ranking.passages) == 10
+
+
+def test_articles_without_passages_do_not_use_up_the_depth():
+    rng = np.random.default_rng(4)
+    units, question = rng.standard_normal((600, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+    order = np.argsort(-(units @ question))
+    counts = np.zeros(600, np.int64)
+    counts[order[300:]] = 2
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(8))
+    index.add_with_ids(units, np.arange(600))
+    first = np.concatenate([[0], np.cumsum(counts)])
+    (ranking,) = find(index, Units(units, first), question[None], 5)
+    expected = [row for unit in order[300:303] for row in (first[unit], first[unit] + 1)]
+    assert ranking.passages.tolist() == expected[:5]
 
 
 def test_higher_is_better_and_length_counts(folder):
@@ -153,8 +167,13 @@ def test_parts_that_do_not_fit(folder):
         with pytest.raises(InputError, match=message):
             run_search(folder, unit, questions, units, 3)
         assert not (path / "run.trec").exists()
-    (path / "i.faiss").write_bytes(b"no index")
+    run_search(folder, "passage", *fits, 3)
+    np.save(path / "passages.npy", np.ones((ARTICLES, 4), np.float32))
+    write_json(path / "embeddings.json", {"unit": "article"})
     where = {"questions_embeddings": path / "questions.npy", "questions": path / "questions"}
+    with pytest.raises(InputError, match=f"{rows} vectors, but {ARTICLES}"):
+        search(path / "i.faiss", path, **where, passages=path / "passages", k=3, tag="toy", out=path / "other.trec")
+    (path / "i.faiss").write_bytes(b"no index")
     for name, message in [("i.faiss", "not a FAISS index"), ("gone.faiss", "no such file")]:
         with pytest.raises(InputError, match=message):
             search(path / name, path, **where, passages=path / "passages", k=3, tag="toy", out=path / "run.trec")

@@ -8,7 +8,7 @@ from datasets import load_from_disk
 
 from vlret.console import progress
 from vlret.files import InputError, read_json
-from vlret.retrieval.index import has_vector, read_vectors
+from vlret.retrieval.index import CHUNK, has_vector, read_vectors
 from vlret.runs import Ranking, sort_ranking, write_run
 
 SPLITS = ("train", "validation", "test")
@@ -27,10 +27,14 @@ class Units:
         `[units, dim]`, memory-mapped.
     first
         `[units + 1]`: the passages of unit `u` are the rows `first[u]` to `first[u + 1]`, excluded.
+    lengths
+        `[units]`, the vectors' Euclidean lengths.
     """
 
     def __init__(self, vectors: np.ndarray, first: np.ndarray):
         self.vectors, self.first = vectors, first
+        chunks = range(0, len(vectors), CHUNK)
+        self.lengths = np.concatenate([np.linalg.norm(vectors[start : start + CHUNK], axis=1) for start in chunks])
 
     @classmethod
     def read(cls, embeddings: Path, passages: Path) -> "Units":
@@ -95,6 +99,8 @@ def search(
     if not searched.d == vectors.shape[1] == units.vectors.shape[1]:
         found = f"{searched.d}, {vectors.shape[1]} and {units.vectors.shape[1]} dimensions"
         raise InputError(f"{index}, {questions_embeddings} and {embeddings} have {found}; embed and index again")
+    if searched.ntotal > len(units.vectors):
+        raise InputError(f"{index}: {searched.ntotal} vectors, but {len(units.vectors)} in {embeddings}; index again")
     run = {identifier: Ranking(np.empty(0, np.int64), np.empty(0)) for identifier in identifiers}
     asked = np.flatnonzero(present)
     batches = np.split(asked, range(BATCH, len(asked), BATCH))
@@ -115,11 +121,11 @@ def find(index: faiss.Index, units: Units, questions: np.ndarray, k: int) -> lis
         scores, found = index.search(questions[open_questions], depth)
         left = []
         for question, unit_scores, candidates in zip(open_questions, scores, found, strict=True):
-            unit_scores, candidates = unit_scores[candidates >= 0], candidates[candidates >= 0]
-            if depth < index.ntotal and not _enough(units, questions[question], candidates, unit_scores, k):
+            needed = _needed(units, questions[question], candidates, unit_scores, k)
+            if needed.all() and depth < index.ntotal:
                 left.append(question)
             else:
-                rankings[question] = units.rank(questions[question], candidates, k)
+                rankings[question] = units.rank(questions[question], candidates[needed], k)
         open_questions, depth = np.array(left, dtype=np.int64), min(4 * depth, index.ntotal)
     return rankings
 
@@ -130,14 +136,15 @@ def question_ids(questions: Path) -> list[str]:
     return [identifier for split in SPLITS for identifier in splits[split]["id"]]
 
 
-def _enough(units: Units, question: np.ndarray, candidates: np.ndarray, scores: np.ndarray, k: int) -> bool:
-    """Whether the best `candidates` have `k` passages, and the last candidate cannot be equal to the one needed."""
-    passages = np.cumsum(units.counts(candidates))
-    needed = np.searchsorted(passages, k)
-    if needed >= len(passages):
-        return False
-    longest = np.linalg.norm(units.vectors[candidates], axis=1).max()
-    return bool(scores[-1] < scores[needed] - TOLERANCE * longest * np.linalg.norm(question))
+def _needed(units: Units, question: np.ndarray, candidates: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """Which candidates, best first, can be among the `k` best passages: `[candidates]` bool."""
+    found = candidates >= 0
+    passages = np.cumsum(units.counts(candidates[found]))
+    last = np.searchsorted(passages, k)
+    if last >= len(passages):
+        return found
+    slack = TOLERANCE * np.linalg.norm(question) * units.lengths[candidates[found]].max()
+    return found & (scores >= scores[last] - slack)
 
 
 def _read_index(path: Path) -> faiss.Index:
