@@ -49,6 +49,7 @@ def test_every_part_that_makes_sense_exists():
         assert set(parts["tuning"]) <= set(METHODS)
 
 
+GRID = {"grid": [1, 1], "tokens": [1, 1]}
 WRONG = [
     ({"seedd": 1}, "top level: unknown key 'seedd'"),
     ({"dataset": "a_b"}, "dataset: 'a_b'"),
@@ -66,8 +67,11 @@ WRONG = [
     ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
     ({"data": {"sample": {"split": {"train": 0.7}}}}, "the shares add up to 1.1, not 1"),
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
-    ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone'"),
-    ({"models": {"x": {"kind": "image", "backbone": "clip"}}}, "models.x.backbone: 'clip' is not one of effnet"),
+    ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone', 'visual'"),
+    (
+        {"models": {"x": {"kind": "image", "backbone": "clip", "visual": GRID}}},
+        "models.x.backbone: 'clip' is not one of effnet",
+    ),
     ({"evaluation": {"metrics": ["hit_rate@5"]}}, "evaluation.metrics"),
 ]
 

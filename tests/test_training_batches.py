@@ -25,15 +25,12 @@ def side(count):
     return Side([str(unit) for unit in range(count)], None, None, Words(), 8)
 
 
-EXAMPLES = [
-    Example(
-        unit,
-        f"e{unit // 2}",
-        (10 * unit, 10 * unit + 1),
-        {"bm25": [900, 901, 10 * ((unit + 2) % 12)], "article": [unit + 500]},
-    )
-    for unit in range(12)
-]
+def mined(unit):
+    """Negatives of a question, one of them relevant to the question after the next."""
+    return {"bm25": [900, 901, 10 * ((unit + 2) % 12)], "article": [unit + 500]}
+
+
+EXAMPLES = [Example(unit, f"e{unit // 2}", (10 * unit, 10 * unit + 1), mined(unit)) for unit in range(12)]
 
 
 @pytest.fixture
@@ -78,7 +75,8 @@ def test_labels_and_exclusions_fit_the_rows(batches):
     for step in range(len(batches)):
         chosen, relevant, negatives = batches.draw(step)
         batch, rows = batches[step], [*relevant, *negatives]
-        assert batch["passages"]["input_ids"].flatten().tolist() == rows
+        ids = torch.cat([group["input_ids"].flatten() for group in batch["passages"]])
+        assert ids[batch["order"]].tolist() == rows
         assert batch["questions"]["input_ids"].flatten().tolist() == [example.unit for example in chosen]
         for place, example in enumerate(chosen):
             assert batch["labels"][place] == place

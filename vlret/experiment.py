@@ -17,7 +17,7 @@ SCHEMA = Path("config/schemas/config.schema.yaml")
 # What each kind of model can be combined with; None stands for every prefix of the config.
 SENSIBLE = {
     "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
-    "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg"]},
+    "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg", "concat"]},
     "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
     "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
 }

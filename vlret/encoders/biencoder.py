@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vlret.encoders.checkpoints import load_bert
 from vlret.encoders.pooling import POOLINGS
-from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_grid
+from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_cells
 from vlret.files import InputError
 
 TEXT_ENCODERS = {"bert": load_bert}
@@ -28,17 +28,20 @@ class GridEmbedding(nn.Module):
         Features are `[batch, rows * columns, feature_dim]`, boxes `[batch, rows * columns, 4]`, the mask
         `[batch, rows * columns]`.
         """
-        kept = pool_grid(mask.unsqueeze(-1).to(features.dtype), self.grid, self.tokens).squeeze(-1).bool()
-        pooled = pool_grid(features, self.grid, self.tokens)
+        pooled, kept = pool_cells(features, mask, self.grid, self.tokens)
         return self.visual_embedding(pooled, pool_boxes(boxes, self.grid, self.tokens)), kept
 
 
 class ImageEncoder(nn.Module):
-    """The image backbone alone: its cached features are the hidden states."""
+    """The image backbone alone: its cached features, max-pooled to fewer cells, are the hidden states."""
+
+    def __init__(self, grid: tuple[int, int], tokens: tuple[int, int]):
+        super().__init__()
+        self.grid, self.tokens = tuple(grid), tuple(tokens)
 
     def forward(self, features: Tensor, boxes: Tensor, visual_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`[batch, regions, dim]` and the mask `[batch, regions]`, as they came."""
-        return features, visual_mask
+        """`[batch, rows * columns, dim]`, `[batch, rows * columns]` to `[batch, tokens, dim]`, `[batch, tokens]`."""
+        return pool_cells(features, visual_mask, self.grid, self.tokens)
 
 
 class BiEncoder(nn.Module):
@@ -91,11 +94,11 @@ def assemble(settings: dict, weights: Path | None, feature_dim: int | None) -> B
         The width of the cached features; None for a text model.
     """
     model = settings["model"]
+    visual = model.get("visual")
     if model["kind"] == "image":
-        return BiEncoder(ImageEncoder(), settings["pooling"])
+        return BiEncoder(ImageEncoder(**visual), settings["pooling"])
     encoder = TEXT_ENCODERS[model["text"]["architecture"]](weights)
     pretrained = frozenset(f"encoder.{name}" for name, _ in encoder.named_parameters())
     if model["kind"] == "joint":
-        visual = model["visual"]
-        encoder.visual_embedding = GridEmbedding(feature_dim, encoder.dim, visual["grid"], visual["tokens"])
+        encoder.visual_embedding = GridEmbedding(feature_dim, encoder.dim, **visual)
     return BiEncoder(encoder, settings["pooling"], pretrained)

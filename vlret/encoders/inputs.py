@@ -12,6 +12,9 @@ from torch import Tensor
 class Features(Protocol):
     """Where features are read from: rows to `[n, regions, dim]` and boxes `[n, regions, 4]`, both float32."""
 
+    regions: int
+    dim: int
+
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read `rows`, in their order."""
 
@@ -66,14 +69,13 @@ class Side:
     def _image(self, units: Sequence[int]) -> dict[str, Tensor]:
         if self.images is None:
             return {}
-        rows = self.images[np.asarray(units)]
-        features, boxes = self.features.read(np.maximum(rows, 0))
-        there = torch.from_numpy(rows >= 0)
-        return {
-            "features": torch.from_numpy(features) * there[:, None, None],
-            "boxes": torch.from_numpy(boxes) * there[:, None, None],
-            "visual_mask": there[:, None].expand(features.shape[:2]),
-        }
+        rows, regions = self.images[np.asarray(units)], self.features.regions
+        features = np.zeros((len(rows), regions, self.features.dim), dtype=np.float32)
+        boxes = np.zeros((len(rows), regions, 4), dtype=np.float32)
+        there = rows >= 0
+        features[there], boxes[there] = self.features.read(rows[there])
+        mask = torch.from_numpy(there)[:, None].expand(-1, regions)
+        return {"features": torch.from_numpy(features), "boxes": torch.from_numpy(boxes), "visual_mask": mask}
 
 
 def question_text(prefix: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -20,4 +21,10 @@ def average(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"1token": first_token, "avg": average}
+def concatenation(hidden: Tensor, mask: Tensor) -> Tensor:
+    """All positions one after the other: `[batch, tokens, dim]` to `[batch, tokens * dim]`, NaN if any is masked."""
+    return hidden.masked_fill(~mask.unsqueeze(-1), torch.nan).flatten(1)
+
+
+Pooling = Callable[[Tensor, Tensor], Tensor]
+POOLINGS: dict[str, Pooling] = {"1token": first_token, "avg": average, "concat": concatenation}

@@ -27,6 +27,12 @@ def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> 
     return pooled.flatten(2).transpose(1, 2)
 
 
+def pool_cells(features: Tensor, mask: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """`pool_grid` of features `[batch, rows * columns, dim]` and of their mask: a token is kept where any cell is."""
+    kept = pool_grid(mask.unsqueeze(-1).to(features.dtype), grid, tokens).squeeze(-1).bool()
+    return pool_grid(features, grid, tokens), kept
+
+
 def pool_boxes(boxes: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
     """The smallest box around the cells that `pool_grid` pools: `[batch, rows * columns, 4]` to `[batch, tokens, 4]`.
 
