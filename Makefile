@@ -1,6 +1,7 @@
 # Two commands: `make table` and `make test`. Everything they need is installed into .venv from the lock.
 PYTHON ?= python3.11
 CORES ?= 2
+CONFIG ?= config/config.yaml
 LOCK ?= envs/cpu.txt
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,14 +11,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export UV_NO_CONFIG := 1
 
-.PHONY: table test test-slow lint report bench lock clean install
+.PHONY: table report test lint bench install lock clean
 
 table: install
-	bash workflow/run.sh --cores $(CORES) results/table.tex
+	bash workflow/run.sh --cores $(CORES) --configfile $(CONFIG) -- results/table.tex
 	@cat results/table.md
 
 report: table
-	snakemake --cores $(CORES) --report results/report/index.html
+	snakemake --cores $(CORES) --configfile $(CONFIG) --report results/report/index.html
 
 test: install
 	python -m pytest

@@ -1,0 +1,235 @@
+"""The workflow as people use it: real Snakemake on a cut-down sample, in a copy of this repository."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlret.experiment import grid, load_config
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[1]
+TABLE = "results/table.tex"
+ADAPTER = "vlminilm_adapter_none_avg"
+PROMPT = "vlminilm_prompt_vqa_1token"
+METRICS = f"results/sample/metrics/{ADAPTER}.json"
+
+
+def copy_repository(target):
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    config = yaml.safe_load((ROOT / "tests" / "cut-down.yaml").read_text())
+    write_config(target, {**config, "dataset": "sample"})
+
+
+def write_config(folder, config):
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def read_config(folder):
+    return yaml.safe_load((folder / "config" / "config.yaml").read_text())
+
+
+def environment():
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def call(folder, command, fails=False):
+    """Run a command line in the repository; its output, standard error included."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode != 0) == fails, done.stdout[-5000:]
+    return done.stdout
+
+
+def digests(folder):
+    """SHA-256 of every result that is not a log, a benchmark or a lock, by path."""
+    results = folder / "results"
+    aside = {"logs", "benchmarks", "downloads"}
+    files = (path for path in results.rglob("*") if path.is_file() and not aside & set(path.relative_to(results).parts))
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if not path.name.startswith(".")
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A repository in which `snakemake --cores 2 results/table.tex` was typed."""
+    folder = tmp_path_factory.mktemp("finished")
+    copy_repository(folder)
+    call(folder, f"snakemake --cores 2 {TABLE}")
+    return folder
+
+
+@pytest.fixture
+def repository(finished, tmp_path):
+    """A copy of the finished one to change at will; large files are links to the same bytes."""
+    folder = tmp_path / "repository"
+    subprocess.run(["cp", "--archive", "--link", str(finished), str(folder)], check=True)
+    for path in (folder / "config" / "config.yaml", *(folder / "workflow").rglob("*"), *(folder / "rules").glob("*")):
+        if path.is_file():  # what a test edits must not be a link
+            shutil.copy2(path, path.with_suffix(".copy"))
+            path.with_suffix(".copy").replace(path)
+    return folder
+
+
+def jobs(output):
+    """Rules and counts of a dry-run's `Job stats`, without the total."""
+    lines = iter(output.splitlines())
+    for line in lines:
+        if line.startswith("Job stats:"):
+            break
+    next(lines), next(lines)
+    counts = {}
+    for line in lines:
+        if not line.strip() or line.startswith("total"):
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    return counts
+
+
+def test_the_table_has_every_row(finished):
+    config = load_config([ROOT / "config" / "models.yaml", finished / "config" / "config.yaml"])
+    csv = (finished / "results" / "table.csv").read_text()
+    names = [experiment.name for experiment in grid(config)]
+    rows = [*names, "bm25-effnet", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
+    assert [line.split(",")[0] for line in csv.splitlines()[1:]] == rows
+    for suffix in ("tex", "md", "html", "pvalues.csv"):
+        assert (finished / f"results/table.{suffix}").stat().st_size > 500
+
+
+def test_a_second_run_does_nothing(finished):
+    assert "Nothing to be done" in call(finished, f"snakemake --cores 2 {TABLE}")
+
+
+def test_the_dry_run_shows_the_whole_grid(tmp_path):
+    copy_repository(tmp_path)
+    output = call(tmp_path, f"snakemake -n {TABLE}")
+    config = load_config([ROOT / "config" / "models.yaml", tmp_path / "config" / "config.yaml"])
+    for experiment in grid(config):
+        assert f"results/sample/metrics/{experiment.name}.json" in output
+    counts = jobs(output)
+    assert counts["train"] == counts["embed"] == counts["index"] == counts["search"] == 4
+    assert counts["table"] == counts["join"] == counts["fuse"] == 1
+    assert counts["ablate"] == counts["search_ablation"] == 2
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_combination_is_run_again_and_touches_no_other(repository):
+    before = {path: path.stat().st_mtime_ns for path in (repository / "results").rglob("*") if path.is_file()}
+    digest = digests(repository)
+    output = call(repository, f"snakemake --cores 2 {METRICS} --forcerun train")
+    assert jobs(output) == {"train": 1, "embed": 1, "index": 1, "search": 1, "metrics": 1}
+    changed = {
+        str(path.relative_to(repository))
+        for path in (repository / "results").rglob("*")
+        if path.is_file() and path.stat().st_mtime_ns != before.get(path)
+    }
+    assert all(ADAPTER in path for path in changed), changed
+    assert METRICS in changed
+    assert digests(repository) == digest, "the same seed gives the same bytes"
+
+
+def test_an_edited_parameter_runs_its_experiment_and_the_table_alone(repository):
+    config = read_config(repository)
+    config["training"]["experiments"] = {PROMPT: {"steps": 3}}
+    write_config(repository, config)
+    before = digests(repository)
+    assert f"{PROMPT}  vlminilm  prompt  vqa     1token   stale" in call(repository, "vlret grid")
+    output = call(repository, f"snakemake --cores 2 {TABLE}")
+    assert jobs(output) == {"train": 1, "embed": 1, "index": 1, "search": 1, "metrics": 1, "table": 1}
+    after = digests(repository)
+    changed = {path for path in after if after[path] != before.get(path)}
+    assert all(PROMPT in path or path.startswith("results/table.") for path in changed), changed
+    assert f"results/sample/metrics/{PROMPT}.json" in changed
+
+
+def test_the_grid_says_what_is_done(repository):
+    assert "5 experiments: 5 done, 0 to run, 0 stale" in call(repository, "vlret grid")
+    (repository / METRICS).unlink()
+    shutil.rmtree(repository / f"results/sample/embeddings/{ADAPTER}")
+    listed = call(repository, "vlret grid")
+    assert "5 experiments: 4 done, 1 to run, 0 stale" in listed
+    assert f"{ADAPTER}   vlminilm  adapter  none    avg      to run" in listed
+
+
+def test_killed_again_and_again_the_same_table_comes_out(repository):
+    expected = digests(repository)
+    for stage in ("checkpoints", "embeddings", "indices", "runs", "metrics"):
+        shutil.rmtree(repository / "results" / "sample" / stage)
+    (repository / TABLE).unlink()
+    command = ["bash", "workflow/run.sh", "--cores", "2", "--", TABLE]
+    for seconds, everything in ((7, False), (16, True), (12, False), (25, True)):
+        run = subprocess.Popen(
+            command, cwd=repository, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        assert run.poll() is None, "it ended before it was killed: kill earlier"
+        # Once the workflow alone, whose jobs then outlive it; once with its jobs.
+        os.killpg(run.pid, signal.SIGKILL) if everything else run.kill()
+        run.wait()
+    call(repository, " ".join(command))
+    after = digests(repository)
+    assert after == expected
+    assert not list((repository / "results").rglob("*.partial"))
+
+
+def test_two_runs_at_once_are_refused(repository):
+    (repository / TABLE).unlink()
+    first = subprocess.Popen(["bash", "workflow/run.sh", "--cores", "1", TABLE], cwd=repository, env=environment())
+    time.sleep(1)
+    assert "another run is at work" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
+    assert first.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seedd": 1}, "config/config.yaml: top level: unknown key 'seedd'"),
+        ({"dataset": 3}, "config/config.yaml: dataset: 3 is not of type 'string'"),
+    ],
+)
+def test_a_wrong_config_stops_before_anything_runs(tmp_path, change, message):
+    copy_repository(tmp_path)
+    write_config(tmp_path, {**read_config(tmp_path), **change})
+    output = call(tmp_path, f"snakemake --cores 2 {TABLE}", fails=True)
+    assert message in output
+    assert "Traceback" not in output
+    assert f"vlret: error: {message}" in call(tmp_path, "vlret grid", fails=True)
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_combination_is_refused_by_name(repository):
+    output = call(repository, "snakemake -n results/sample/metrics/vlminilm_full_none_avg.json", fails=True)
+    assert "vlminilm_full_none_avg: not an experiment of this config's grid" in output
+
+
+def test_a_questions_missing_image_stops_the_run_and_names_it(repository):
+    image = next((repository / "results/sample/raw/images").glob("photo-*.jpg"))
+    image.unlink()
+    shutil.rmtree(repository / "results/sample/features/effnet/questions")
+    target = "results/sample/features/effnet/questions"
+    output = call(repository, f"snakemake --cores 2 {target}", fails=True)
+    assert f"vlret: error: results/sample/raw/images/{image.name}" in output
+    assert not (repository / target).exists()

@@ -1,0 +1,150 @@
+"""Training end to end on a toy dataset: real tables, a real feature store, a random BERT in the published layout."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import Toy
+
+from vlret.encoders.checkpoints import read_checkpoint
+from vlret.files import InputError
+from vlret.retrieval.embed import NO_TEXT, ablate, embed, shuffled
+from vlret.runs import read_qrels
+from vlret.training.corpus import all_questions
+from vlret.training.train import train, training_examples
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+def weights_of(path):
+    return load_file(path / "model.safetensors")
+
+
+def equal(one, other):
+    one, other = weights_of(one), weights_of(other)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def trained(toy):
+    out = toy.folder / "checkpoints" / "full"
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    return out
+
+
+def test_training_learns(toy, trained):
+    before = toy.embedded("zs")
+    after = toy.embedded("full", trained)
+    assert toy.mean_rank(*after) < 0.5 * toy.mean_rank(*before)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(toy, trained):
+    again, other = toy.folder / "checkpoints" / "again", toy.folder / "checkpoints" / "other"
+    train(settings=toy.settings("full"), **toy.training, out=again)
+    train(settings={**toy.settings("full"), "seed": 1}, **toy.training, out=other)
+    assert (trained / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert not equal(trained, other)
+
+
+def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
+    out = toy.folder / "checkpoints" / "zs"
+    train(settings=toy.settings("zs"), **toy.training, out=out)
+    weights, settings = read_checkpoint(out)
+    assert settings == toy.settings("zs")
+    assert all("visual_embedding" in name for name in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how):
+    out = toy.folder / "checkpoints" / f"killed-{how.name}"
+    state = out.parent / f"{out.name}.training"
+    process = subprocess.Popen([sys.executable, "-m", "vlret", *toy.command("full", out)])
+    while not list(state.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.wait()
+    assert not out.exists()
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    assert equal(out, trained)
+    assert not state.exists()
+
+
+def test_state_of_other_settings_is_not_gone_on_from(toy, trained):
+    out = toy.folder / "checkpoints" / "changed"
+    state = out.parent / f"{out.name}.training"
+    state.mkdir()
+    (state / "settings.json").write_text(json.dumps({**toy.settings("full"), "seed": 9}))
+    (state / "checkpoint-30").mkdir()
+    (state / "checkpoint-30" / "trainer_state.json").write_text("{}")
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    assert equal(out, trained)
+
+
+def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, capsys):
+    examples = training_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0})
+    relevant = read_qrels(toy.qrels)
+    assert 0 < len(examples) == sum(map(bool, relevant.values())) < len(relevant)
+    assert f"{len(examples)} of {len(relevant)} questions have a relevant passage" in capsys.readouterr().err
+
+
+def test_a_miner_that_was_not_run_is_named(toy):
+    with pytest.raises(InputError, match=r"training.negatives: no mined passages of bm25"):
+        training_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0})
+
+
+def test_a_checkpoint_of_another_method_is_refused(toy, trained):
+    changed = toy.folder / "checkpoints" / "mixed"
+    train(settings=toy.settings("zs"), **toy.training, out=changed)
+    (changed / "config.json").write_text((trained / "config.json").read_text())
+    with pytest.raises(InputError, match="does not fit the experiment's settings"):
+        embed(checkpoint=changed, **toy.corpus, batch_size=4, out=toy.folder / "nothing")
+
+
+def test_vectors_stand_in_the_order_of_the_tables(toy, trained):
+    questions, passages = toy.embedded("full", trained)
+    one_by_one = toy.embedded("full", trained, batch_size=1)
+    np.testing.assert_allclose(questions, one_by_one[0], atol=2e-6)
+    np.testing.assert_allclose(passages, one_by_one[1], atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(passages, axis=1), 1, atol=1e-6)
+    assert len(questions) == len(all_questions(toy.questions))
+
+
+def test_an_image_model_embeds_articles_and_leaves_those_without_image_nan(toy):
+    _, articles = toy.embedded("zs", kind="image")
+    assert len(articles) == toy.articles_count
+    assert np.isnan(articles).all(axis=1).tolist() == [name is None for name in toy.article_images]
+
+
+def test_ablations_take_one_side_away(toy, trained):
+    whole_vectors = toy.embedded("full", trained)[0]
+    vectors = {}
+    for kind in ("no-text", "no-image"):
+        out = toy.folder / f"{kind}.npy"
+        ablate(checkpoint=trained, **toy.corpus, batch_size=4, kind=kind, out=out)
+        vectors[kind] = np.load(out)
+        assert vectors[kind].shape == whole_vectors.shape
+        assert not np.allclose(vectors[kind], whole_vectors, atol=1e-3)
+    same_image = toy.questions_by_image()
+    for first, second in same_image:
+        np.testing.assert_allclose(vectors["no-text"][first], vectors["no-text"][second], atol=2e-6)
+    assert NO_TEXT
+
+
+def test_shuffled_images_are_a_seeded_permutation_that_moves_all():
+    images = np.arange(50)
+    moved = shuffled(images, seed=3)
+    assert sorted(moved) == images.tolist()
+    assert (moved != images).all()
+    assert (moved == shuffled(images, seed=3)).all()
+    assert (moved != shuffled(images, seed=4)).any()
