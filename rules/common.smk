@@ -84,6 +84,12 @@ def corpus_options(wildcards):
     return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in files.items())
 
 
+def mined(wildcards):
+    """The mined passages that an experiment trains against, by miner; none for zero-shot."""
+    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}})
+    return {miner: f"{RESULTS}/negatives/{miner}/train.parquet" for miner in training["negatives"]}
+
+
 def table_runs():
     """The rows of the table in their order: experiments, fusions, ablations, each with its parts."""
     rows = [

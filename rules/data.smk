@@ -37,7 +37,7 @@ rule sample:
     params:
         settings=json.dumps(config["data"].get("sample")),
         seed=config["seed"],
-        out=f"{RESULTS}/raw",
+        out=lambda wildcards, output: Path(output.train).parent,
     shell:
         "vlret data sample --articles {input.articles} --emoji {input.emoji} --countries {input.countries}"
         " --codes {input.codes} --settings {params.settings:q} --seed {params.seed} --out {params.out} 2>&1 | tee {log}"
@@ -118,7 +118,7 @@ rule qrels:
         ENVIRONMENT
     params:
         settings=json.dumps(config["data"]["passages"]),
-        out=f"{RESULTS}/data/qrels",
+        out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:
         "vlret data qrels --questions {input.questions} --passages {input.passages} --settings {params.settings:q}"
         " --out {params.out} --report {output.report} 2>&1 | tee {log}"

@@ -1,9 +1,3 @@
-def mined(wildcards):
-    """The mined passages that an experiment trains against, by miner; none for zero-shot."""
-    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}})
-    return {miner: f"{RESULTS}/negatives/{miner}/train.parquet" for miner in training["negatives"]}
-
-
 rule train:
     input:
         unpack(corpus),

@@ -46,17 +46,14 @@ def test_an_input_error_is_one_line_and_exit_code_1(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "vlret: error: nothing.trec: no such file\n"
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("lexical index --passages p --settings {x --out o", "argument --settings: not valid JSON"),
-        (
-            "training train --settings {} --questions q --passages p --articles a --qrels r --out o --negatives x",
-            "NAME=PATH",
-        ),
+        ("training train --negatives x", "argument --negatives: 'x': expected NAME=PATH"),
         ("data articles", "the following arguments are required"),
     ],
 )

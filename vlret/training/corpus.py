@@ -8,6 +8,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
 from vlret.encoders.inputs import Side, passage_text, question_text
 from vlret.features.store import FeatureStore
+from vlret.files import InputError
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,6 +47,8 @@ def tokenizer_of(settings: dict, weights: Path | None):
     """The tokenizer that was published with a model's text weights; None for an image model."""
     if settings["model"]["kind"] == "image":
         return None
+    if weights is None or not (weights / "tokenizer_config.json").is_file():
+        raise InputError(f"{weights}: no tokenizer here; check text.weights of the model in config/models.yaml")
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(weights)
