@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from vlret.experiment import Experiment, grid, kind_of, load_config, merge, settings, validate
+from vlret.experiment import SPLITS, Experiment, grid, kind_of, load_config, merge, settings, validate
 from vlret.files import InputError
 
 try:
@@ -17,7 +17,6 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DOWNLOADS = yaml.safe_load(Path("config/downloads.yaml").read_text(encoding="utf-8"))
-SPLITS = ["train", "validation", "test"]
 RESULTS = f"results/{config['dataset']}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from toy import Toy
 
+from vlret.data.tables import all_questions
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.retrieval.embed import NO_TEXT, ablate, embed, shuffled
 from vlret.runs import read_qrels
-from vlret.training.corpus import all_questions
 from vlret.training.train import train, training_examples
 
 
@@ -65,7 +65,7 @@ def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how):
+def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how, capsys):
     out = toy.folder / "checkpoints" / f"killed-{how.name}"
     state = out.parent / f"{out.name}.training"
     process = subprocess.Popen([sys.executable, "-m", "vlret", *toy.command("full", out)])
@@ -76,6 +76,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how)
     process.wait()
     assert not out.exists()
     train(settings=toy.settings("full"), **toy.training, out=out)
+    assert "going on from step" in capsys.readouterr().err
     assert equal(out, trained)
     assert not state.exists()
 

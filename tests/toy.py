@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from vlret.data.tables import all_questions
+from vlret.experiment import SPLITS
 from vlret.features.store import FeatureWriter
 from vlret.retrieval.embed import embed
 from vlret.runs import read_qrels, write_qrels
-from vlret.training.corpus import SPLITS, all_questions
 from vlret.training.train import train
 
 THINGS = 12

@@ -13,6 +13,7 @@ import yaml
 from vlret.files import InputError
 
 SCHEMA = Path("config/schemas/config.schema.yaml")
+SPLITS = ("train", "validation", "test")
 
 # What each kind of model can be combined with; None stands for every prefix of the config.
 SENSIBLE = {

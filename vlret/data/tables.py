@@ -1,14 +1,28 @@
-"""Writing Arrow datasets: row by row, whole or not at all, the same bytes for the same rows, nothing in a cache."""
+"""Arrow datasets: written row by row, whole or not at all, the same bytes for the same rows, nothing in a cache."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, disable_progress_bars
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    concatenate_datasets,
+    disable_progress_bars,
+    load_from_disk,
+)
 from datasets.arrow_writer import ArrowWriter
 
+from vlret.experiment import SPLITS
 from vlret.files import InputError, remove, sha256, whole
 
 disable_progress_bars()
+
+
+def all_questions(path: Path) -> Dataset:
+    """The questions of all splits, train, validation, test: the order of their vectors."""
+    splits: DatasetDict = load_from_disk(str(path))
+    return concatenate_datasets([splits[split] for split in SPLITS])
 
 
 def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) -> int:

@@ -76,9 +76,7 @@ def load(weights: Path) -> torch.nn.Module:
         model.load_state_dict(renamed(published, [len(stage) for stage in model.blocks]))
     except FileNotFoundError as error:
         raise InputError(f"{weights}: no such file") from error
-    except (
-        Exception
-    ) as error:  # what torch raises for a file that is no checkpoint, or another model's, has no one type
+    except Exception as error:  # torch has no one type for a file that is no checkpoint, or another model's
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{weights}: not the weights of EfficientNet-Lite0 ({reason})") from error
     return model

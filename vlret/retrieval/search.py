@@ -7,11 +7,11 @@ import numpy as np
 from datasets import load_from_disk
 
 from vlret.console import progress
+from vlret.data.tables import all_questions
 from vlret.files import InputError, read_json
 from vlret.retrieval.index import CHUNK, has_vector, read_vectors
 from vlret.runs import Ranking, sort_ranking, write_run
 
-SPLITS = ("train", "validation", "test")
 BATCH = 256
 
 # FAISS adds up in float32, in an order of its own: scores this close, relative to the vectors' lengths, may be equal.
@@ -93,7 +93,7 @@ def search(
     units = Units.read(embeddings, passages)
     vectors = read_vectors(questions_embeddings)
     present = has_vector(vectors, questions_embeddings)
-    identifiers = question_ids(questions)
+    identifiers = all_questions(questions)["id"]
     if len(identifiers) != len(vectors):
         raise InputError(f"{questions_embeddings}: {len(vectors)} vectors, but {len(identifiers)} questions")
     if not searched.d == vectors.shape[1] == units.vectors.shape[1]:
@@ -128,12 +128,6 @@ def find(index: faiss.Index, units: Units, questions: np.ndarray, k: int) -> lis
                 rankings[question] = units.rank(questions[question], candidates[needed], k)
         open_questions, depth = np.array(left, dtype=np.int64), min(4 * depth, index.ntotal)
     return rankings
-
-
-def question_ids(questions: Path) -> list[str]:
-    """The ids of all questions, in the order of their vectors: train, validation, test."""
-    splits = load_from_disk(str(questions))
-    return [identifier for split in SPLITS for identifier in splits[split]["id"]]
 
 
 def _needed(units: Units, question: np.ndarray, candidates: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
+from datasets import Dataset, load_from_disk
 
+from vlret.data.tables import all_questions
 from vlret.encoders.inputs import Side, passage_text, question_text
 from vlret.features.store import FeatureStore
 from vlret.files import InputError
-
-SPLITS = ("train", "validation", "test")
 
 
 class Texts:
@@ -35,12 +34,6 @@ class Tables:
     articles: Path
     question_features: Path | None = None
     article_features: Path | None = None
-
-
-def all_questions(path: Path) -> Dataset:
-    """The questions of all splits, train, validation, test: the order of every questions' embedding."""
-    splits: DatasetDict = load_from_disk(str(path))
-    return concatenate_datasets([splits[split] for split in SPLITS])
 
 
 def tokenizer_of(settings: dict, weights: Path | None):

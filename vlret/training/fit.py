@@ -75,7 +75,10 @@ def fit(model: BiEncoder, batches: Batches, settings: dict, state: Path) -> None
         data_collator=lambda items: items[0],
         callbacks=[TensorBoardCallback(SummaryWriter(state / "tensorboard"))],
     )
-    result = trainer.train(resume_from_checkpoint=last_whole_checkpoint(state))
+    checkpoint = last_whole_checkpoint(state)
+    if checkpoint is not None:
+        say(f"{settings['name']}: going on from step {checkpoint.rsplit('-', 1)[1]}, where an earlier run was stopped")
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     say(f"{settings['name']}: {training['steps']} steps, mean loss {result.training_loss:.4f}")
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from vlret.console import say
+from vlret.data.tables import all_questions
 from vlret.encoders.checkpoints import save_checkpoint
 from vlret.files import InputError, locked, remove
 from vlret.negatives.mine import read
 from vlret.runs import read_qrels
 from vlret.training.batches import Batches, Example
-from vlret.training.corpus import Tables, all_questions, passage_side, question_side, tokenizer_of
+from vlret.training.corpus import Tables, passage_side, question_side, tokenizer_of
 from vlret.tuning.methods import build
 
 
