@@ -19,6 +19,7 @@ from vlret.files import InputError, write_json
 
 SETTINGS = {
     "metrics": ["mrr@100", "precision@1", "hit_rate@5"],
+    "columns": ["mrr@100", "precision@1", "hit_rate@5"],
     "p": 0.01,
     "permutations": 2000,
     "groups": "entity",
@@ -303,3 +304,14 @@ def test_a_hundred_rows_are_quick(inputs, tmp_path):
     table(**(inputs | {"rows": rows, "metrics": metrics}), out=tmp_path / "t.tex")
     assert time.process_time() - start < 20
     assert len(read_csv(tmp_path / "t.pvalues.csv")) == 3 * 4950
+
+
+def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_path):
+    settings = {**SETTINGS, "columns": ["precision@1", "mrr@100"]}
+    table(**{**inputs, "settings": settings}, out=tmp_path / "t.tex")
+    for suffix in (".tex", ".md", ".html"):
+        text = (tmp_path / "t").with_suffix(suffix).read_text()
+        assert "Hit@5" not in text
+        assert "Validation P@1" in text or "Validation & " in text
+    assert "test_hit_rate@5" in (tmp_path / "t.csv").read_text()
+    assert "hit_rate@5," in (tmp_path / "t.pvalues.csv").read_text()

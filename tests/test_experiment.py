@@ -72,7 +72,8 @@ WRONG = [
         {"models": {"x": {"kind": "image", "backbone": "clip", "visual": GRID}}},
         "models.x.backbone: 'clip' is not one of effnet",
     ),
-    ({"evaluation": {"metrics": ["hit_rate@5"]}}, "evaluation.metrics"),
+    ({"evaluation": {"metrics": ["recall@5"]}}, "evaluation.metrics.0: 'recall@5'"),
+    ({"evaluation": {"columns": ["mrr@7"]}}, "evaluation.columns: mrr@7 not among evaluation.metrics"),
 ]
 
 

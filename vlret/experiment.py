@@ -91,7 +91,7 @@ def validate(config: Mapping, where: str, schema: Path = SCHEMA) -> None:
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     if error is not None:
         raise InputError(f"{where}: {_explain(error)}")
-    for problem in (_unknown_names, _split_shares, _ranges, _rows):
+    for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows):
         if message := problem(config):
             raise InputError(f"{where}: {message}")
 
@@ -138,6 +138,12 @@ def _ranges(config: Mapping) -> str | None:
     if config["lexical"]["b"]["stop"] > 1:
         return "lexical.b.stop: b lies between 0 and 1"
     return None
+
+
+def _columns(config: Mapping) -> str | None:
+    metrics, columns = config["evaluation"]["metrics"], config["evaluation"]["columns"]
+    missing = [metric for metric in columns if metric not in metrics]
+    return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics" if missing else None
 
 
 def _rows(config: Mapping) -> str | None:

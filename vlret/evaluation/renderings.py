@@ -95,14 +95,14 @@ def marks(rows: tuple[int, ...]) -> str:
 
 def columns(results: Results) -> list[str]:
     """The headings of the cells: the main metric on validation; then of test: the main metric, its interval, others."""
-    main, *others = map(metric_label, results.metrics)
+    main, *others = map(metric_label, results.shown)
     return [f"Validation {main}", f"Test {main}", f"{100 * results.settings['interval']:g}\u00a0% interval", *others]
 
 
 def lines(results: Results) -> list[Line]:
     """The rows as shown; "best" is decided by what is shown, so that equal figures look alike."""
-    main = results.metrics[0]
-    tested = [_column(results, metric) for metric in results.metrics]
+    main = results.shown[0]
+    tested = [_column(results, metric) for metric in results.shown]
     spans = [Cell(f"{figure(low)}–{figure(high)}") for low, high in results.intervals[main].tolist()]
     stacked = [_cells(results.validation[main], [()] * len(results.rows)), tested[0], spans, *tested[1:]]
     made = []
@@ -122,7 +122,7 @@ def notes(results: Results) -> list[tuple[str, str]]:
 def caption(results: Results) -> str:
     """What is what, in whole sentences, so that the table can be read without the code."""
     settings, counts = results.settings, results.counts
-    main, times = metric_label(results.metrics[0]), f"{settings['permutations']:,}"
+    main, times = metric_label(results.shown[0]), f"{settings['permutations']:,}"
     entity = settings["groups"] == "entity"
     lacking = counts["without_relevant"]
     judged = f" ({lacking} of them without relevant passage, counted as zero)" if lacking else ""
@@ -173,7 +173,7 @@ def markdown(results: Results) -> str:
 
 def page(results: Results) -> str:
     """One HTML document that needs nothing else: it reads, prints and sorts by itself."""
-    main = results.metrics[0]
+    main = results.shown[0]
     remarks, most = dict(notes(results)), results.intervals[main].max()
     rows = [
         _html_row(line, results, remarks.get(line.mark, ""), _whisker(low, high, mean, most))

@@ -9,7 +9,7 @@ PARTS = ("model", "tuning", "prefix", "pooling")
 
 @dataclass(frozen=True)
 class Results:
-    """All numbers of a table; `rows` in order, `metrics` the main one first.
+    """All numbers of a table; `rows` in order.
 
     `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
     `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`: metric → `[rows, rows]`.
@@ -23,6 +23,11 @@ class Results:
     p_values: dict[str, np.ndarray]
     settings: dict
     counts: dict[str, int]
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that the printed tables show, the main one first; the CSV files hold all."""
+        return self.settings["columns"]
 
     def beaten(self, metric: str, row: int) -> list[int]:
         """The rows with a significantly lower test mean than `row`."""

@@ -16,16 +16,16 @@ def table(metrics: list[Path], questions: Path, rows: list[dict], settings: dict
     """Write `out` (LaTeX) and beside it, with the same stem, `.csv`, `.md`, `.html`, and `.pvalues.csv`.
 
     `metrics`: files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, found by name; the table keeps
-    the order of `rows`. `settings`: `metrics` (names; the first is the main one), `p`, `permutations` (of the test,
-    and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and drawn together), `interval`
-    (its level, such as 0.95), `seed`.
+    the order of `rows`. `settings`: `metrics` (names), `columns` (those that are printed, the main one first), `p`,
+    `permutations` (of the test, and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and
+    drawn together), `interval` (its level, such as 0.95), `seed`.
     Raises `InputError` if rows and files do not match, or were not judged by the same qrels.
     """
     results = compute(_read(metrics, rows, settings["metrics"]), questions, rows, settings)
     for suffix, render in renderings.SUFFIXES.items():
         with whole(out.with_suffix(suffix)) as aside:
             aside.write_text(render(results), encoding="utf-8", newline="")
-    main = results.metrics[0]
+    main = results.shown[0]
     best = int(results.test[main].argmax())
     say(f"table: {len(rows)} rows, best test {main} {results.test[main][best]:.4f} by {rows[best]['name']}")
 
