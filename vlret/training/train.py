@@ -1,5 +1,6 @@
 """Train one experiment's bi-encoder."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def train(
         If a miner of `settings["training"]["negatives"]` is not in `negatives`, or entities do not fill a batch.
     """
     torch.set_num_threads(settings["threads"])
-    torch.use_deterministic_algorithms(True)
+    # On a GPU some kernels have no deterministic form: there the same seed gives nearly the same, with a warning.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     tables = Tables(questions, passages, articles, question_features, article_features)
     tokenizer = tokenizer_of(settings, weights)
     side = None if settings["model"]["kind"] == "image" else question_side(settings, tables, tokenizer)
