@@ -11,7 +11,11 @@ from vlret.files import InputError
 
 try:
     config = merge(load_config(["config/models.yaml"]), config)
-    validate(config, where=" + ".join(map(str, workflow.configfiles or ["config/config.yaml"])))
+    validate(
+        config,
+        where=" + ".join(map(str, workflow.configfiles or ["config/config.yaml"])),
+        schema="config/schemas/config.schema.yaml",
+    )
     EXPERIMENTS = {experiment.name: experiment for experiment in grid(config)}
 except InputError as error:
     raise WorkflowError(str(error)) from None

@@ -5,6 +5,7 @@ from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, set
 from vlret.files import InputError
 from vlret.tuning.methods import METHODS
 
+SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]
 
 
@@ -26,7 +27,7 @@ def test_a_bad_name_is_refused(name):
 
 
 def test_the_default_config_is_valid(config):
-    validate(config, "config.yaml")
+    validate(config, "config.yaml", SCHEMA)
 
 
 def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
@@ -80,7 +81,7 @@ WRONG = [
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_a_wrong_config_is_one_line_with_file_and_field(config, change, message):
     with pytest.raises(InputError, match=rf"^my.yaml: .*{message}") as caught:
-        validate(merge(config, change), "my.yaml")
+        validate(merge(config, change), "my.yaml", SCHEMA)
     assert "\n" not in str(caught.value)
 
 

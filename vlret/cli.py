@@ -307,7 +307,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"vlret {__version__}")
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
     grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
-    grid.add_argument("--configfile", type=Path, nargs="+", default=None, help="as Snakemake's, default the sample")
+    grid.add_argument("--configfile", nargs="+", help="as Snakemake's", type=Path, default=[Path("config/config.yaml")])
+    grid.add_argument("--models", help="what the models are", type=Path, default=Path("config/models.yaml"))
+    grid.add_argument("--schema", help="of configs", type=Path, default=Path("config/schemas/config.schema.yaml"))
     grid.set_defaults(function="vlret.grid:show")
     stages: dict[str, argparse._SubParsersAction] = {}
     for verb in VERBS:

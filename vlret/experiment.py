@@ -12,7 +12,6 @@ import yaml
 
 from vlret.files import InputError
 
-SCHEMA = Path("config/schemas/config.schema.yaml")
 SPLITS = ("train", "validation", "test")
 
 # What each kind of model can be combined with; None stands for every prefix of the config.
@@ -72,7 +71,7 @@ def merge(low: Mapping, high: Mapping) -> dict:
     return merged
 
 
-def validate(config: Mapping, where: str, schema: Path = SCHEMA) -> None:
+def validate(config: Mapping, where: str, schema: Path) -> None:
     """Check a whole config before anything runs.
 
     Parameters
@@ -81,6 +80,8 @@ def validate(config: Mapping, where: str, schema: Path = SCHEMA) -> None:
         The merged config, `config/models.yaml` included.
     where
         The names of the files that it came from, for the message.
+    schema
+        The JSON schema, as YAML.
 
     Raises
     ------

@@ -9,30 +9,27 @@ from pathlib import Path
 from vlret.experiment import Experiment, grid, load_config, validate
 from vlret.files import InputError
 
-MODELS = Path("config/models.yaml")
-DEFAULT = Path("config/config.yaml")
 DONE, TO_RUN, STALE = "done", "to run", "stale"
 
 
-def show(configfile: list[Path] | None) -> None:
+def show(configfile: list[Path], models: Path, schema: Path) -> None:
     """Print the grid as a table: each experiment, its parts, and `done`, `to run` or `stale`.
 
     Stale is an experiment whose metrics are there but would be made again, since its settings, its inputs or the code
     of its rules changed. Snakemake itself is asked (`--summary`), so that this never disagrees with what it would do.
     """
-    files = configfile or [DEFAULT]
-    config = load_config([MODELS, *files])
-    validate(config, " + ".join(map(str, files)))
+    config = load_config([models, *configfile])
+    validate(config, " + ".join(map(str, configfile)), schema)
     experiments = grid(config)
     states = status(config, experiments, configfile)
     print(layout(experiments, states))
 
 
-def status(config: Mapping, experiments: list[Experiment], configfile: list[Path] | None) -> dict[str, str]:
+def status(config: Mapping, experiments: list[Experiment], configfile: list[Path]) -> dict[str, str]:
     """What Snakemake says of each experiment's metrics, by name."""
     paths = {f"results/{config['dataset']}/metrics/{e.name}.json": e.name for e in experiments}
     command = [sys.executable, "-m", "snakemake", "--summary", "--quiet", "all", "--nolock"]
-    command += ["--configfile", *map(str, configfile)] if configfile else []
+    command += ["--configfile", *map(str, configfile)]
     asked = subprocess.run([*command, "--", *paths], capture_output=True, text=True, check=False)
     if asked.returncode:
         raise InputError(f"snakemake --summary failed: {' '.join(asked.stderr.split())}")
