@@ -83,13 +83,11 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def repository(finished, tmp_path):
-    """A copy of the finished one to change at will; large files are links to the same bytes."""
-    folder = tmp_path / "repository"
-    subprocess.run(["cp", "--archive", "--link", str(finished), str(folder)], check=True)
-    for path in (folder / "config" / "config.yaml", *(folder / "workflow").rglob("*"), *(folder / "rules").glob("*")):
-        if path.is_file():  # what a test edits must not be a link
-            shutil.copy2(path, path.with_suffix(".copy"))
-            path.with_suffix(".copy").replace(path)
+    """A copy of the finished one to change at will; what no test changes is linked."""
+    folder, downloads = tmp_path / "repository", Path("results") / "downloads"
+    aside = shutil.ignore_patterns("downloads")
+    shutil.copytree(finished, folder, symlinks=True, ignore=aside)
+    subprocess.run(["cp", "--archive", "--link", finished / downloads, folder / downloads], check=True)
     return folder
 
 
