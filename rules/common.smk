@@ -13,7 +13,7 @@ try:
     config = merge(load_config(["config/models.yaml"]), config)
     validate(
         config,
-        where=" + ".join(map(str, workflow.configfiles or ["config/config.yaml"])),
+        files=["config/models.yaml", *(workflow.configfiles or ["config/config.yaml"])],
         schema="config/schemas/config.schema.yaml",
     )
     EXPERIMENTS = {experiment.name: experiment for experiment in grid(config)}

@@ -27,7 +27,7 @@ def test_a_bad_name_is_refused(name):
 
 
 def test_the_default_config_is_valid(config):
-    validate(config, "config.yaml", SCHEMA)
+    validate(config, FILES, SCHEMA)
 
 
 def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
@@ -52,7 +52,6 @@ def test_every_part_that_makes_sense_exists():
 
 GRID = {"grid": [1, 1], "tokens": [1, 1]}
 WRONG = [
-    ({"seedd": 1}, "top level: unknown key 'seedd'"),
     ({"dataset": "a_b"}, "dataset: 'a_b'"),
     ({"seed": "x"}, "seed: 'x' is not of type 'integer'"),
     ({"training": {"defaults": {"stepz": 3}}}, "training.defaults: unknown key 'stepz'; known: .*steps"),
@@ -80,9 +79,22 @@ WRONG = [
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_a_wrong_config_is_one_line_with_file_and_field(config, change, message):
-    with pytest.raises(InputError, match=rf"^my.yaml: .*{message}") as caught:
-        validate(merge(config, change), "my.yaml", SCHEMA)
+    file = "models" if "models" in change else "config"
+    with pytest.raises(InputError, match=rf"^config/{file}.yaml: .*{message}") as caught:
+        validate(merge(config, change), FILES, SCHEMA)
     assert "\n" not in str(caught.value)
+
+
+def test_the_file_that_holds_the_field_is_named(config, tmp_path):
+    (tmp_path / "own.yaml").write_text("seedd: 1\ndataset: mine\n")
+    files = [*FILES, tmp_path / "own.yaml"]
+    with pytest.raises(InputError, match=r"own\.yaml: top level: unknown key 'seedd'"):
+        validate(merge(config, {"seedd": 1, "dataset": "mine"}), files, SCHEMA)
+    with pytest.raises(InputError, match=r"^config/config\.yaml: seed: 'x'"):
+        validate(merge(config, {"seed": "x"}), files, SCHEMA)
+    del (incomplete := merge(config, {}))["dataset"]
+    with pytest.raises(InputError, match=r"^config/models\.yaml \+ config/config\.yaml: top level: missing 'dataset'"):
+        validate(incomplete, FILES, SCHEMA)
 
 
 def test_a_config_that_is_no_yaml_is_named(tmp_path):

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -71,15 +71,15 @@ def merge(low: Mapping, high: Mapping) -> dict:
     return merged
 
 
-def validate(config: Mapping, where: str, schema: Path) -> None:
+def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
     """Check a whole config before anything runs.
 
     Parameters
     ----------
     config
         The merged config, `config/models.yaml` included.
-    where
-        The names of the files that it came from, for the message.
+    files
+        The files that it was merged from, the last over the first: a message names the one that holds the field.
     schema
         The JSON schema, as YAML.
 
@@ -90,11 +90,18 @@ def validate(config: Mapping, where: str, schema: Path) -> None:
     """
     validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
-    if error is not None:
-        raise InputError(f"{where}: {_explain(error)}")
+    message = error and _explain(error)
     for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows):
-        if message := problem(config):
-            raise InputError(f"{where}: {message}")
+        message = message or problem(config)
+    if message:
+        raise InputError(f"{_holder(message, files)}: {message}")
+
+
+def _holder(message: str, files: Sequence[Path]) -> str:
+    """The last file that has the key which a message begins with, or all where none has it."""
+    key = re.match(r"top level: unknown key '([^']+)'|([^.:]+)", message)
+    holders = [path for path in files if (key.group(1) or key.group(2)) in load_config([path])]
+    return str(holders[-1]) if holders else " + ".join(map(str, files))
 
 
 def _explain(error: jsonschema.ValidationError) -> str:

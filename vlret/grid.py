@@ -19,7 +19,7 @@ def show(configfile: list[Path], models: Path, schema: Path) -> None:
     of its rules changed. Snakemake itself is asked (`--summary`), so that this never disagrees with what it would do.
     """
     config = load_config([models, *configfile])
-    validate(config, " + ".join(map(str, configfile)), schema)
+    validate(config, [models, *configfile], schema)
     experiments = grid(config)
     states = status(config, experiments, configfile)
     print(layout(experiments, states))
