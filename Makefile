@@ -1,5 +1,5 @@
 # Two commands: `make table` and `make test`. Everything they need is installed into .venv from the lock.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 CONFIG ?= config/config.yaml
 LOCK ?= envs/cpu.txt
@@ -18,7 +18,8 @@ table: install
 	@cat results/table.md
 
 report: table
-	snakemake --cores $(CORES) --configfile $(CONFIG) --report results/report/index.html
+	mkdir -p results/report
+	snakemake --cores $(CORES) --configfile $(CONFIG) --report results/report/index.html -- results/table.tex
 
 test: install
 	python -m pytest
