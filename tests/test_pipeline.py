@@ -185,7 +185,7 @@ def test_killed_again_and_again_the_same_table_comes_out(repository):
         shutil.rmtree(repository / "results" / "sample" / stage)
     (repository / TABLE).unlink()
     command = ["bash", "workflow/run.sh", "--cores", "2", "--", TABLE]
-    for seconds, everything in ((7, False), (16, True), (12, False), (25, True)):
+    for seconds, everything in ((6, False), (12, True), (8, False), (15, True)):
         run = subprocess.Popen(
             command, cwd=repository, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL
         )
