@@ -31,7 +31,7 @@ lint: install
 	snakemake --lint
 
 bench: install
-	python -m pytest benchmarks
+	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
 
 install: $(VENV)/installed
 
