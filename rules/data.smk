@@ -35,7 +35,7 @@ rule sample:
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps(config["data"].get("sample")),
+        settings=json.dumps(config["data"]["sample"]),
         seed=config["seed"],
         out=lambda wildcards, output: Path(output.train).parent,
     shell:
@@ -117,8 +117,7 @@ rule qrels:
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps(config["data"]["passages"]),
         out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:
-        "vlret data qrels --questions {input.questions} --passages {input.passages} --settings {params.settings:q}"
+        "vlret data qrels --questions {input.questions} --passages {input.passages}"
         " --out {params.out} --report {output.report} 2>&1 | tee {log}"

@@ -74,7 +74,6 @@ def make(folder: Path, questions: dict[str, list[dict]]) -> dict:
     return {
         "questions": folder / "questions",
         "passages": folder / "passages",
-        "settings": {},
         "out": folder / "qrels",
         "report": folder / "qrels.json",
     }

@@ -137,7 +137,7 @@ def test_every_question_of_the_sample_has_an_answer_in_a_passage(raw: Path, tmp_
         report=tmp_path / "questions.json",
     )
     split(data / "articles", {"unit": "sentence"}, data / "passages")
-    judge(data / "questions", data / "passages", {}, data / "qrels", tmp_path / "qrels.json")
+    judge(data / "questions", data / "passages", data / "qrels", tmp_path / "qrels.json")
     passages = load_from_disk(str(data / "passages"))
     for name in SPLITS:
         qrels = read_qrels(data / "qrels" / f"{name}.trec")

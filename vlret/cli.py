@@ -145,7 +145,7 @@ VERBS = [
         "qrels",
         "vlret.data.relevance:judge",
         "judge which passages answer each question",
-        [QUESTIONS, PASSAGES, SETTINGS, OUT, REPORT],
+        [QUESTIONS, PASSAGES, OUT, REPORT],
     ),
     Verb(
         "features",

@@ -133,8 +133,8 @@ def _unknown_names(config: Mapping) -> str | None:
 
 
 def _split_shares(config: Mapping) -> str | None:
-    shares = config["data"].get("sample", {}).get("split")
-    if shares and abs(sum(shares.values()) - 1) > 1e-9:
+    shares = config["data"]["sample"]["split"]
+    if abs(sum(shares.values()) - 1) > 1e-9:
         return f"data.sample.split: the shares add up to {sum(shares.values()):g}, not 1"
     return None
 

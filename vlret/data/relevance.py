@@ -50,12 +50,12 @@ def find_relevant(
     return with_original, relevant
 
 
-def judge(questions: Path, passages: Path, settings: dict, out: Path, report: Path) -> None:
+def judge(questions: Path, passages: Path, out: Path, report: Path) -> None:
     """Write `out/{split}.trec` with the relevant passages of every question of a questions dataset.
 
     Relevant is a passage of the linked article (column `article`) whose text, without the title, contains any answer.
     `report` counts, by split, questions without an answer and without a relevant passage, with examples; such
-    questions stay in the qrels. `settings` has no keys yet. Raises `InputError` when no question of a split has a
+    questions stay in the qrels. Raises `InputError` when no question of a split has a
     relevant passage.
     """
     splits = load_from_disk(str(questions))
