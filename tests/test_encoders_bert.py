@@ -6,9 +6,9 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig as PublishedConfig
 from transformers import BertModel
 
-from vlret.encoders.biencoder import BiEncoder, GridEmbedding
+from vlret.encoders.biencoder import Tower
 from vlret.encoders.checkpoints import load_bert
-from vlret.encoders.visual import pool_boxes, pool_grid
+from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_grid
 from vlret.files import InputError
 from vlret.tuning.prompts import Prompt
 
@@ -49,7 +49,8 @@ def test_equals_transformers(published, encoder):
     ids, mask = batch([9, 4, 1])
     with torch.no_grad():
         expected = published[0](input_ids=ids, attention_mask=mask).last_hidden_state
-        hidden, kept = encoder(ids, mask)
+        encoded = encoder(ids, mask)
+    hidden, kept = encoded.hidden, encoded.mask
     assert torch.equal(kept, mask.bool())
     torch.testing.assert_close(hidden[kept], expected[kept], atol=2e-5, rtol=1e-4)
 
@@ -75,8 +76,8 @@ def test_a_checkpoint_is_loaded_strictly(published, tmp_path, damage):
 @pytest.fixture
 def joint(encoder):
     torch.manual_seed(2)
-    encoder.visual_embedding = GridEmbedding(10, encoder.dim, (4, 4), (2, 2))
-    encoder.prompt = Prompt(3, 8, encoder.dim)
+    encoder.encoder.visual_embedding = VisualEmbedding(10, encoder.dim, pool=((4, 4), (2, 2)))
+    encoder.encoder.prompt = Prompt(3, 8, encoder.dim)
     return encoder
 
 
@@ -92,7 +93,7 @@ def images(count, seed=0):
 def test_a_vector_does_not_depend_on_its_batch(request, encoder, pooling, kind):
     if kind == "joint":
         encoder = request.getfixturevalue("joint")
-    model = BiEncoder(encoder, pooling).eval()
+    model = Tower(encoder, pooling).eval()
     ids, mask = batch([3, 12, 7, 1])
     visual = {} if kind == "text" else {**images(4), "visual_mask": torch.tensor([[1], [1], [0], [1]]).expand(4, 16)}
     with torch.no_grad():
@@ -107,7 +108,7 @@ def test_masked_visual_tokens_change_nothing(joint):
     ids, mask = batch([5, 5])
     one, other = images(2, seed=1), images(2, seed=2)
     hidden = torch.zeros(2, 16, dtype=torch.bool)
-    model = BiEncoder(joint, "avg").eval()
+    model = Tower(joint, "avg").eval()
     with torch.no_grad():
         vectors = [model(input_ids=ids, attention_mask=mask, visual_mask=hidden, **image) for image in (one, other)]
         seen = model(input_ids=ids, attention_mask=mask, visual_mask=~hidden, **one)

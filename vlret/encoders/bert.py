@@ -4,12 +4,13 @@ Source: Devlin et al. 2019, "BERT"; names as in Hugging Face `BertModel` without
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
 
 
 @dataclass(frozen=True)
@@ -52,34 +53,29 @@ class BertEmbeddings(nn.Module):
 class BertAttention(nn.Module):
     """Multi-head self-attention and its output projection, through torch's fused attention."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: BertConfig, layer: int):
         super().__init__()
         dim = config.hidden_size
         self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
         self.self = nn.ModuleDict({name: nn.Linear(dim, dim) for name in ("query", "key", "value")})
-        self.output = BertOutput(dim, dim, config)
+        self.output = BertOutput(dim, config, AdapterSlot("self-attention", layer, dim))
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """`[batch, tokens, dim]` and a mask `[batch, 1, 1, tokens]` to `[batch, tokens, dim]`."""
-        parts = (self.self[name](hidden) for name in ("query", "key", "value"))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """`[batch, positions, dim]` to the same shape; `mask` `[batch, 1, 1, positions]` is added to the scores."""
+        query, key, value = (split_heads(self.self[name](hidden), self.heads) for name in ("query", "key", "value"))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.output(mixed.transpose(1, 2).flatten(2), hidden)
 
 
 class BertOutput(nn.Module):
-    """Projection, adapter, dropout, residual, norm: how both halves of a layer end.
+    """Projection, adapter, dropout, residual, norm: how both halves of a layer end."""
 
-    `adapter` is the identity until a tuning method puts one there: after the projection and before dropout,
-    residual and norm, where VL-Adapter puts it in BART.
-    """
-
-    def __init__(self, inner: int, dim: int, config: BertConfig):
+    def __init__(self, inner: int, config: BertConfig, slot: AdapterSlot):
         super().__init__()
-        self.dense = nn.Linear(inner, dim)
-        self.adapter: nn.Module = nn.Identity()
-        self.LayerNorm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
+        self.dense = nn.Linear(inner, config.hidden_size)
+        self.adapter = slot
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
@@ -90,73 +86,80 @@ class BertOutput(nn.Module):
 class BertLayer(nn.Module):
     """Attention, then the feed-forward network, each with residual and norm after it."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: BertConfig, layer: int):
         super().__init__()
-        self.attention = BertAttention(config)
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(config.hidden_size, config.intermediate_size)})
-        self.output = BertOutput(config.intermediate_size, config.hidden_size, config)
+        dim, inner = config.hidden_size, config.intermediate_size
+        self.attention = BertAttention(config, layer)
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(dim, inner)})
+        self.output = BertOutput(inner, config, AdapterSlot("feed-forward", layer, dim))
         self.activation = ACTIVATIONS[config.hidden_act]
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """`[batch, tokens, dim]` to `[batch, tokens, dim]`."""
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """`[batch, positions, dim]` to the same shape."""
         hidden = self.attention(hidden, mask)
         return self.output(self.activation(self.intermediate["dense"](hidden)), hidden)
 
 
-class BertEncoder(nn.Module):
-    """Prompts, text tokens and visual tokens in one stack.
+class BertStack(Stack):
+    """BERT's layers."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config, layer) for layer in range(config.num_hidden_layers))
+
+
+class Bert(nn.Module):
+    """Text and visual tokens through one BERT.
 
     Prompts stand before the text and get no position, and they go through the embeddings' norm (as in VL-Adapter's
     BART); visual tokens stand after the text, already normed by the visual embedding.
     """
 
+    # What LoRA and (IA)3 change, in peft's terms.
+    projections: ClassVar = {"query": "query", "key": "key", "value": "value", "feed-forward": r".*\d\.output\.dense"}
+    visual_norm = nn.LayerNorm
+
     def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
         self.embeddings = BertEmbeddings(config)
-        layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
-        self.encoder = nn.ModuleDict({"layer": layers})
-        self.prompt: nn.Module | None = None
-        self.visual_embedding: nn.Module | None = None
+        self.encoder = BertStack(config)
+        self.decoder = None
 
     @property
     def dim(self) -> int:
         """The width of the hidden states."""
         return self.config.hidden_size
 
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The table of tokens, `[vocabulary, dim]`."""
+        return self.embeddings.word_embeddings
+
+    @token_embedding.setter
+    def token_embedding(self, table: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = table
+
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         features: Tensor | None = None,
         boxes: Tensor | None = None,
         visual_mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Encode a batch.
-
-        Parameters
-        ----------
-        input_ids, attention_mask
-            `[batch, text]`; the mask is 1 for a token and 0 for padding.
-        features, boxes, visual_mask
-            `[batch, regions, feature_dim]`, `[batch, regions, 4]`, `[batch, regions]`; 0 in the mask where there is
-            no image. An encoder without a visual embedding takes None.
-
-        Returns
-        -------
-        hidden states `[batch, prompts + text + visual, dim]` and their mask `[batch, prompts + text + visual]`; how
-        many visual tokens regions become is the visual embedding's affair.
-        """
-        hidden, mask = self.embeddings(input_ids), attention_mask.bool()
-        if self.prompt is not None:
-            prompts = self.prompt().expand(len(hidden), -1, -1)
-            hidden = torch.cat([prompts, hidden], dim=1)
-            mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
-        hidden = self.embeddings.dropout(self.embeddings.LayerNorm(hidden))
-        if self.visual_embedding is not None:
-            visual, kept = self.visual_embedding(features, boxes, visual_mask)
-            hidden = torch.cat([hidden, self.embeddings.dropout(visual)], dim=1)
-            mask = torch.cat([mask, kept], dim=1)
-        for layer in self.encoder["layer"]:
-            hidden = layer(hidden, mask[:, None, None, :])
-        return hidden, mask
+        keep: int = 1,
+        **order: Tensor,
+    ) -> Encoded:
+        """Encode a batch of texts, of images, or of both; arguments are those of `vlret.encoders.t5.T5.forward`."""
+        stack, text, mask, visual, kept = self.encoder, None, attention_mask, None, None
+        if input_ids is not None:
+            text = self.embeddings(input_ids)
+            mask = input_ids != self.config.pad_token_id if mask is None else mask
+        if features is not None:
+            tokens = self.embeddings.word_embeddings.weight
+            visual, kept = stack.visual_embedding(features, boxes, visual_mask, tokens, **order)
+        mask = None if mask is None else mask.bool()
+        hidden, mask, where = stack.join(text, mask, visual, kept, norm=self.embeddings.LayerNorm)
+        hidden = self.embeddings.dropout(hidden)
+        outputs = stack.run(stack.layer, hidden, key_mask(mask, hidden.dtype), keep=keep)
+        return Encoded(outputs, mask, where)

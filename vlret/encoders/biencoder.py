@@ -1,35 +1,19 @@
 """Bi-encoders: one vector for a question, one for a passage, compared by their inner product."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlret.encoders.checkpoints import load_bert
-from vlret.encoders.pooling import POOLINGS
-from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_cells
+from vlret.encoders.joint import Encoded
+from vlret.encoders.pooling import pooling_of
+from vlret.encoders.visual import pool_cells
 from vlret.files import InputError
 
-TEXT_ENCODERS = {"bert": load_bert}
-
-
-class GridEmbedding(nn.Module):
-    """A grid of features, max-pooled to fewer cells, as visual tokens."""
-
-    def __init__(self, feature_dim: int, dim: int, grid: tuple[int, int], tokens: tuple[int, int]):
-        super().__init__()
-        self.grid, self.tokens = tuple(grid), tuple(tokens)
-        self.visual_embedding = VisualEmbedding(feature_dim, dim)
-
-    def forward(self, features: Tensor, boxes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Cells to tokens: `[batch, tokens, dim]` and their mask `[batch, tokens]`, kept where any cell is.
-
-        Features are `[batch, rows * columns, feature_dim]`, boxes `[batch, rows * columns, 4]`, the mask
-        `[batch, rows * columns]`.
-        """
-        pooled, kept = pool_cells(features, mask, self.grid, self.tokens)
-        return self.visual_embedding(pooled, pool_boxes(boxes, self.grid, self.tokens)), kept
+SIDES = ("question", "passage")
 
 
 class ImageEncoder(nn.Module):
@@ -39,15 +23,53 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.grid, self.tokens = tuple(grid), tuple(tokens)
 
-    def forward(self, features: Tensor, boxes: Tensor, visual_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`[batch, rows * columns, dim]`, `[batch, rows * columns]` to `[batch, tokens, dim]`, `[batch, tokens]`."""
-        return pool_cells(features, visual_mask, self.grid, self.tokens)
+    def forward(self, features: Tensor, boxes: Tensor, visual_mask: Tensor, keep: int = 1) -> Encoded:
+        """Features `[batch, rows * columns, dim]` and their mask `[batch, rows * columns]`, encoded."""
+        hidden, mask = pool_cells(features, visual_mask, self.grid, self.tokens)
+        return Encoded((hidden,), mask, slice(0, 0))
+
+
+class Tower(nn.Module):
+    """One side of a bi-encoder: an encoder, a pooling, a head.
+
+    Parameters
+    ----------
+    projection
+        The width of a linear map without bias after the pooling (cvlp's projection head); None for no map.
+    normalise
+        Whether vectors are brought to length 1.
+    """
+
+    def __init__(self, encoder: nn.Module, pooling: str, projection: int | None = None, normalise: bool = True):
+        super().__init__()
+        self.encoder, self.pooling, self.normalise = encoder, pooling_of(pooling), normalise
+        self.projection = nn.Identity()
+        if projection:
+            self.projection = nn.Linear(encoder.dim * self.pooling.width, projection, bias=False)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The keyword arguments of the encoder to vectors, `[batch, dim]`.
+
+        A unit with nothing to encode (an image encoder, no image) has a vector of NaN.
+        """
+        vectors = self.pooling.apply(self.encoder, self.encoder(**inputs, keep=self.pooling.layers))
+        vectors = self.projection(vectors)
+        return F.normalize(vectors, dim=-1) if self.normalise else vectors
 
 
 class BiEncoder(nn.Module):
-    """One encoder for questions and passages alike, a pooling, vectors of length 1.
+    """An encoder for questions and one for passages, which may be the same or share parts.
 
-    Source: Reimers and Gurevych 2019, "Sentence-BERT", section 3 (the siamese network).
+    Source: Reimers and Gurevych 2019, "Sentence-BERT", section 3 (the siamese network); Karpukhin et al. 2020, "Dense
+    Passage Retrieval", section 3.1 (two encoders).
+
+    Parameters
+    ----------
+    tower
+        The questions' side, and that of passages too where everything is shared.
+    sharing
+        What passages share with questions: `everything`, `nothing`, or any of `visual` (the visual embedding) and
+        `token` (the token embedding) joined by `+`.
 
     Attributes
     ----------
@@ -55,16 +77,26 @@ class BiEncoder(nn.Module):
         The names of the parameters that came from published weights; all others are this experiment's own.
     """
 
-    def __init__(self, encoder: nn.Module, pooling: str, pretrained: frozenset[str] = frozenset()):
+    def __init__(self, tower: Tower, sharing: str = "everything", pretrained: frozenset[str] = frozenset()):
         super().__init__()
-        self.encoder, self.pooling, self.pretrained = encoder, POOLINGS[pooling], pretrained
+        self.question = tower
+        self.passage = None if sharing == "everything" else copy.deepcopy(tower)
+        if "visual" in sharing.split("+"):
+            self.passage.encoder.encoder.visual_embedding = tower.encoder.encoder.visual_embedding
+        if "token" in sharing.split("+"):
+            self.passage.encoder.token_embedding = tower.encoder.token_embedding
+        names = {f"{side}.encoder.{name}" for side in SIDES for name in pretrained}
+        self.pretrained = frozenset(names & dict(self.named_parameters()).keys())
 
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """The keyword arguments of the encoder to vectors of length 1, `[batch, dim]`.
+    @property
+    def towers(self) -> list[Tower]:
+        """The sides, the same one once."""
+        return [self.question] if self.passage is None else [self.question, self.passage]
 
-        A unit with nothing to encode (an image encoder, no image) has a vector of NaN.
-        """
-        return F.normalize(self.pooling(*self.encoder(**inputs)), dim=-1)
+    def encode(self, side: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The inputs of one of `SIDES` to vectors, `[batch, dim]`."""
+        tower = self.passage if side == "passage" and self.passage is not None else self.question
+        return tower(**inputs)
 
     def own_weights(self) -> dict[str, Tensor]:
         """What a checkpoint holds: every parameter that was trained or that no published weights contain."""
@@ -79,26 +111,3 @@ class BiEncoder(nn.Module):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(weights[name])
-
-
-def assemble(settings: dict, weights: Path | None, feature_dim: int | None) -> BiEncoder:
-    """Build the bi-encoder of a model entry from its pretrained weights, with nothing tuned.
-
-    Parameters
-    ----------
-    settings
-        `vlret.experiment.settings` of the experiment.
-    weights
-        The folder of the text encoder's pretrained weights; None for an image model.
-    feature_dim
-        The width of the cached features; None for a text model.
-    """
-    model = settings["model"]
-    visual = model.get("visual")
-    if model["kind"] == "image":
-        return BiEncoder(ImageEncoder(**visual), settings["pooling"])
-    encoder = TEXT_ENCODERS[model["text"]["architecture"]](weights)
-    pretrained = frozenset(f"encoder.{name}" for name, _ in encoder.named_parameters())
-    if model["kind"] == "joint":
-        encoder.visual_embedding = GridEmbedding(feature_dim, encoder.dim, **visual)
-    return BiEncoder(encoder, settings["pooling"], pretrained)

@@ -8,11 +8,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vlret.encoders.bert import BertConfig, BertEncoder
+from vlret.encoders.bert import Bert, BertConfig
 from vlret.files import InputError, read_json, whole, write_json
 
 
-def load_bert(folder: Path) -> BertEncoder:
+def load_bert(folder: Path) -> Bert:
     """Read a BERT from a folder in Hugging Face's layout: `config.json` and `model.safetensors`.
 
     The pooler and the stored position ids, which no encoder here uses, may be there; any other missing or unexpected
@@ -20,7 +20,7 @@ def load_bert(folder: Path) -> BertEncoder:
     """
     stored = read_json(Path(folder) / "config.json")
     known = {field.name for field in fields(BertConfig)}
-    encoder = BertEncoder(BertConfig(**{key: value for key, value in stored.items() if key in known}))
+    encoder = Bert(BertConfig(**{key: value for key, value in stored.items() if key in known}))
     if stored.get("model_type") != "bert" or stored.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{folder}/config.json: model_type: expected a bert with absolute positions")
     path = Path(folder) / "model.safetensors"

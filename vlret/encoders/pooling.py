@@ -1,30 +1,108 @@
 """From hidden states to one vector."""
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from vlret.encoders.joint import Encoded
+from vlret.files import InputError
 
 
-def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The first position (the first prompt, where there are prompts): `[batch, tokens, dim]` to `[batch, dim]`."""
-    return hidden[:, 0]
+@dataclass(frozen=True)
+class Pooling:
+    """How an encoder's output becomes one vector.
 
-
-def average(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the positions that are not masked: `[batch, tokens, dim]`, `[batch, tokens]` to `[batch, dim]`.
-
-    Unlike cvlp's plain mean over every position, padding does not enter, so the vector of a text does not depend on
-    what it is batched with.
+    Attributes
+    ----------
+    apply
+        The encoder and what it said of a batch to `[batch, dim * width]`.
+    layers
+        How many of the last layers it looks at.
+    width
+        How many hidden states wide the vector is.
     """
+
+    apply: Callable[[nn.Module, Encoded], Tensor]
+    layers: int = 1
+    width: int = 1
+
+
+def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the positions that are not masked: `[batch, positions, dim]` to `[batch, dim]`."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def concatenation(hidden: Tensor, mask: Tensor) -> Tensor:
-    """All positions one after the other: `[batch, tokens, dim]` to `[batch, tokens * dim]`, NaN if any is masked."""
-    return hidden.masked_fill(~mask.unsqueeze(-1), torch.nan).flatten(1)
+def first_token(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The first position: the first prompt where there are prompts, the first region where there is no text."""
+    return encoded.hidden[:, 0]
 
 
-Pooling = Callable[[Tensor, Tensor], Tensor]
-POOLINGS: dict[str, Pooling] = {"1token": first_token, "avg": average, "concat": concatenation}
+def average(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The mean over all positions that are not masked.
+
+    Unlike cvlp's plain mean, padding does not enter, so a text's vector does not depend on what it is batched with.
+    """
+    return masked_mean(encoded.hidden, encoded.mask)
+
+
+def average_all(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """cvlp's mean over every position, padding too: for comparison with it alone."""
+    return encoded.hidden.mean(dim=1)
+
+
+def end_of_text(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The last token of the text, the end-of-sequence token of T5 and BART; `ValueError` without text."""
+    mask = encoded.mask[:, encoded.text]
+    if not mask.shape[1]:
+        raise ValueError("pooling eos: there is no text to end")
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = encoded.text.start + (mask * places).amax(dim=1)
+    return encoded.hidden[torch.arange(len(last), device=last.device), last]
+
+
+def sum_last(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The masked mean of the sum of the last layers."""
+    return masked_mean(torch.stack(encoded.layers).sum(dim=0), encoded.mask)
+
+
+def concat_last(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The masked mean of the last layers side by side."""
+    return masked_mean(torch.cat(encoded.layers, dim=-1), encoded.mask)
+
+
+def decoder(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """The decoder's first position, where it has seen its start token alone.
+
+    Source: Ni et al. 2022, "Sentence-T5", section 3.1 (encoder-decoder first).
+    """
+    return encoder.decode(encoded)[:, 0]
+
+
+def concat(encoder: nn.Module, encoded: Encoded) -> Tensor:
+    """All positions one after the other, `[batch, positions * dim]`, NaN if any is masked."""
+    return encoded.hidden.masked_fill(~encoded.mask.unsqueeze(-1), torch.nan).flatten(1)
+
+
+POOLINGS = {
+    "1token": Pooling(first_token),
+    "avg": Pooling(average),
+    "avg-all": Pooling(average_all),
+    "eos": Pooling(end_of_text),
+    "decoder": Pooling(decoder),
+    "concat": Pooling(concat),
+}
+LAYERED = {"sum-last": sum_last, "concat-last": concat_last}
+
+
+def pooling_of(name: str) -> Pooling:
+    """A pooling by its name; `sum-last-n` and `concat-last-n` say how many layers. `InputError` for another name."""
+    if name in POOLINGS:
+        return POOLINGS[name]
+    if match := re.fullmatch(r"(sum-last|concat-last)-([1-9]\d*)", name):
+        layers = int(match.group(2))
+        return Pooling(LAYERED[match.group(1)], layers, width=layers if match.group(1) == "concat-last" else 1)
+    raise InputError(f"pooling {name!r}: known are {', '.join(POOLINGS)}, sum-last-N, concat-last-N")

@@ -92,7 +92,7 @@ def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarr
     for start in progress(range(0, len(side), batch_size), None, f" batches of {batch_size}", unit):
         rows = order[start : start + batch_size]
         inputs = {name: tensor.to(device) for name, tensor in side.inputs(rows).items()}
-        batch = model(**inputs).float().cpu().numpy()
+        batch = model.encode(unit if unit == "question" else "passage", inputs).float().cpu().numpy()
         if vectors is None:
             vectors = np.empty((len(side), batch.shape[1]), dtype=np.float32)
         vectors[rows] = batch

@@ -29,8 +29,12 @@ class Contrastive(nn.Module):
         self, questions: dict, passages: list[dict], order: Tensor, labels: Tensor, excluded: Tensor
     ) -> dict[str, Tensor]:
         """A batch of `vlret.training.batches.Batches` to its loss."""
-        vectors = torch.cat([self.biencoder(**group) for group in passages])[order]
-        return {"loss": dpr_loss(self.biencoder(**questions), vectors, labels, self.log_scale.exp(), excluded)}
+        vectors = torch.cat([self.biencoder.encode("passage", group) for group in passages])[order]
+        return {
+            "loss": dpr_loss(
+                self.biencoder.encode("question", questions), vectors, labels, self.log_scale.exp(), excluded
+            )
+        }
 
 
 class ContrastiveTrainer(Trainer):

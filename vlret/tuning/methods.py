@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlret.encoders.bert import BertOutput
-from vlret.encoders.biencoder import BiEncoder, assemble
+from vlret.encoders.assemble import assemble
+from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.joint import AdapterSlot
 from vlret.tuning.adapters import Adapter
 from vlret.tuning.prompts import Prompt
 
@@ -27,14 +28,15 @@ def add_nothing(encoder: nn.Module, settings: dict) -> None:
 
 def add_prompt(encoder: nn.Module, settings: dict) -> None:
     """Put `settings["tokens"]` prompts before the text."""
-    encoder.prompt = Prompt(settings["tokens"], settings["hidden"], encoder.dim)
+    encoder.encoder.prompt = Prompt(settings["tokens"], settings["hidden"], encoder.dim)
 
 
 def add_adapters(encoder: nn.Module, settings: dict) -> None:
     """Put an adapter after every sublayer: two a layer."""
-    for module in encoder.modules():
-        if isinstance(module, BertOutput):
-            module.adapter = Adapter(encoder.dim, settings["reduction_factor"])
+    for module in list(encoder.modules()):
+        for name, slot in list(module.named_children()):
+            if isinstance(slot, AdapterSlot):
+                setattr(module, name, Adapter(slot.dim, settings["reduction_factor"]))
 
 
 def _naming(*parts: str) -> Callable[[str], bool]:
@@ -51,20 +53,21 @@ METHODS = {
 }
 
 
-def tune(encoder: nn.Module, settings: dict) -> None:
-    """Add what `settings["method"]` adds, and let gradients reach exactly what it trains."""
+def tune(model: BiEncoder, settings: dict) -> None:
+    """Add what `settings["method"]` adds to each side, and let gradients reach exactly what it trains."""
     method = METHODS[settings["method"]]
-    method.add(encoder, settings)
-    for name, parameter in encoder.named_parameters():
+    for tower in model.towers:
+        method.add(tower.encoder, settings)
+    for name, parameter in model.named_parameters():
         parameter.requires_grad_(method.trained(name))
 
 
 def build(settings: dict, weights: Path | None, feature_dim: int | None) -> BiEncoder:
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
-    Parameters are those of `vlret.encoders.biencoder.assemble`.
+    Parameters are those of `vlret.encoders.assemble.assemble`.
     """
     torch.manual_seed(settings["seed"])
     model = assemble(settings, weights, feature_dim)
-    tune(model.encoder, settings["tuning"])
+    tune(model, settings["tuning"])
     return model
