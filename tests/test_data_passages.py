@@ -25,6 +25,7 @@ def save(articles: list[dict], folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['article']}-{case['n']}-{i}" for i, case in enumerate(CASES)])
 def test_passages_are_the_originals(case: dict):
     paragraphs = PARITY["articles"][case["article"]]["paragraphs"]
@@ -33,6 +34,7 @@ def test_passages_are_the_originals(case: dict):
     assert with_title(by_tokens(text, case["n"]), case["title"], separator) == case["passages"]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("collection", [PARITY["collection"], load("passages_viquae_sep")["collection"]])
 def test_a_split_collection_is_the_originals(collection: dict, tmp_path: Path):
     articles = save(PARITY["articles"], tmp_path / "articles")

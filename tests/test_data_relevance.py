@@ -17,11 +17,13 @@ FOUND = [(name, case) for name in ("relevance", "relevance_viquae") for case in 
 ITEMS = [(name, case) for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant_item"]]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("case", load("answer_preprocess")["cases"], ids=lambda case: repr(case["input"]))
 def test_preprocess_is_the_originals(case: dict):
     assert preprocess(case["input"]) == case["output"]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("source", "case"), FOUND)
 def test_relevant_passages_are_the_originals_but_for_empty_answers(source: str, case: dict):
     found = find_relevant(case["retrieved"], case["original_answer"], case["answers"], RELEVANCE["kb"])
@@ -32,6 +34,7 @@ def test_relevant_passages_are_the_originals_but_for_empty_answers(source: str, 
         assert found == (case["original_relevant"], case["relevant"])
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("source", "case"), ITEMS)
 def test_relevant_passages_of_linked_articles_are_the_originals(source: str, case: dict):
     output = case["item"]["output"]

@@ -14,6 +14,7 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in tokens(text)]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("article", range(len(PARITY["articles"])))
 def test_sentences_and_their_lengths_are_spacys(article: int):
     body = PARITY["special_fields_bodies"][article]
