@@ -124,6 +124,8 @@ class Bart(nn.Module):
 
     # What LoRA and (IA)3 change, in peft's terms.
     projections: ClassVar = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "feed-forward": "fc2"}
+    # The name of the table of tokens, `[vocabulary, dim]`.
+    token_embedding = "shared"
     visual_norm = nn.LayerNorm
 
     def __init__(self, config: BartConfig):
@@ -137,15 +139,6 @@ class Bart(nn.Module):
     def dim(self) -> int:
         """The width of the hidden states."""
         return self.config.d_model
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        """The table of tokens, `[vocabulary, dim]`."""
-        return self.shared
-
-    @token_embedding.setter
-    def token_embedding(self, table: nn.Embedding) -> None:
-        self.shared = table
 
     def forward(
         self,

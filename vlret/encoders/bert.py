@@ -117,6 +117,8 @@ class Bert(nn.Module):
 
     # What LoRA and (IA)3 change, in peft's terms.
     projections: ClassVar = {"query": "query", "key": "key", "value": "value", "feed-forward": r".*\d\.output\.dense"}
+    # The name of the table of tokens, `[vocabulary, dim]`.
+    token_embedding = "embeddings.word_embeddings"
     visual_norm = nn.LayerNorm
 
     def __init__(self, config: BertConfig):
@@ -130,15 +132,6 @@ class Bert(nn.Module):
     def dim(self) -> int:
         """The width of the hidden states."""
         return self.config.hidden_size
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        """The table of tokens, `[vocabulary, dim]`."""
-        return self.embeddings.word_embeddings
-
-    @token_embedding.setter
-    def token_embedding(self, table: nn.Embedding) -> None:
-        self.embeddings.word_embeddings = table
 
     def forward(
         self,

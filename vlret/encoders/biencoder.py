@@ -84,7 +84,8 @@ class BiEncoder(nn.Module):
         if "visual" in sharing.split("+"):
             self.passage.encoder.encoder.visual_embedding = tower.encoder.encoder.visual_embedding
         if "token" in sharing.split("+"):
-            self.passage.encoder.token_embedding = tower.encoder.token_embedding
+            table = tower.encoder.token_embedding
+            self.passage.encoder.set_submodule(table, tower.encoder.get_submodule(table))
         names = {f"{side}.encoder.{name}" for side in SIDES for name in pretrained}
         self.pretrained = frozenset(names & dict(self.named_parameters()).keys())
 

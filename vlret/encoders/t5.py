@@ -184,6 +184,8 @@ class T5(nn.Module):
 
     # What LoRA and (IA)3 change, in peft's terms.
     projections: ClassVar = {"query": "q", "key": "k", "value": "v", "feed-forward": "wo"}
+    # The name of the table of tokens, `[vocabulary, dim]`.
+    token_embedding = "shared"
     visual_norm = T5Norm
 
     def __init__(self, config: T5Config):
@@ -197,15 +199,6 @@ class T5(nn.Module):
     def dim(self) -> int:
         """The width of the hidden states."""
         return self.config.d_model
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        """The table of tokens, `[vocabulary, dim]`."""
-        return self.shared
-
-    @token_embedding.setter
-    def token_embedding(self, table: nn.Embedding) -> None:
-        self.shared = table
 
     def forward(
         self,
