@@ -62,20 +62,28 @@ def settings_of(wildcards):
     return json.dumps(settings(config, experiment_of(wildcards)))
 
 
+def weights_source(weights):
+    """What the workflow has to have before weights can be read: a package, a repository, or a file of the user's."""
+    if "repository" in weights:
+        return f"results/downloads/hub/{weights['repository']}/{weights['revision']}"
+    return f"results/downloads/{weights['package']}" if "package" in weights else weights["path"]
+
+
 def weights_file(weights):
-    """Where a package of config/downloads.yaml holds a model's weights."""
-    return f"results/downloads/{weights['package']}/{weights['path']}"
+    """Where the weights themselves are: a file or a folder of that source."""
+    source = weights_source(weights)
+    return f"{source}/{weights['path']}" if "package" in weights else source
 
 
 def corpus(wildcards):
-    """The tables, feature stores and weights' package that an experiment's encoder reads."""
+    """The tables, feature stores and weights that an experiment's encoder reads."""
     model = config["models"][wildcards.model]
     files = {name: f"{RESULTS}/data/{name}" for name in ("questions", "passages", "articles")}
     if "backbone" in model:
         files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
         files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
     if "text" in model:
-        files["package"] = f"results/downloads/{model['text']['weights']['package']}"
+        files["package"] = weights_source(model["text"]["weights"])
     return files
 
 

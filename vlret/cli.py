@@ -92,6 +92,13 @@ VERBS = [
     ),
     Verb(
         "data",
+        "repository",
+        "vlret.data.hub:fetch_repository",
+        "fetch a model's weights from the hub at a pinned revision and check them",
+        [Option("repository", "owner/name", str), Option("revision", "its commit", str), OUT],
+    ),
+    Verb(
+        "data",
         "sample",
         "vlret.data.sample:build",
         "make the sample: records and images in ViQuAE's layout",
