@@ -1,6 +1,6 @@
 import pytest
 
-from vlret.encoders.pooling import POOLINGS
+from vlret.encoders.pooling import pooling_of
 from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, settings, validate
 from vlret.files import InputError
 from vlret.tuning.methods import METHODS
@@ -46,11 +46,11 @@ def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
 def test_every_part_that_makes_sense_exists():
     for kind, parts in SENSIBLE.items():
         if kind != "lexical":
-            assert set(parts["pooling"]) <= set(POOLINGS)
+            for pooling in parts["pooling"]:
+                assert pooling_of(pooling.replace("-N", "-2"))
         assert set(parts["tuning"]) <= set(METHODS)
 
 
-GRID = {"grid": [1, 1], "tokens": [1, 1]}
 WRONG = [
     ({"dataset": "a_b"}, "dataset: 'a_b'"),
     ({"seed": "x"}, "seed: 'x' is not of type 'integer'"),
@@ -58,6 +58,11 @@ WRONG = [
     ({"training": {"experiments": {"vlminilm_full_vqa_1token": {}}}}, "vlminilm_full_vqa_1token: not in the grid"),
     ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' does not go with a model of kind image"),
     ({"grid": {"include": ["gpt_zs_none_avg"]}}, "gpt_zs_none_avg: unknown model"),
+    (
+        {"grid": {"include": ["minilm_zs_none_sum-last-0"]}},
+        "pooling 'sum-last-0' does not go with a model of kind text",
+    ),
+    ({"grid": {"include": ["minilm_zs_none_decoder"]}}, "pooling 'decoder': BERT has no decoder"),
     ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: takes nothing away"),
     ({"grid": {"product": [{"model": "bm25", "tuning": "zs", "prefix": "x", "pooling": "none"}]}}, "unknown x"),
     (
@@ -69,8 +74,8 @@ WRONG = [
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
     ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone', 'visual'"),
     (
-        {"models": {"x": {"kind": "image", "backbone": "clip", "visual": GRID}}},
-        "models.x.backbone: 'clip' is not one of effnet",
+        {"models": {"effnet": {"backbone": "clip"}}},
+        "models.effnet.backbone: 'clip' is not one of effnet",
     ),
     ({"evaluation": {"metrics": ["recall@5"]}}, "evaluation.metrics.0: 'recall@5'"),
     ({"evaluation": {"columns": ["mrr@7"]}}, "evaluation.columns: mrr@7 not among evaluation.metrics"),

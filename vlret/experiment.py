@@ -14,12 +14,14 @@ from vlret.files import InputError
 
 SPLITS = ("train", "validation", "test")
 
-# What each kind of model can be combined with; None stands for every prefix of the config.
+TEXT_POOLINGS = ["1token", "avg", "avg-all", "eos", "decoder", "sum-last-N", "concat-last-N"]
+
+# What each kind of model can be combined with; None stands for every prefix of the config, N for a number.
 SENSIBLE = {
     "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
     "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg", "concat"]},
-    "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
-    "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": ["1token", "avg"]},
+    "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
+    "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
 }
 
 
@@ -117,10 +119,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
 
 
 def _unknown_names(config: Mapping) -> str | None:
-    """A model's backbone, a model or a prefix in the grid that no entry defines."""
-    for name, model in config["models"].items():
-        if model.get("backbone") not in {None, *config["backbones"]}:
-            return f"models.{name}.backbone: {model['backbone']!r} is not one of {', '.join(config['backbones'])}"
+    """A model or a prefix in the grid that no entry defines, the backbone of a model in the grid likewise."""
     known = {"model": set(config["models"]), "prefix": set(config["prefixes"])}
     for key in ("product", "exclude"):
         for position, block in enumerate(config["grid"].get(key, [])):
@@ -129,6 +128,11 @@ def _unknown_names(config: Mapping) -> str | None:
                     return (
                         f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(sorted(names))}"
                     )
+    included = [Experiment.parse(name).model for name in config["grid"].get("include", [])]
+    for name in [model for block in config["grid"]["product"] for model in _listed(block["model"])] + included:
+        backbone = config["models"].get(name, {}).get("backbone")
+        if backbone not in {None, *config["backbones"]}:
+            return f"models.{name}.backbone: {backbone!r} is not one of {', '.join(config['backbones'])}"
     return None
 
 
@@ -192,8 +196,11 @@ def nonsense(experiment: Experiment, config: Mapping) -> str | None:
     kind = kind_of(config, experiment)
     for part, allowed in SENSIBLE[kind].items():
         allowed = list(config["prefixes"]) if allowed is None else allowed
-        if getattr(experiment, part) not in allowed:
-            return f"{part} {getattr(experiment, part)!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
+        value = getattr(experiment, part)
+        if re.sub(r"(?<=-last-)[1-9]\d*$", "N", value) not in allowed:
+            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
+    if experiment.pooling == "decoder" and config["models"][experiment.model]["text"]["architecture"] == "bert":
+        return "pooling 'decoder': BERT has no decoder"
     return None
 
 
