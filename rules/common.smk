@@ -75,6 +75,13 @@ def weights_file(weights):
     return f"{source}/{weights['path']}" if "package" in weights else source
 
 
+def weights_of(model):
+    """A model's entries of published weights: `text`, and where it has them `passage` and `joint`."""
+    text = config["models"][model].get("text", {})
+    named = {"text": text.get("weights"), "passage": text.get("passage"), "joint": text.get("joint")}
+    return {name: entry for name, entry in named.items() if entry}
+
+
 def corpus(wildcards):
     """The tables, feature stores and weights that an experiment's encoder reads."""
     model = config["models"][wildcards.model]
@@ -82,17 +89,16 @@ def corpus(wildcards):
     if "backbone" in model:
         files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
         files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
-    if "text" in model:
-        files["package"] = weights_source(model["text"]["weights"])
-    return files
+    sources = {f"weights_{name}": weights_source(entry) for name, entry in weights_of(wildcards.model).items()}
+    return {**files, **sources}
 
 
 def corpus_options(wildcards):
     """The same as options of `vlret training` and `vlret retrieval`."""
-    files = corpus(wildcards)
-    if files.pop("package", None):
-        files["weights"] = weights_file(config["models"][wildcards.model]["text"]["weights"])
-    return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in files.items())
+    files = {name: path for name, path in corpus(wildcards).items() if not name.startswith("weights_")}
+    weights = [f"{name}={weights_file(entry)}" for name, entry in weights_of(wildcards.model).items()]
+    options = [f"--{name.replace('_', '-')} {path}" for name, path in files.items()]
+    return " ".join([*options, *(["--weights", *weights] if weights else [])])
 
 
 def mined(wildcards):

@@ -7,7 +7,7 @@ from transformers import BertConfig as PublishedConfig
 from transformers import BertModel
 
 from vlret.encoders.biencoder import Tower
-from vlret.encoders.checkpoints import load_bert
+from vlret.encoders.published import LAYOUTS, empty_encoder, fill
 from vlret.encoders.visual import VisualEmbedding, pool_boxes, pool_grid
 from vlret.files import InputError
 from vlret.tuning.prompts import Prompt
@@ -20,6 +20,12 @@ SIZES = {
     "intermediate_size": 40,
     "max_position_embeddings": 32,
 }
+
+
+def load_bert(folder):
+    encoder = empty_encoder(folder, LAYOUTS["bert"], decoder=False)
+    fill(Tower(encoder, "avg"), folder, LAYOUTS["bert"])
+    return encoder
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_prompts_stand_before_the_text_and_are_kept():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_holds_what_was_trained_or_is_nowhere_else(method):
     encoder = joint()
-    pretrained = frozenset(name for name, _ in Bert(encoder.config).named_parameters())
+    pretrained = frozenset(f"encoder.{name}" for name, _ in Bert(encoder.config).named_parameters())
     model = BiEncoder(Tower(encoder, "avg"), pretrained=pretrained)
     tune(model, {"method": method, **SETTINGS.get(method, {})})
     own = model.own_weights()

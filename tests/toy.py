@@ -42,7 +42,7 @@ class Toy:
     def corpus(self):
         stores = {"question_features": self.folder / "fq", "article_features": self.folder / "fa"}
         tables = {name: self.folder / name for name in ("questions", "passages", "articles")}
-        return {"weights": self.folder / "bert", **tables, **stores}
+        return {"weights": {"text": self.folder / "bert"}, **tables, **stores}
 
     @property
     def training(self):
@@ -82,14 +82,15 @@ class Toy:
 
     def command(self, method, out):
         """The same training as `vlret training train` takes it."""
-        options = [f"--{name.replace('_', '-')}={path}" for name, path in self.corpus.items()]
+        options = [f"--{name.replace('_', '-')}={path}" for name, path in self.corpus.items() if name != "weights"]
+        options += [f"--weights=text={self.corpus['weights']['text']}"]
         options += [f"--qrels={self.qrels}", f"--negatives=random={self.negatives['random']}", f"--out={out}"]
         return ["training", "train", f"--settings={json.dumps(self.settings(method))}", *options]
 
     def embedded(self, method, checkpoint=None, batch_size=4, kind="joint"):
         """The vectors of questions and passages of a checkpoint, which is made first where none is given."""
         out = self.folder / "embeddings" / f"{method}-{kind}-{batch_size}"
-        corpus = {**self.corpus, **({"weights": None} if kind == "image" else {})}
+        corpus = {**self.corpus, **({"weights": {}} if kind == "image" else {})}
         if checkpoint is None:
             checkpoint = self.folder / "checkpoints" / f"made-{method}-{kind}"
             extra = {"qrels": self.qrels, "negatives": self.negatives}

@@ -30,6 +30,13 @@ def _named_path(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+class _Mapping(argparse.Action):
+    """Several NAME=PATH as one mapping."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, dict(values))
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a verb: its name is the function's argument."""
@@ -42,7 +49,8 @@ class Option:
     required: bool = True
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the option."""
+        """Declare the option; one of NAME=PATH is a mapping, an empty one by default."""
+        named = {"action": _Mapping, "default": {}} if self.type is _named_path else {}
         parser.add_argument(
             "--" + self.name.replace("_", "-"),
             help=self.help,
@@ -50,6 +58,7 @@ class Option:
             nargs=self.nargs,
             choices=self.choices,
             required=self.required,
+            **named,
         )
 
 
@@ -74,7 +83,9 @@ DEPTH = Option("k", "passages kept a question", int)
 TAG = Option("tag", "name of the run", str)
 OUT = Option("out", "what to write")
 REPORT = Option("report", "JSON file of what was counted")
-WEIGHTS = Option("weights", "pretrained weights of the text encoder (none for an image model)", required=False)
+WEIGHTS = Option(
+    "weights", "NAME=PATH of published weights: text, joint, passage", _named_path, nargs="*", required=False
+)
 FEATURES = [
     Option("question_features", "feature store of the questions (none for a text model)", required=False),
     Option("article_features", "feature store of the articles (none for a text model)", required=False),
@@ -336,8 +347,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser().parse_args(arguments))
     module, function = given.pop("function").split(":")
     given.pop("stage"), given.pop("verb", None)
-    if "negatives" in given:
-        given["negatives"] = dict(given["negatives"] or [])
     try:
         getattr(importlib.import_module(module), function)(**given)
     except InputError as error:

@@ -1,37 +1,78 @@
 """From a model's entry in the config to its bi-encoder, with nothing tuned."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
 from vlret.encoders.biencoder import BiEncoder, ImageEncoder, Tower
-from vlret.encoders.checkpoints import load_bert
+from vlret.encoders.published import ARCHITECTURES, empty_encoder, fill, layout_of
 from vlret.encoders.visual import VisualEmbedding
+from vlret.encoders.vocabulary import tokenizer_of
+from vlret.files import InputError, read_json
 
-TEXT_ENCODERS = {"bert": load_bert}
 
-
-def assemble(settings: dict, weights: Path | None, feature_dim: int | None) -> BiEncoder:
-    """Build the bi-encoder of a model entry from its pretrained weights, with nothing tuned.
+def assemble(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
+    """Build the bi-encoder of a model entry from its published weights, with nothing tuned.
 
     Parameters
     ----------
     settings
         `vlret.experiment.settings` of the experiment.
     weights
-        The folder of the text encoder's pretrained weights; None for an image model.
+        What `weights_of` names -> where it is: `text`, a folder in Hugging Face's layout (`config.json`, the tokenizer,
+        `model.safetensors` or `pytorch_model.bin`); `joint`, a published file with the whole joint encoder, which is
+        then read in the place of the folder's weights; `passage`, a folder with a second encoder, that of passages.
     feature_dim
         The width of the cached features; None for a text model.
+
+    Raises
+    ------
+    InputError
+        If weights are not there, are not all that the model names, or do not fit (`vlret.encoders.published.fill`).
     """
     model = settings["model"]
+    names = weights_of(model)
+    if odd := sorted(names ^ weights.keys()):
+        there = "given, but the model has no such weights" if odd[0] in weights else "not given"
+        raise InputError(f"weights {odd[0]!r}: {there}; it has {', '.join(sorted(names)) or 'none'}")
     if model["kind"] == "image":
         return BiEncoder(Tower(ImageEncoder(**model["visual"]), settings["pooling"]))
-    encoder = TEXT_ENCODERS[model["text"]["architecture"]](weights)
-    pretrained = frozenset(name for name, _ in encoder.named_parameters())
+    tower, pretrained = text_tower(settings, weights, "text", feature_dim)
+    sharing = model.get("sharing", "nothing" if "passage" in weights else "everything")
+    if "passage" not in weights:
+        return BiEncoder(tower, sharing, pretrained)
+    if sharing == "everything":
+        raise InputError("model.sharing: two encoders with weights of their own cannot share everything")
+    return BiEncoder(tower, sharing, pretrained, passage=text_tower(settings, weights, "passage", feature_dim)[0])
+
+
+def weights_of(model: dict) -> set[str]:
+    """The names of the published weights that a model entry asks for."""
+    text = model.get("text", {})
+    return ({"text"} if text else set()) | {name for name in ("joint", "passage") if name in text}
+
+
+def text_tower(
+    settings: dict, weights: Mapping[str, Path], side: str, feature_dim: int | None
+) -> tuple[Tower, frozenset[str]]:
+    """One side of a bi-encoder of texts, and the names of its published parameters; `side` is `text` or `passage`."""
+    model, text = settings["model"], settings["model"]["text"]
+    visual = model.get("visual", {}) if model["kind"] == "joint" else {}
+    layout = layout_of(text.get("layout", text["architecture"]))
+    rows = len(tokenizer_of(settings, weights)) if visual.get("order") else None
+    encoder = empty_encoder(weights[side], layout, settings["pooling"] == "decoder", rows)
+    tower = Tower(encoder, settings["pooling"], **model.get("head", {}))
+    pretrained = frozenset()
+    if "joint" not in text:
+        field, otherwise = ARCHITECTURES[layout.architecture].deviation
+        deviation = read_json(Path(weights[side]) / "config.json").get(field, otherwise)
+        pretrained = fill(tower, weights[side], layout, deviation, settings["seed"])
     if model["kind"] == "joint":
-        encoder.encoder.visual_embedding = visual_embedding(encoder, feature_dim, model["visual"])
-    head = model.get("head", {})
-    return BiEncoder(Tower(encoder, settings["pooling"], **head), model.get("sharing", "everything"), pretrained)
+        encoder.encoder.visual_embedding = visual_embedding(encoder, feature_dim, visual)
+    if "joint" in text:
+        pretrained = fill(tower, weights["joint"], layout_of(text["joint"]["layout"]))
+    return tower, pretrained
 
 
 def visual_embedding(encoder: nn.Module, feature_dim: int, visual: dict) -> VisualEmbedding:

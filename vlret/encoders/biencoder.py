@@ -70,6 +70,10 @@ class BiEncoder(nn.Module):
     sharing
         What passages share with questions: `everything`, `nothing`, or any of `visual` (the visual embedding) and
         `token` (the token embedding) joined by `+`.
+    pretrained
+        The names of a tower's parameters that came from published weights.
+    passage
+        The passages' side where it is not a copy of the questions'.
 
     Attributes
     ----------
@@ -77,16 +81,23 @@ class BiEncoder(nn.Module):
         The names of the parameters that came from published weights; all others are this experiment's own.
     """
 
-    def __init__(self, tower: Tower, sharing: str = "everything", pretrained: frozenset[str] = frozenset()):
+    def __init__(
+        self,
+        tower: Tower,
+        sharing: str = "everything",
+        pretrained: frozenset[str] = frozenset(),
+        passage: Tower | None = None,
+    ):
         super().__init__()
-        self.question = tower
-        self.passage = None if sharing == "everything" else copy.deepcopy(tower)
+        self.question, self.passage = tower, passage
+        if passage is None and sharing != "everything":
+            self.passage = copy.deepcopy(tower)
         if "visual" in sharing.split("+"):
             self.passage.encoder.encoder.visual_embedding = tower.encoder.encoder.visual_embedding
         if "token" in sharing.split("+"):
             table = tower.encoder.token_embedding
             self.passage.encoder.set_submodule(table, tower.encoder.get_submodule(table))
-        names = {f"{side}.encoder.{name}" for side in SIDES for name in pretrained}
+        names = {f"{side}.{name}" for side in SIDES for name in pretrained}
         self.pretrained = frozenset(names & dict(self.named_parameters()).keys())
 
     @property

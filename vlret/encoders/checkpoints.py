@@ -1,50 +1,73 @@
-"""Pretrained weights by their published names, and checkpoints of our own."""
+"""Files of weights: read as tensors alone, loaded strictly, written whole."""
 
-import json
-from dataclasses import fields
+import pickle
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-from vlret.encoders.bert import Bert, BertConfig
 from vlret.files import InputError, read_json, whole, write_json
 
+# In the order in which a folder in Hugging Face's layout is asked for them.
+FILES = ("model.safetensors", "pytorch_model.bin")
 
-def load_bert(folder: Path) -> Bert:
-    """Read a BERT from a folder in Hugging Face's layout: `config.json` and `model.safetensors`.
 
-    The pooler and the stored position ids, which no encoder here uses, may be there; any other missing or unexpected
-    key is an `InputError`.
+def weights_file(folder: Path) -> Path:
+    """The file of weights of a folder in Hugging Face's layout; an `InputError` if there is none."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: no {' or '.join(FILES)} here")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of one that `torch.save` wrote, by name, on the CPU.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is damaged, or it holds anything but named tensors (nothing is unpickled).
     """
-    stored = read_json(Path(folder) / "config.json")
-    known = {field.name for field in fields(BertConfig)}
-    encoder = Bert(BertConfig(**{key: value for key, value in stored.items() if key in known}))
-    if stored.get("model_type") != "bert" or stored.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(f"{folder}/config.json: model_type: expected a bert with absolute positions")
-    path = Path(folder) / "model.safetensors"
-    weights = load_file(path)
-    weights = {name.removeprefix("bert."): tensor.float() for name, tensor in weights.items()}
-    unused = {name for name in weights if name.startswith(("pooler.", "cls.")) or name == "embeddings.position_ids"}
-    load_strictly(
-        encoder, {name: weights[name] for name in weights.keys() - unused}, Path(folder) / "model.safetensors"
-    )
-    return encoder
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as stored:
+                return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        # Only the tensors that are asked for are then read from the disk; the format before torch 1.6 has no such way.
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a whole file of tensors alone: {reason}") from error
+    if not isinstance(stored, Mapping):
+        raise InputError(f"{path}: expected tensors by name, found a {type(stored).__name__}")
+    if odd := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
+        raise InputError(f"{path}: expected tensors by name, found a {type(stored[odd[0]]).__name__} under {odd[0]!r}")
+    return dict(stored)
 
 
-def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load every parameter of a module; a missing, unexpected or misshapen one is an `InputError` that names it."""
-    expected = module.state_dict()
-    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    misshapen = [n for n in sorted(expected.keys() & weights.keys()) if expected[n].shape != weights[n].shape]
+def load_strictly(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
+    """Fill all `parameters` in place; a missing, unexpected or misshapen one is an `InputError` that names it."""
+    missing, unexpected = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
+    both = sorted(parameters.keys() & weights.keys())
+    misshapen = [name for name in both if parameters[name].shape != weights[name].shape]
     for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
         if names:
-            raise InputError(f"{path}: {len(names)} {kind} parameters, the first {names[0]}")
-    module.load_state_dict(weights)
+            shapes = ""
+            if kind == "misshapen":
+                shapes = f": {list(weights[names[0]].shape)}, expected {list(parameters[names[0]].shape)}"
+            raise InputError(f"{path}: {len(names)} {kind} parameters, the first {names[0]}{shapes}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
 
 
-def save_checkpoint(path: Path, weights: dict[str, Tensor], settings: dict) -> None:
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], settings: dict) -> None:
     """Write the folder `path`: `model.safetensors` and the settings of the experiment in `config.json`."""
     with whole(path) as aside:
         aside.mkdir()
@@ -58,9 +81,4 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
     file = Path(path) / "model.safetensors"
     if not file.is_file():
         raise InputError(f"{file}: no such file; was the experiment trained?")
-    try:
-        with safe_open(file, framework="pt") as stored:
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
-    except Exception as error:
-        raise InputError(f"{file}: not a whole safetensors file: {error}") from error
-    return weights, json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    return read_tensors(file), read_json(Path(path) / "config.json")

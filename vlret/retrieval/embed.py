@@ -1,5 +1,6 @@
 """From a checkpoint to one vector a question and one vector a passage."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from vlret.console import progress
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.encoders.inputs import Side, question_text
+from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import whole, write_json
-from vlret.training.corpus import Tables, article_side, passage_side, question_side, tokenizer_of
+from vlret.training.corpus import Tables, article_side, passage_side, question_side
 from vlret.tuning.methods import build
 
 # What every question's text is under `no-text`: it asks nothing.
@@ -19,7 +21,7 @@ NO_TEXT = "what is this?"
 
 def embed(
     checkpoint: Path,
-    weights: Path | None,
+    weights: Mapping[str, Path],
     questions: Path,
     passages: Path,
     articles: Path,
@@ -47,7 +49,7 @@ def embed(
 
 def ablate(
     checkpoint: Path,
-    weights: Path | None,
+    weights: Mapping[str, Path],
     questions: Path,
     passages: Path,
     articles: Path,
@@ -99,7 +101,7 @@ def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarr
     return vectors
 
 
-def _restore(checkpoint: Path, weights: Path | None, tables: Tables) -> tuple[BiEncoder, dict, Side]:
+def _restore(checkpoint: Path, weights: Mapping[str, Path], tables: Tables) -> tuple[BiEncoder, dict, Side]:
     stored, settings = read_checkpoint(checkpoint)
     torch.set_num_threads(settings["threads"])
     asked = question_side(settings, tables, tokenizer_of(settings, weights))

@@ -9,7 +9,6 @@ from datasets import Dataset, load_from_disk
 from vlret.data.tables import all_questions
 from vlret.encoders.inputs import Side, passage_text, question_text
 from vlret.features.store import FeatureStore
-from vlret.files import InputError
 
 
 class Texts:
@@ -34,17 +33,6 @@ class Tables:
     articles: Path
     question_features: Path | None = None
     article_features: Path | None = None
-
-
-def tokenizer_of(settings: dict, weights: Path | None):
-    """The tokenizer that was published with a model's text weights; None for an image model."""
-    if settings["model"]["kind"] == "image":
-        return None
-    if weights is None or not (weights / "tokenizer_config.json").is_file():
-        raise InputError(f"{weights}: no tokenizer here; check text.weights of the model in config/models.yaml")
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(weights)
 
 
 def question_side(settings: dict, tables: Tables, tokenizer) -> Side:

@@ -9,17 +9,18 @@ import torch
 from vlret.console import say
 from vlret.data.tables import all_questions
 from vlret.encoders.checkpoints import save_checkpoint
+from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, locked, remove
 from vlret.negatives.mine import read
 from vlret.runs import read_qrels
 from vlret.training.batches import Batches, Example
-from vlret.training.corpus import Tables, passage_side, question_side, tokenizer_of
+from vlret.training.corpus import Tables, passage_side, question_side
 from vlret.tuning.methods import build
 
 
 def train(
     settings: dict,
-    weights: Path | None,
+    weights: Mapping[str, Path],
     questions: Path,
     passages: Path,
     articles: Path,
@@ -39,7 +40,7 @@ def train(
     settings
         `vlret.experiment.settings` of the experiment.
     weights
-        The folder of the text encoder's pretrained weights; None for an image model.
+        The published weights, as `vlret.encoders.assemble.assemble` takes them.
     questions, passages, articles, question_features, article_features
         The dataset's tables and feature stores; no stores for a text model.
     qrels

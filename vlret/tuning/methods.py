@@ -1,6 +1,6 @@
 """Tuning methods by name: what each adds to an encoder, and which of the encoder's parameters it trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def tune(model: BiEncoder, settings: dict) -> None:
         parameter.requires_grad_(method.trained(name))
 
 
-def build(settings: dict, weights: Path | None, feature_dim: int | None) -> BiEncoder:
+def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
     Parameters are those of `vlret.encoders.assemble.assemble`.

@@ -1,0 +1,73 @@
+"""Files of weights: what is read, what is refused, and that nothing in them is run."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vlret.encoders.checkpoints import load_strictly, read_checkpoint, read_tensors, save_checkpoint
+from vlret.files import InputError
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
+    trap, path = tmp_path / "trapped", tmp_path / "weights.pth"
+    torch.save({"weight": torch.ones(2), "trap": Trap(trap)}, path)
+    with pytest.raises(InputError, match=r"weights\.pth: not a whole file of tensors alone"):
+        read_tensors(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_file_cut_short_is_refused(tmp_path, name):
+    path, weights = tmp_path / name, {"weight": torch.ones(100)}
+    save_file(weights, path) if name.endswith("safetensors") else torch.save(weights, path)
+    assert torch.equal(read_tensors(path)["weight"], weights["weight"])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=f"{name}: not a whole file of tensors alone"):
+        read_tensors(path)
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name}: no such file"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [([torch.ones(1)], "a list"), ({"model": {"weight": torch.ones(1)}}, "a dict under 'model'"), ({}, None)],
+)
+def test_a_file_of_something_else_is_refused(tmp_path, stored, found):
+    torch.save(stored, tmp_path / "weights.pth")
+    if found is None:
+        assert read_tensors(tmp_path / "weights.pth") == {}
+    else:
+        with pytest.raises(InputError, match=f"expected tensors by name, found {found}"):
+            read_tensors(tmp_path / "weights.pth")
+
+
+def test_parameters_are_filled_in_place_whatever_the_stored_type(tmp_path):
+    layer = torch.nn.Linear(2, 3)
+    weights = {name: torch.full_like(tensor, 0.5).half() for name, tensor in layer.state_dict().items()}
+    load_strictly(layer.state_dict(), weights, tmp_path)
+    assert layer.weight.dtype == torch.float32
+    assert (layer.weight == 0.5).all()
+    with pytest.raises(InputError, match=r"1 misshapen parameters, the first bias: \[2\], expected \[3\]"):
+        load_strictly(layer.state_dict(), {**weights, "bias": torch.ones(2)}, tmp_path)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
+    weights = {"b": torch.rand(2, 3).T, "a": torch.rand(4).bfloat16()}
+    save_checkpoint(tmp_path / "made", weights, {"name": "x", "seed": 3})
+    read, settings = read_checkpoint(tmp_path / "made")
+    assert settings == {"name": "x", "seed": 3}
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+    with pytest.raises(InputError, match="was the experiment trained"):
+        read_checkpoint(tmp_path)

@@ -1,0 +1,69 @@
+"""Tokenizers, and the tokens and embeddings that VL-T5 and VL-BART add to the published ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlret.files import InputError
+
+# `<extra_id_k>` marks a span of text, `<vis_extra_id_k>` the k-th object of an image.
+EXTRA = 100
+
+
+def tokenizer_of(settings: dict, weights: Mapping[str, Path]):
+    """The tokenizer that was published with a model's text weights; None for an image model.
+
+    Where the model has order embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
+    """
+    if settings["model"]["kind"] == "image":
+        return None
+    folder = weights.get("text")
+    names = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
+    if folder is None or not any((Path(folder) / name).is_file() for name in names):
+        raise InputError(f"{folder}: no tokenizer here; check text.weights of the model in config/models.yaml")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if settings["model"].get("visual", {}).get("order", False):
+        add_extra_tokens(tokenizer, folder)
+    return tokenizer
+
+
+def add_extra_tokens(tokenizer, folder: Path) -> None:
+    """Add `<extra_id_99>`, ..., `<extra_id_0>` where there are none, then `<vis_extra_id_99>`, ..., `<vis_extra_id_0>`.
+
+    So `<vis_extra_id_k>` is token `len(tokenizer) - 1 - k`, the row in which object `k` has its embedding. Spaces
+    around the tokens are taken away.
+
+    Raises
+    ------
+    InputError
+        If tokens of these names stand elsewhere.
+
+    Source: Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation", section 3;
+    github.com/j-min/VL-T5, `VLT5Tokenizer`, `VLBartTokenizer`.
+    """
+    from transformers import AddedToken
+
+    known = tokenizer.get_vocab()
+    names = [f"<{kind}extra_id_{k}>" for kind in ("", "vis_") for k in reversed(range(EXTRA))]
+    new = [AddedToken(name, lstrip=True, rstrip=True, normalized=False) for name in names if name not in known]
+    tokenizer.add_tokens(new, special_tokens=True)
+    last = len(tokenizer) - 1
+    for position, name in enumerate(reversed(names)):
+        if (found := tokenizer.convert_tokens_to_ids(name)) != last - position:
+            raise InputError(f"{folder}: the tokenizer has {name} as {found}, expected {last - position}")
+
+
+def extend(table: Tensor, rows: int, deviation: float, seed: int) -> Tensor:
+    """A token embedding `[tokens, dim]` with new rows at its end, drawn from N(0, deviation²), if it has not enough.
+
+    VL-T5 draws new rows so (transformers 4.2, `resize_token_embeddings`, with the model's own initialisation).
+    """
+    if rows <= len(table):
+        return table
+    generator = torch.Generator().manual_seed(seed)
+    new = torch.randn(rows - len(table), table.shape[1], generator=generator) * deviation
+    return torch.cat([table, new.to(table.dtype)])
