@@ -153,6 +153,7 @@ LAYOUTS = {
         "t5",
         {
             **TRAINER,
+            r"^prompt_modules\.": "prompt.",
             r"^(?!embed_tokens\.|projection\.)": "encoder.",
             r"^embed_tokens\.": "shared.",
             r"^projection\.projection\.": "projection.",
