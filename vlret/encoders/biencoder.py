@@ -116,9 +116,10 @@ class BiEncoder(nn.Module):
         return {name: p for name, p in named if p.requires_grad or name not in self.pretrained}
 
     def restore(self, weights: dict[str, Tensor], path: Path) -> None:
-        """Load what `own_weights` saved; a missing or superfluous name is an `InputError`."""
+        """Load what `own_weights` saved; a missing, superfluous or misshapen parameter is an `InputError`."""
         own = self.own_weights()
-        if odd := sorted(own.keys() ^ weights.keys()):
+        odd = sorted(own.keys() ^ weights.keys())
+        if odd := odd or [name for name in own if own[name].shape != weights[name].shape]:
             raise InputError(f"{path}: does not fit the experiment's settings, the first parameter amiss is {odd[0]}")
         with torch.no_grad():
             for name, parameter in own.items():

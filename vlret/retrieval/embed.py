@@ -8,12 +8,11 @@ import torch
 
 from vlret.console import progress
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.checkpoints import read_checkpoint
 from vlret.encoders.inputs import Side, question_text
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.files import whole, write_json
+from vlret.files import InputError, whole, write_json
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
-from vlret.tuning.methods import build
+from vlret.tuning.pretrained import from_pretrained
 
 # What every question's text is under `no-text`: it asks nothing.
 NO_TEXT = "what is this?"
@@ -102,9 +101,10 @@ def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarr
 
 
 def _restore(checkpoint: Path, weights: Mapping[str, Path], tables: Tables) -> tuple[BiEncoder, dict, Side]:
-    stored, settings = read_checkpoint(checkpoint)
+    model, settings = from_pretrained(checkpoint, weights)
     torch.set_num_threads(settings["threads"])
     asked = question_side(settings, tables, tokenizer_of(settings, weights))
-    model = build(settings, weights, None if asked.features is None else asked.features.dim)
-    model.restore(stored, checkpoint)
+    dim = None if asked.features is None else asked.features.dim
+    if settings["feature_dim"] not in (None, dim):
+        raise InputError(f"{tables.question_features}: features of width {dim}, trained on {settings['feature_dim']}")
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, asked

@@ -8,7 +8,6 @@ import torch
 
 from vlret.console import say
 from vlret.data.tables import all_questions
-from vlret.encoders.checkpoints import save_checkpoint
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, locked, remove
 from vlret.negatives.mine import read
@@ -16,6 +15,7 @@ from vlret.runs import read_qrels
 from vlret.training.batches import Batches, Example
 from vlret.training.corpus import Tables, passage_side, question_side
 from vlret.tuning.methods import build
+from vlret.tuning.pretrained import save_pretrained
 
 
 def train(
@@ -73,10 +73,10 @@ def train(
         state = out.parent / f"{out.name}.training"
         with locked(out.parent / f".{out.name}.lock"):
             fit(model, batches, settings, state)
-            save_checkpoint(out, model.own_weights(), settings)
+            save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
             remove(state)
     else:
-        save_checkpoint(out, model.own_weights(), settings)
+        save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
 
 
 def training_examples(

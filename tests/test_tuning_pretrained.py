@@ -1,0 +1,103 @@
+"""Our own checkpoints: what they hold, and that a model comes back from one as it was."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+from parity import FOLDER
+from safetensors.torch import load_file, save_file
+
+from vlret.encoders.vocabulary import tokenizer_of
+from vlret.files import InputError
+from vlret.tuning.methods import build
+from vlret.tuning.pretrained import from_pretrained, save_pretrained
+
+REGIONS, WIDTH = 3, 6
+INPUTS = {
+    "features": torch.rand(2, REGIONS, WIDTH, generator=torch.Generator().manual_seed(0)),
+    "boxes": torch.rand(2, REGIONS, 4, generator=torch.Generator().manual_seed(1)),
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A random T5 in Hugging Face's layout, with fewer rows than VL-T5 has tokens."""
+    folder = tmp_path_factory.mktemp("t5")
+    config = transformers.T5Config(vocab_size=200, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4)
+    torch.manual_seed(5)
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    shutil.copy(FOLDER / "tokenizer" / "toy_spiece.model", folder / "spiece.model")
+    return {"text": folder}
+
+
+def settings(method, sharing="everything"):
+    model = {
+        "kind": "joint",
+        "text": {"architecture": "t5", "separator": "."},
+        "visual": {"order": True},
+        "head": {"projection": 8},
+        "sharing": sharing,
+    }
+    return {"model": model, "tuning": {"method": method}, "pooling": "avg", "seed": 0, "feature_dim": WIDTH}
+
+
+def changed(method, weights, sharing="everything"):
+    """A model as training leaves it: what is trained has moved."""
+    settings_ = settings(method, sharing)
+    model = build(settings_, weights, WIDTH).eval()
+    torch.manual_seed(9)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+    return model, settings_
+
+
+def encode(model, weights, settings_):
+    texts = tokenizer_of(settings_, weights)(["the red boat", "a mat"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return {side: model.encode(side, {**texts, **INPUTS}) for side in ("question", "passage")}
+
+
+@pytest.mark.parametrize("sharing", ["everything", "visual+token", "nothing"])
+@pytest.mark.parametrize("method", ["zs", "visual", "full"])
+def test_a_model_comes_back_as_it_was_saved(weights, tmp_path, method, sharing):
+    model, settings_ = changed(method, weights, sharing)
+    vectors = encode(model, weights, settings_)
+    save_pretrained(model, settings_, tmp_path / "saved")
+    torch.manual_seed(123)  # nothing may hang on what was drawn before
+    loaded, read = from_pretrained(tmp_path / "saved", weights)
+    assert read == settings_
+    again = encode(loaded, weights, read)
+    assert all(torch.equal(again[side], vectors[side]) for side in vectors)
+    apart = (method, sharing) in {("visual", "nothing"), ("full", "nothing"), ("full", "visual+token")}
+    assert torch.equal(vectors["question"], vectors["passage"]) != apart
+
+
+def test_a_checkpoint_holds_what_no_published_file_has(weights, tmp_path):
+    sizes = {}
+    for method in ("zs", "visual", "full"):
+        model, settings_ = changed(method, weights)
+        save_pretrained(model, settings_, tmp_path / method)
+        stored = load_file(tmp_path / method / "model.safetensors")
+        sizes[method] = set(stored)
+        published = {name for name, _ in model.named_parameters() if "visual" not in name and "projection" not in name}
+        assert set(stored) & published == (published if method == "full" else set())
+    assert sizes["zs"] == sizes["visual"] < sizes["full"]
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(weights, tmp_path):
+    model, settings_ = changed("visual", weights)
+    folder = tmp_path / "saved"
+    save_pretrained(model, settings_, folder)
+    stored, path = load_file(folder / "model.safetensors"), folder / "model.safetensors"
+    name = "question.projection.weight"
+    save_file({**stored, name: stored[name][:1].clone()}, path)
+    with pytest.raises(InputError, match=rf"does not fit the experiment's settings, .* amiss is {name}"):
+        from_pretrained(folder, weights)
+    save_file(stored, path)
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in settings_.items() if k != "feature_dim"}))
+    with pytest.raises(InputError, match=r"config\.json: feature_dim: missing"):
+        from_pretrained(folder, weights)
