@@ -6,7 +6,19 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from vlret.experiment import SPLITS, Experiment, grid, kind_of, load_config, merge, settings, validate
+from vlret.experiment import (
+    SPLITS,
+    Experiment,
+    grid,
+    kind_of,
+    load_config,
+    merge,
+    model_weights,
+    settings,
+    validate,
+    weights_file,
+    weights_source,
+)
 from vlret.files import InputError
 
 try:
@@ -62,26 +74,6 @@ def settings_of(wildcards):
     return json.dumps(settings(config, experiment_of(wildcards)))
 
 
-def weights_source(weights):
-    """What the workflow has to have before weights can be read: a package, a repository, or a file of the user's."""
-    if "repository" in weights:
-        return f"results/downloads/hub/{weights['repository']}/{weights['revision']}"
-    return f"results/downloads/{weights['package']}" if "package" in weights else weights["path"]
-
-
-def weights_file(weights):
-    """Where the weights themselves are: a file or a folder of that source."""
-    source = weights_source(weights)
-    return f"{source}/{weights['path']}" if "package" in weights else source
-
-
-def weights_of(model):
-    """A model's entries of published weights: `text`, and where it has them `passage` and `joint`."""
-    text = config["models"][model].get("text", {})
-    named = {"text": text.get("weights"), "passage": text.get("passage"), "joint": text.get("joint")}
-    return {name: entry for name, entry in named.items() if entry}
-
-
 def corpus(wildcards):
     """The tables, feature stores and weights that an experiment's encoder reads."""
     model = config["models"][wildcards.model]
@@ -89,14 +81,15 @@ def corpus(wildcards):
     if "backbone" in model:
         files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
         files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
-    sources = {f"weights_{name}": weights_source(entry) for name, entry in weights_of(wildcards.model).items()}
+    sources = {f"weights_{name}": weights_source(entry) for name, entry in model_weights(model).items()}
     return {**files, **sources}
 
 
 def corpus_options(wildcards):
     """The same as options of `vlret training` and `vlret retrieval`."""
     files = {name: path for name, path in corpus(wildcards).items() if not name.startswith("weights_")}
-    weights = [f"{name}={weights_file(entry)}" for name, entry in weights_of(wildcards.model).items()]
+    published = model_weights(config["models"][wildcards.model])
+    weights = [f"{name}={weights_file(entry)}" for name, entry in published.items()]
     options = [f"--{name.replace('_', '-')} {path}" for name, path in files.items()]
     return " ".join([*options, *(["--weights", *weights] if weights else [])])
 

@@ -320,15 +320,20 @@ VERBS = [
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: `vlret grid` and `vlret STAGE VERB --option value`."""
+    """The command line: `vlret grid`, `vlret model describe` and `vlret STAGE VERB --option value`."""
     top = argparse.ArgumentParser(prog="vlret", description="Knowledge-based visual question answering, retrieval.")
     top.add_argument("--version", action="version", version=f"vlret {__version__}")
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
     grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
-    grid.add_argument("--configfile", nargs="+", help="as Snakemake's", type=Path, default=[Path("config/config.yaml")])
-    grid.add_argument("--models", help="what the models are", type=Path, default=Path("config/models.yaml"))
-    grid.add_argument("--schema", help="of configs", type=Path, default=Path("config/schemas/config.schema.yaml"))
+    _add_config(grid)
     grid.set_defaults(function="vlret.grid:show")
+    model = commands.add_parser("model", help="what an experiment's model is made of")
+    describe = model.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser(
+        "describe", help="its parts, its parameters (total, trained, added), the size of its checkpoint"
+    )
+    describe.add_argument("experiment", help="model_tuning_prefix_pooling, of the config's grid")
+    _add_config(describe)
+    describe.set_defaults(function="vlret.describe:describe")
     stages: dict[str, argparse._SubParsersAction] = {}
     for verb in VERBS:
         if verb.stage not in stages:
@@ -340,6 +345,14 @@ def parser() -> argparse.ArgumentParser:
             option.add_to(sub)
         sub.set_defaults(function=verb.function)
     return top
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configfile", nargs="+", help="as Snakemake's", type=Path, default=[Path("config/config.yaml")]
+    )
+    parser.add_argument("--models", help="what the models are", type=Path, default=Path("config/models.yaml"))
+    parser.add_argument("--schema", help="of configs", type=Path, default=Path("config/schemas/config.schema.yaml"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

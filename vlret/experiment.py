@@ -227,6 +227,26 @@ def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def weights_source(weights: Mapping) -> str:
+    """What has to be there before weights can be read: a package, a repository, or a file of the user's."""
+    if "repository" in weights:
+        return f"results/downloads/hub/{weights['repository']}/{weights['revision']}"
+    return f"results/downloads/{weights['package']}" if "package" in weights else weights["path"]
+
+
+def weights_file(weights: Mapping) -> str:
+    """Where the weights themselves are: a file or a folder of that source."""
+    source = weights_source(weights)
+    return f"{source}/{weights['path']}" if "package" in weights else source
+
+
+def model_weights(model: Mapping) -> dict[str, Mapping]:
+    """The entries of published weights of a model: `text`, and where it has them `passage` and `joint`."""
+    text = model.get("text", {})
+    named = {"text": text.get("weights"), "passage": text.get("passage"), "joint": text.get("joint")}
+    return {name: entry for name, entry in named.items() if entry}
+
+
 def settings(config: Mapping, experiment: Experiment) -> dict:
     """All that decides what an experiment's encoder is and how it is trained, and nothing else.
 
