@@ -1,92 +1,260 @@
-"""What each tuning method adds and trains, on a tiny joint encoder."""
+"""What each tuning method adds and trains, on tiny encoders of every kind."""
+
+import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from parity import ROOT
+from tiny import ENCODERS, SETTINGS, batch, tuned, untuned
+from torch.nn import functional as F
 
-from vlret.encoders.bert import Bert, BertConfig
-from vlret.encoders.biencoder import BiEncoder, Tower
-from vlret.encoders.visual import VisualEmbedding
-from vlret.tuning.adapters import Adapter
+from vlret.encoders.joint import AdapterSlot
+from vlret.encoders.tasks import activate
+from vlret.experiment import SENSIBLE, Experiment, load_config, nonsense
+from vlret.files import InputError
 from vlret.tuning.methods import METHODS, tune
-from vlret.tuning.prompts import Prompt
 
-SETTINGS = {"prompt": {"tokens": 3, "hidden": 6}, "adapter": {"reduction_factor": 4}}
-VISUAL = {
-    "encoder.visual_embedding.feat_embedding.0.weight",
-    "encoder.visual_embedding.feat_embedding.0.bias",
-    "encoder.visual_embedding.feat_embedding.1.weight",
-    "encoder.visual_embedding.feat_embedding.1.bias",
-    "encoder.visual_embedding.absolute_vis_pos_embedding.0.weight",
-    "encoder.visual_embedding.absolute_vis_pos_embedding.0.bias",
-    "encoder.visual_embedding.absolute_vis_pos_embedding.1.weight",
-    "encoder.visual_embedding.absolute_vis_pos_embedding.1.bias",
+VISUAL = r".*\.visual_embedding\..*"
+NORMS = r"(?!.*visual_embedding)(?!.*adapter).*(layer_?norm|LayerNorm|norm_embedding)[^.]*\.(weight|bias)"
+BIASES = r".*(\.bias|relative_attention_bias\.weight)"
+SAMPLERS = r".*adapter\.adapters\.viquae\.(down|up)_sampler\."
+HYPER = r".*(shared_task_embed|adapter_layers_hyper_net)\..*"
+# What a method adds, and what it trains beside that.
+EXPECTED = {
+    "zs": ("none", "none"),
+    "full": ("none", ".*"),
+    "visual": ("none", VISUAL),
+    "bitfit": ("none", f"{VISUAL}|{BIASES}"),
+    "projection": ("none", rf"{VISUAL}|question\.projection\.weight"),
+    "prompt": (r".*\.encoder\.prompt\.prompts\.viquae\.prefix_embedding\.[013]\.(weight|bias)", VISUAL),
+    "adapter": (SAMPLERS + "(weight|bias)", VISUAL),
+    "adapter+projection": (SAMPLERS + "(weight|bias)", rf"{VISUAL}|question\.projection\.weight"),
+    "compacter": (SAMPLERS + "(phm_rule|W|b)", VISUAL),
+    "lradapter": (SAMPLERS + "(W_left|W_right|b)", VISUAL),
+    "hyperformer": (HYPER, VISUAL),
+    "lora": (r".*\.(q|v|q_proj|v_proj|query|value)\.lora_[AB]\.viquae\.weight", VISUAL),
+    "ia3": (r".*\.(k|v|wo|k_proj|v_proj|fc2|key|value|dense)\.ia3_l\.viquae", VISUAL),
 }
-PLACES = [f"encoder.layer.{layer}.{half}.adapter" for layer in (0, 1) for half in ("attention.output", "output")]
-ADDED = {
-    "zs": set(),
-    "visual": set(),
-    "prompt": {"encoder.prompt.embedding.weight"}
-    | {f"encoder.prompt.project.{i}.{p}" for i in (0, 2) for p in ("weight", "bias")},
-    "adapter": {f"{at}.{way}_sampler.{p}" for at in PLACES for way in ("down", "up") for p in ("weight", "bias")},
-    "full": set(),
-}
+# Two layers of an encoder and, but for BERT, two of a decoder: sublayers, attentions.
+PLACES = {"bert": (4, 2), "t5": (10, 6), "bart": (10, 6)}
 
 
-def joint():
-    torch.manual_seed(0)
-    encoder = Bert(BertConfig(30, 16, 2, 2, 24, 16))
-    encoder.encoder.visual_embedding = VisualEmbedding(5, 16, pool=((2, 2), (1, 1)))
-    return encoder
+def matching(pattern, names):
+    return {name for name in names if re.fullmatch(pattern, name)}
 
 
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def outputs(model, side="question"):
+    with torch.no_grad():
+        return model.encode(side, batch())
+
+
+def shake(model):
+    """Let every parameter be another, those that begin as 0 or 1 too."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("method", METHODS)
-def test_exactly_what_a_method_trains(method):
-    encoder = joint()
-    before = {name for name, _ in encoder.named_parameters()}
-    tune(BiEncoder(Tower(encoder, "avg")), {"method": method, **SETTINGS.get(method, {})})
-    after = dict(encoder.named_parameters())
-    assert after.keys() - before == ADDED[method]
-    trained = {name for name, parameter in after.items() if parameter.requires_grad}
-    expected = {"zs": set(), "full": set(after)}.get(method, VISUAL | ADDED[method])
-    assert trained == expected
-
-
-def test_an_adapter_is_a_residual_bottleneck():
-    torch.manual_seed(0)
-    adapter = Adapter(8, 4)
-    hidden = torch.randn(3, 5, 8)
-    inner = hidden @ adapter.down_sampler.weight.T + adapter.down_sampler.bias
-    gelu = 0.5 * inner * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (inner + 0.044715 * inner**3)))
-    expected = hidden + gelu @ adapter.up_sampler.weight.T + adapter.up_sampler.bias
-    assert adapter.down_sampler.weight.shape == (2, 8)
-    torch.testing.assert_close(adapter(hidden), expected)
-
-
-def test_prompts_are_reparametrised_vectors():
-    torch.manual_seed(0)
-    prompt = Prompt(tokens=3, hidden=6, dim=8)
-    first, _, last = prompt.project
-    expected = torch.tanh(prompt.embedding.weight @ first.weight.T + first.bias) @ last.weight.T + last.bias
-    torch.testing.assert_close(prompt(), expected)
-
-
-def test_prompts_stand_before_the_text_and_are_kept():
-    encoder = joint()
-    tune(BiEncoder(Tower(encoder, "avg")), {"method": "prompt", **SETTINGS["prompt"]})
-    ids, mask = torch.tensor([[1, 2, 0]]), torch.tensor([[1, 1, 0]])
-    visual = {"features": torch.rand(1, 4, 5), "boxes": torch.rand(1, 4, 4), "visual_mask": torch.ones(1, 4)}
-    encoded = encoder(ids, mask, **visual)
-    assert encoded.hidden.shape == (1, 3 + 3 + 1, 16)
-    assert encoded.mask.tolist() == [[True, True, True, True, True, False, True]]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_checkpoint_holds_what_was_trained_or_is_nowhere_else(method):
-    encoder = joint()
-    pretrained = frozenset(f"encoder.{name}" for name, _ in Bert(encoder.config).named_parameters())
-    model = BiEncoder(Tower(encoder, "avg"), pretrained=pretrained)
+def test_exactly_what_a_method_adds_and_trains(method, kind):
+    model = untuned(kind)
+    before = {id(parameter) for parameter in model.parameters()}
     tune(model, {"method": method, **SETTINGS.get(method, {})})
+    names = {name: id(parameter) for name, parameter in model.named_parameters()}
+    added, also = EXPECTED[method]
+    assert {name for name, own in names.items() if own not in before} == matching(added, names)
+    assert trained(model) == matching(added, names) | matching(also, names)
+    sublayers, attentions = PLACES[kind]
+    counts = {"adapter": 4 * sublayers, "compacter": 6 * sublayers, "lradapter": 6 * sublayers, "lora": 4 * attentions}
+    counts["ia3"] = 2 * attentions + sublayers - attentions
+    if method in counts:
+        assert len(matching(added, names)) == counts[method]
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_settings_decide_about_visual_embedding_norms_and_biases(kind):
+    plain, biased = (tuned("lora", kind, settings={"visual": False, "bias": bias}) for bias in ("none", "all"))
+    assert not matching(VISUAL, trained(plain))
+    assert trained(biased) - trained(plain) == matching(BIASES, dict(plain.named_parameters()))
+    nothing_visual = {"visual": False, "unfreeze_layer_norms": True}
+    assert not matching(VISUAL, trained(tuned("adapter", kind, settings=nothing_visual)))
+    for method in ("adapter", "compacter", "hyperformer"):
+        frozen, model = tuned(method, kind), tuned(method, kind, settings={"unfreeze_layer_norms": True})
+        norms = trained(model) - trained(frozen)
+        assert norms == matching(NORMS, dict(frozen.named_parameters())) - trained(frozen)
+        assert len(norms) == {"bert": 10, "t5": 12, "bart": 24}[kind]
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_a_decoders_cross_attention_has_adapters_if_asked(kind):
+    modules = dict(tuned("adapter", kind, settings={"cross_attention": False}).named_modules())
+    empty = [name for name, module in modules.items() if isinstance(module, AdapterSlot)]
+    assert len(empty) == 2
+    assert all("enc_attn_adapter" in name for name in empty)
+    assert not any(isinstance(module, AdapterSlot) for module in tuned("adapter", kind).modules())
+
+
+@pytest.mark.parametrize("sharing", ["everything", "visual"])
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "zs"])
+def test_a_step_lowers_the_loss_and_moves_only_what_is_trained(method, kind, sharing):
+    torch.set_num_threads(1)
+    model = tuned(method, kind, sharing)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(2):
+        vectors = [model.encode(side, batch(seed=seed)) for seed, side in enumerate(("question", "passage"))]
+        losses.append(F.cross_entropy(vectors[0] @ vectors[1].T / 0.1, torch.arange(3)))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved <= trained(model)
+    shared = sharing == "everything" or method == "visual"
+    assert {name.split(".")[0] for name in moved} == ({"question"} if shared else {"question", "passage"})
+
+
+@pytest.mark.parametrize("method", ["prompt", "adapter", "compacter", "lradapter", "hyperformer", "lora", "ia3"])
+def test_all_that_is_added_learns(method):
+    model = tuned(method)
+    shake(model)
+    model.encode("question", batch())[:, 0].sum().backward()
+    added = matching(EXPECTED[method][0], trained(model))
+    assert added
+    assert all(p.grad is not None and p.grad.any() for name, p in model.named_parameters() if name in added)
+
+
+PER_TASK = {
+    **{method: {"sharing": "multiple"} for method in ("prompt", "adapter", "compacter", "lradapter", "lora", "ia3")},
+    "hyperformer": {},
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("method", PER_TASK)
+def test_each_task_has_its_parts_and_the_active_one_alone_learns(method, kind):
+    model = tuned(method, kind, "visual", ("a", "b"), settings=PER_TASK[method])
+    shake(model)
+    gradients = trained(model)
+    first = outputs(model)
+    activate(model, "b")
+    second = outputs(model)
+    assert not torch.allclose(first, second)
+    assert trained(model) == gradients
+    model.encode("question", batch())[:, 0].sum().backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(".b." in name or name.endswith(".b") for name in learning)
+    assert not any(".a." in name or name.endswith(".a") for name in learning)
+    activate(model, "a")
+    assert torch.equal(outputs(model), first)
+    with pytest.raises(ValueError, match="task 'c': there are parts for a, b"):
+        activate(model, "c")
+
+
+@pytest.mark.parametrize("method", [method for method in PER_TASK if method != "hyperformer"])
+def test_a_single_part_serves_every_task(method):
+    model = tuned(method, tasks=("a", "b"))
+    shake(model)
+    first = outputs(model)
+    activate(model, "b")
+    assert torch.equal(outputs(model), first)
+    assert not any(".b." in name for name in trained(model) if not name.endswith("sampler.b"))
+    with pytest.raises(ValueError, match="there are parts for a, b"):
+        activate(model, "c")
+
+
+@pytest.mark.parametrize("sharing", ["everything", "visual+token"])
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_holds_what_was_trained_or_is_nowhere_else_and_brings_it_back(method, kind, sharing):
+    model, again = (tuned(method, kind, sharing, seed=seed) for seed in (0, 0))
     own = model.own_weights()
-    everything = {f"question.encoder.{name}" for name, _ in encoder.named_parameters()}
-    expected = everything if method == "full" else {f"question.encoder.{name}" for name in VISUAL | ADDED[method]}
-    assert own.keys() == expected
+    named = dict(model.named_parameters())
+    unpublished = matching(rf"{VISUAL}|.*\.projection\.weight", named)
+    assert own.keys() == trained(model) | unpublished
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name in sorted(own):
+            own[name].add_(torch.randn(own[name].shape, generator=generator))
+    weights = {name: parameter.detach().clone() for name, parameter in own.items()}
+    assert not torch.allclose(outputs(model), outputs(again))
+    again.restore(weights, Path("checkpoint"))
+    for side in ("question", "passage"):
+        assert torch.equal(outputs(model, side), outputs(again, side))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_decides_what_is_added(method):
+    first, second, other = (tuned(method, seed=seed) for seed in (0, 0, 1))
+    pairs = [(p, dict(second.named_parameters())[name]) for name, p in first.named_parameters()]
+    assert all(torch.equal(a, b) for a, b in pairs)
+    drawn = {
+        name
+        for name in trained(first)
+        if re.fullmatch(r".*(lora_A|adapters|prompts|hyper_net).*weight(?<!Norm.weight)|.*\.W.*", name)
+    }
+    named = dict(other.named_parameters())
+    assert all(not torch.equal(p, named[name]) for name, p in first.named_parameters() if name in drawn)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("sharing", ["single", "multiple", "down", "up"])
+@pytest.mark.parametrize("method", [*PER_TASK, "adapter+projection"])
+def test_each_parameter_has_one_name(method, sharing, kind):
+    model = tuned(method, kind, tasks=("a", "b"), settings={"sharing": sharing, "rule": "shared"})
+    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("settings", [{}, {"rule": "shared"}])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copy_of_a_tuned_model_stands_on_its_own(method, settings):
+    model = tuned(method, tasks=("a", "b"), settings=settings)
+    before, twin = outputs(model), copy.deepcopy(model)
+    shake(twin)
+    activate(twin, "b")
+    assert torch.equal(outputs(model), before)
+    assert not torch.allclose(outputs(twin), before)
+
+
+def test_the_grid_and_the_config_know_every_method():
+    config = load_config([ROOT / "config" / "config.yaml", ROOT / "config" / "models.yaml"])
+    assert set(SENSIBLE["joint"]["tuning"]) == METHODS.keys()
+    assert set(SENSIBLE["text"]["tuning"]) == METHODS.keys() - {"visual"}
+    assert config["tuning"].keys() == METHODS.keys() - {"zs", "full", "visual"}
+    for method, settings in config["tuning"].items():
+        tune(untuned(), {"method": method, **settings})
+
+
+def test_methods_that_train_a_head_need_one():
+    config = {
+        "models": {"a": {"kind": "joint"}, "b": {"kind": "joint", "head": {"projection": 4}}},
+        "prefixes": ["none"],
+    }
+    for method in ("projection", "adapter+projection"):
+        assert nonsense(Experiment("b", method, "none", "avg"), config) is None
+        assert "models.a has none" in nonsense(Experiment("a", method, "none", "avg"), config)
+        with pytest.raises(InputError, match="no head to train"):
+            tune(untuned(projection=None), {"method": method, **SETTINGS[method]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "adaptor"}, "tuning 'adaptor': known are zs, full, visual"),
+        ({"method": "adapter", **SETTINGS["adapter"], "reduction_factor": 17}, "reduction_factor 17: nothing is left"),
+        ({"method": "compacter", **SETTINGS["compacter"], "division": 3}, "division: 3 does not divide 16 and 4"),
+    ],
+)
+def test_settings_that_fit_no_encoder_are_told(settings, message):
+    with pytest.raises(InputError, match=message):
+        tune(untuned(), settings)

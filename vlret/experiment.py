@@ -14,14 +14,17 @@ from vlret.files import InputError
 
 SPLITS = ("train", "validation", "test")
 
+# Ways to tune an encoder: those that train what is there, and those that add to it (`vlret.tuning.methods`).
+PLAIN = ["zs", "full", "bitfit", "projection"]
+ADDING = ["prompt", "adapter", "adapter+projection", "compacter", "lradapter", "hyperformer", "lora", "ia3"]
 TEXT_POOLINGS = ["1token", "avg", "avg-all", "eos", "decoder", "sum-last-N", "concat-last-N"]
 
 # What each kind of model can be combined with; None stands for every prefix of the config, N for a number.
 SENSIBLE = {
     "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
     "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg", "concat"]},
-    "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
-    "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
+    "text": {"tuning": [*PLAIN, *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
+    "joint": {"tuning": [*PLAIN, "visual", *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
 }
 
 
@@ -193,7 +196,9 @@ def nonsense(experiment: Experiment, config: Mapping) -> str | None:
     """Why an experiment makes no sense, or None if it does."""
     if experiment.model not in config["models"]:
         return f"unknown model; known: {', '.join(sorted(config['models']))}"
-    kind = kind_of(config, experiment)
+    kind, head = kind_of(config, experiment), config["models"][experiment.model].get("head", {})
+    if "projection" in experiment.tuning and not head.get("projection"):
+        return f"tuning {experiment.tuning!r} trains a head, and models.{experiment.model} has none"
     for part, allowed in SENSIBLE[kind].items():
         allowed = list(config["prefixes"]) if allowed is None else allowed
         value = getattr(experiment, part)

@@ -122,11 +122,13 @@ class Bart(nn.Module):
     Visual tokens have no position; prompts have none either, and go through the embeddings' norm.
     """
 
-    # What LoRA and (IA)3 change, in peft's terms.
+    # How the names of what LoRA and (IA)3 change end, as regular expressions.
     projections: ClassVar = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "feed-forward": "fc2"}
     # The name of the table of tokens, `[vocabulary, dim]`.
     token_embedding = "shared"
     visual_norm = nn.LayerNorm
+    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    init_std = 0.02
 
     def __init__(self, config: BartConfig):
         super().__init__()

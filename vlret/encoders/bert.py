@@ -115,11 +115,13 @@ class Bert(nn.Module):
     BART); visual tokens stand after the text, already normed by the visual embedding.
     """
 
-    # What LoRA and (IA)3 change, in peft's terms.
-    projections: ClassVar = {"query": "query", "key": "key", "value": "value", "feed-forward": r".*\d\.output\.dense"}
+    # How the names of what LoRA and (IA)3 change end, as regular expressions.
+    projections: ClassVar = {"query": "query", "key": "key", "value": "value", "feed-forward": r"\d+\.output\.dense"}
     # The name of the table of tokens, `[vocabulary, dim]`.
     token_embedding = "embeddings.word_embeddings"
     visual_norm = nn.LayerNorm
+    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    init_std = None
 
     def __init__(self, config: BertConfig):
         super().__init__()

@@ -182,11 +182,13 @@ class T5(nn.Module):
     Visual tokens have no position: the relative bias is that of the text alone, prompts included.
     """
 
-    # What LoRA and (IA)3 change, in peft's terms.
+    # How the names of what LoRA and (IA)3 change end, as regular expressions.
     projections: ClassVar = {"query": "q", "key": "k", "value": "v", "feed-forward": "wo"}
     # The name of the table of tokens, `[vocabulary, dim]`.
     token_embedding = "shared"
     visual_norm = T5Norm
+    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    init_std = None
 
     def __init__(self, config: T5Config):
         super().__init__()

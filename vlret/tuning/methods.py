@@ -1,6 +1,6 @@
-"""Tuning methods by name: what each adds to an encoder, and which of the encoder's parameters it trains."""
+"""Tuning methods by name: what each adds to an encoder, and what of the encoder it trains beside that."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,66 +8,116 @@ import torch
 from torch import nn
 
 from vlret.encoders.assemble import assemble
-from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.joint import AdapterSlot
-from vlret.tuning.adapters import Adapter
-from vlret.tuning.prompts import Prompt
+from vlret.encoders.biencoder import BiEncoder, Tower
+from vlret.files import InputError
+from vlret.tuning.adapters import add_adapters
+from vlret.tuning.compacter import add_compacters, add_low_rank_adapters
+from vlret.tuning.hyperformer import add_hyperformer
+from vlret.tuning.lora import add_ia3, add_lora
+from vlret.tuning.prompts import add_prompts
+
+TASKS = ("viquae",)
+
+
+def everything(tower: Tower) -> Iterator[nn.Parameter]:
+    """All parameters, the head's too."""
+    return tower.parameters()
+
+
+def visual_embedding(tower: Tower) -> Iterator[nn.Parameter]:
+    """The visual embedding; the order of objects is none of its own, it belongs to the token embedding."""
+    return (p for name, p in tower.named_parameters() if ".visual_embedding." in name)
+
+
+def layer_norms(tower: Tower) -> Iterator[nn.Parameter]:
+    """The norms of the stacks, RMS norms too, which stay frozen in the originals whatever one asks for."""
+    for name, module in tower.named_modules():
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm) and ".visual_embedding." not in name:
+            yield from module.parameters()
+
+
+def biases(tower: Tower) -> Iterator[nn.Parameter]:
+    """All biases; those of T5, which has no others, are what it adds to scores of attention by relative position."""
+    named = tower.named_parameters()
+    return (p for name, p in named if name.endswith((".bias", ".relative_attention_bias.weight")))
+
+
+def head(tower: Tower) -> Iterator[nn.Parameter]:
+    """The projection after the pooling; `InputError` if there is none."""
+    if not list(tower.projection.parameters()):
+        raise InputError("tuning projection: the model has no head to train, its entry needs `head: {projection: …}`")
+    return tower.projection.parameters()
+
+
+def add_nothing(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+    """Leave the encoder as it is."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """`add` changes an encoder in place; `trained` tells from a parameter's name whether it is trained."""
+    """`add` changes an encoder in place, all that it adds is trained; `trains` are parts trained beside it."""
 
-    add: Callable[[nn.Module, dict], None]
-    trained: Callable[[str], bool]
-
-
-def add_nothing(encoder: nn.Module, settings: dict) -> None:
-    """Leave the encoder as it is."""
+    add: Callable[[nn.Module, dict, list[str]], None] = add_nothing
+    trains: tuple[Callable[[Tower], Iterator[nn.Parameter]], ...] = ()
 
 
-def add_prompt(encoder: nn.Module, settings: dict) -> None:
-    """Put `settings["tokens"]` prompts before the text."""
-    encoder.encoder.prompt = Prompt(settings["tokens"], settings["hidden"], encoder.dim)
-
-
-def add_adapters(encoder: nn.Module, settings: dict) -> None:
-    """Put an adapter after every sublayer: two a layer."""
-    for module in list(encoder.modules()):
-        for name, slot in list(module.named_children()):
-            if isinstance(slot, AdapterSlot):
-                setattr(module, name, Adapter(slot.dim, settings["reduction_factor"]))
-
-
-def _naming(*parts: str) -> Callable[[str], bool]:
-    return lambda name: any(part in name for part in parts)
-
-
-# VL-Adapter trains the visual embedding with every method, since no pretrained weights hold it.
 METHODS = {
-    "zs": Method(add_nothing, lambda name: False),
-    "visual": Method(add_nothing, _naming("visual_embedding.")),
-    "prompt": Method(add_prompt, _naming("visual_embedding.", "prompt.")),
-    "adapter": Method(add_adapters, _naming("visual_embedding.", "adapter.")),
-    "full": Method(add_nothing, lambda name: True),
+    "zs": Method(),
+    "full": Method(trains=(everything,)),
+    "visual": Method(trains=(visual_embedding,)),
+    "bitfit": Method(trains=(biases,)),
+    "projection": Method(trains=(head,)),
+    "prompt": Method(add_prompts),
+    "adapter": Method(add_adapters),
+    "adapter+projection": Method(add_adapters, trains=(head,)),
+    "compacter": Method(add_compacters),
+    "lradapter": Method(add_low_rank_adapters),
+    "hyperformer": Method(add_hyperformer),
+    "lora": Method(add_lora),
+    "ia3": Method(add_ia3),
 }
 
+# Parts that a method trains too if its settings say so: the setting, its value, the part.
+OPTIONS = (("visual", True, visual_embedding), ("unfreeze_layer_norms", True, layer_norms), ("bias", "all", biases))
 
-def tune(model: BiEncoder, settings: dict) -> None:
-    """Add what `settings["method"]` adds to each side, and let gradients reach exactly what it trains."""
+
+def tune(model: BiEncoder, settings: dict, tasks: Sequence[str] = TASKS) -> None:
+    """Add to each side what a tuning method adds, and let gradients reach exactly what it trains.
+
+    Parameters
+    ----------
+    settings
+        `method`, one of `METHODS`, and what the config's `tuning` says of it.
+    tasks
+        The tasks that parts may be of; the first is active (see `vlret.encoders.tasks.activate`).
+
+    Raises
+    ------
+    InputError
+        For an unknown method, or settings that do not fit the encoder.
+    """
+    if settings["method"] not in METHODS:
+        raise InputError(f"tuning {settings['method']!r}: known are {', '.join(METHODS)}")
     method = METHODS[settings["method"]]
+    parts = [*method.trains, *(part for name, value, part in OPTIONS if settings.get(name) == value)]
+    before = {id(parameter): name for name, parameter in model.named_parameters()}
     for tower in model.towers:
-        method.add(tower.encoder, settings)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(method.trained(name))
+        method.add(tower.encoder, settings, list(tasks))
+    trained = {id(parameter) for tower in model.towers for part in parts for parameter in part(tower)}
+    named = dict(model.named_parameters())
+    for parameter in named.values():
+        parameter.requires_grad_(id(parameter) in trained or id(parameter) not in before)
+    # What is added may wrap a published parameter and so rename it.
+    model.pretrained = frozenset(name for name, p in named.items() if before.get(id(p)) in model.pretrained)
 
 
 def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
-    Parameters are those of `vlret.encoders.assemble.assemble`.
+    `settings["tasks"]` names the tasks of training, `viquae` alone unless it is there. Parameters are those of
+    `vlret.encoders.assemble.assemble`.
     """
     torch.manual_seed(settings["seed"])
     model = assemble(settings, weights, feature_dim)
-    tune(model, settings["tuning"])
+    tune(model, settings["tuning"], settings.get("tasks", TASKS))
     return model

@@ -1,6 +1,12 @@
-"""Soft prompts, reparametrised (Li and Liang 2021, "Prefix-Tuning", section 4.3)."""
+"""Soft prompts, reparametrised (Li and Liang 2021, "Prefix-Tuning", section 4.3), for all tasks or for each."""
+
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
+
+from vlret.encoders.tasks import PerTask
+from vlret.tuning.adapters import initialise
 
 
 class Prompt(nn.Module):
@@ -11,9 +17,32 @@ class Prompt(nn.Module):
 
     def __init__(self, tokens: int, hidden: int, dim: int):
         super().__init__()
-        self.embedding = nn.Embedding(tokens, dim)
-        self.project = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim))
+        self.prefix_embedding = nn.Sequential(
+            nn.Embedding(tokens, dim), nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim)
+        )
 
     def forward(self) -> Tensor:
         """The prompts, `[tokens, dim]`."""
-        return self.project(self.embedding.weight)
+        return self.prefix_embedding[1:](self.prefix_embedding[0].weight)
+
+
+class Prompts(PerTask):
+    """The prompts of the active task, or those that all tasks share, under the name of the first.
+
+    Source: github.com/ylsung/VL_adapter, `PromptController`.
+    """
+
+    def __init__(self, tasks: list[str], make: Callable[[], Prompt], single: bool):
+        super().__init__(tasks)
+        self.prompts = nn.ModuleDict({task: make() for task in (tasks[:1] if single else tasks)})
+
+    def forward(self) -> Tensor:
+        """The prompts, `[tokens, dim]`."""
+        return self.prompts[self.task if self.task in self.prompts else self.tasks[0]]()
+
+
+def add_prompts(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+    """Put `settings["tokens"]` prompts before the text, made through `settings["hidden"]` units."""
+    make = partial(Prompt, settings["tokens"], settings["hidden"], encoder.dim)
+    encoder.encoder.prompt = Prompts(tasks, make, settings["sharing"] == "single")
+    initialise(encoder.encoder.prompt, encoder.init_std)
