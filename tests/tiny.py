@@ -41,7 +41,7 @@ def untuned(kind="bert", sharing="everything", projection=8, seed=0):
     encoder = ENCODERS[kind]()
     for name, parameter in encoder.named_parameters():  # nothing may be degenerate: biases of 0, norms of 1
         parameter.data += 0.1 * torch.randn_like(parameter) if "relative" not in name else 0.0
-    published = frozenset(name for name, _ in encoder.named_parameters())
+    published = frozenset(f"encoder.{name}" for name, _ in encoder.named_parameters())
     encoder.encoder.visual_embedding = VisualEmbedding(5, encoder.dim, encoder.visual_norm, order=True)
     return BiEncoder(Tower(encoder, "avg", projection), sharing, published)
 
