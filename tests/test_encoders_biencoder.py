@@ -110,7 +110,7 @@ SHARED = {
 @pytest.mark.parametrize("sharing", SHARED)
 def test_what_the_sides_share(encoder, sharing):
     table = encoder.token_embedding + ".weight"
-    model = BiEncoder(Tower(encoder, "avg"), sharing, frozenset({table})).eval()
+    model = BiEncoder(Tower(encoder, "avg"), sharing, frozenset({f"encoder.{table}"})).eval()
     with torch.no_grad():
         for name, parameter in model.question.named_parameters():
             part = "visual" if "visual_embedding" in name else "token" if name.endswith(table) else "rest"
