@@ -20,6 +20,7 @@ TEXT_POOLINGS = ["1token", "avg", "avg-all", "eos", "decoder", "sum-last-N", "co
 SENSIBLE = {
     "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
     "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg", "concat"]},
+    "dual": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["1token", "avg"]},
     "text": {"tuning": ["zs", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
     "joint": {"tuning": ["zs", "visual", "prompt", "adapter", "full"], "prefix": None, "pooling": TEXT_POOLINGS},
 }
