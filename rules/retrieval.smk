@@ -74,7 +74,7 @@ rule search:
     benchmark:
         f"{BENCHMARKS}/search/{EXPERIMENT}.tsv"
     wildcard_constraints:
-        model=models_of("image", "text", "joint"),
+        model=models_of("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
     params:

@@ -10,7 +10,7 @@ rule train:
     benchmark:
         f"{BENCHMARKS}/train/{EXPERIMENT}.tsv"
     wildcard_constraints:
-        model=models_of("image", "text", "joint"),
+        model=models_of("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
     threads: THREADS

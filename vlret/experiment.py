@@ -23,6 +23,7 @@ TEXT_POOLINGS = ["1token", "avg", "avg-all", "eos", "decoder", "sum-last-N", "co
 SENSIBLE = {
     "lexical": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["none"]},
     "image": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["avg", "concat"]},
+    "dual": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["1token", "avg"]},
     "text": {"tuning": [*PLAIN, *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
     "joint": {"tuning": [*PLAIN, "visual", *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
 }

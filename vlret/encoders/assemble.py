@@ -36,8 +36,9 @@ def assemble(settings: dict, weights: Mapping[str, Path], feature_dim: int | Non
     if odd := sorted(names ^ weights.keys()):
         there = "given, but the model has no such weights" if odd[0] in weights else "not given"
         raise InputError(f"weights {odd[0]!r}: {there}; it has {', '.join(sorted(names)) or 'none'}")
-    if model["kind"] == "image":
-        return BiEncoder(Tower(ImageEncoder(**model["visual"]), settings["pooling"]))
+    if model["kind"] in ("image", "dual"):
+        image = Tower(ImageEncoder(**model["visual"]), settings["pooling"])
+        return BiEncoder(image) if model["kind"] == "image" else dual(image, weights["text"], settings["pooling"])
     tower, pretrained = text_tower(settings, weights, "text", feature_dim)
     sharing = model.get("sharing", "nothing" if "passage" in weights else "everything")
     if "passage" not in weights:
@@ -45,6 +46,15 @@ def assemble(settings: dict, weights: Mapping[str, Path], feature_dim: int | Non
     if sharing == "everything":
         raise InputError("model.sharing: two encoders with weights of their own cannot share everything")
     return BiEncoder(tower, sharing, pretrained, passage=text_tower(settings, weights, "passage", feature_dim)[0])
+
+
+def dual(image: Tower, weights: Path, pooling: str) -> BiEncoder:
+    """Images, whose vectors of CLIP's joint space are the cached features, against texts."""
+    from vlret.encoders.clip import load_clip_text
+
+    text = Tower(load_clip_text(weights), pooling)
+    pretrained = frozenset(name for name, _ in text.named_parameters())
+    return BiEncoder(image, "nothing", pretrained, passage=text)
 
 
 def weights_of(model: dict) -> set[str]:

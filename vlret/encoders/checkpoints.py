@@ -16,12 +16,13 @@ from vlret.files import InputError, read_json, whole, write_json
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def weights_file(folder: Path) -> Path:
+def weights_file(folder: Path, prefix: str = "") -> Path:
     """The file of weights of a folder in Hugging Face's layout; an `InputError` if there is none."""
-    for name in FILES:
+    names = [prefix + name for name in FILES]
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise InputError(f"{folder}: no {' or '.join(FILES)} here")
+    raise InputError(f"{folder}: no {' or '.join(names)} here")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -32,18 +32,19 @@ def embed(
     """Write `questions.npy`, `passages.npy` and `embeddings.json` into the folder `out`.
 
     `questions.npy` is `[questions, dim]` float32, splits in the order train, validation, test. `passages.npy` is
-    `[passages, dim]`, or `[articles, dim]` for an image model, whose unit is the article (`embeddings.json`); a row of
-    NaN is an article without an image. Vectors have length 1.
+    `[passages, dim]`, or `[articles, dim]` for an image model or a dual one, whose unit is the article
+    (`embeddings.json`); a row of NaN is an article without an image. Vectors have length 1.
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
     model, settings, asked = _restore(checkpoint, weights, tables)
-    image = settings["model"]["kind"] == "image"
-    answers = article_side(settings, tables) if image else passage_side(settings, tables, asked.tokenizer)
+    unit = "article" if settings["model"]["kind"] in ("image", "dual") else "passage"
+    side = article_side if unit == "article" else passage_side
+    answers = side(settings, tables, asked.tokenizer)
     with whole(out) as aside:
         aside.mkdir()
         np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
-        np.save(aside / "passages.npy", encode(model, answers, batch_size, "article" if image else "passage"))
-        write_json(aside / "embeddings.json", {"unit": "article" if image else "passage"})
+        np.save(aside / "passages.npy", encode(model, answers, batch_size, unit))
+        write_json(aside / "embeddings.json", {"unit": unit})
 
 
 def ablate(

@@ -36,10 +36,10 @@ class Tables:
 
 
 def question_side(settings: dict, tables: Tables, tokenizer) -> Side:
-    """Every question: prefix and text, and its image."""
+    """Every question: prefix and text, and its image; its image alone for an image model and a dual one."""
     questions = all_questions(tables.questions)
     texts = None
-    if tokenizer is not None:
+    if settings["model"]["kind"] not in ("image", "dual"):
         texts = Texts(questions, ["input"], lambda input: question_text(settings["prefix"], input))
     store = _store(settings, tables.question_features)
     images = None if store is None else store.rows(questions["image"])
@@ -58,8 +58,11 @@ def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
     return Side(Texts(passages, ["title", "text"], join), images, store, tokenizer, settings["tokens"]["passage"])
 
 
-def article_side(settings: dict, tables: Tables) -> Side:
-    """Every article by its image alone."""
+def article_side(settings: dict, tables: Tables, tokenizer) -> Side:
+    """Every article by its image alone; for a dual model by its title alone."""
+    if settings["model"]["kind"] == "dual":
+        titles = Texts(load_from_disk(str(tables.articles)), ["title"], lambda title: title)
+        return Side(titles, None, None, tokenizer, settings["tokens"]["passage"])
     store = _store(settings, tables.article_features)
     return Side(None, article_images(tables, store), store, None, 0)
 

@@ -1,0 +1,112 @@
+"""CLIP as a dual encoder: titles by its text tower as open_clip has it, questions by their cached image vectors."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import transformers
+from datasets import load_from_disk
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from toy import Toy
+
+from vlret.encoders.clip import load_clip_text
+from vlret.encoders.vocabulary import tokenizer_of
+from vlret.features.store import FeatureStore
+from vlret.files import InputError
+from vlret.retrieval.embed import embed
+from vlret.training.train import train
+
+DIM = 6  # as wide as the toy's features
+SIZES = {
+    "embed_dim": DIM,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "width": 16, "heads": 2, "layers": 2},
+}
+
+
+def published(folder, custom):
+    """A random CLIP as open_clip publishes one, and its vocabulary: letters, each also as the end of a word."""
+    folder.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: row for row, word in enumerate(words)}
+    transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    sizes = {**SIZES, "text_cfg": {**SIZES["text_cfg"], "vocab_size": len(words)}, "custom_text": custom}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": sizes, "preprocess_cfg": {}}))
+    torch.manual_seed(2)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return model
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_texts_have_the_vectors_of_open_clip(tmp_path, custom):
+    model = published(tmp_path / "clip", custom)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "clip")
+    texts = ["a b", "thing number 7", "x"]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    padded = torch.zeros(len(texts), SIZES["text_cfg"]["context_length"], dtype=torch.long)  # as open_clip's tokenizer
+    for row, text in enumerate(texts):
+        ids = tokenizer(text)["input_ids"]
+        padded[row, : len(ids)] = torch.tensor(ids)
+    encoder = load_clip_text(tmp_path / "clip").eval()
+    with torch.no_grad():
+        theirs = model.encode_text(padded)
+        encoded = encoder(inputs["input_ids"], inputs["attention_mask"])
+    torch.testing.assert_close(encoded.hidden, theirs.unsqueeze(1), atol=2e-6, rtol=1e-5)
+    assert encoded.mask.tolist() == [[True]] * 3
+    assert encoder.dim == DIM
+    ids = torch.ones(1, 25, dtype=torch.long)
+    with pytest.raises(InputError, match=r"embedding\.passage_tokens: 25 tokens, CLIP reads 24"):
+        encoder(ids, ids)
+    assert not any("visual" in name for name in encoder.state_dict())
+
+
+def test_a_dual_model_compares_images_with_titles(tmp_path):
+    toy = Toy(tmp_path)
+    model = published(tmp_path / "clip", custom=False)
+    visual = {"grid": [2, 2], "tokens": [1, 1]}
+    entry = {"kind": "dual", "visual": visual, "text": {"architecture": "clip", "separator": "."}}
+    settings = {**toy.settings("zs"), "model": {**toy.settings("zs")["model"], **entry}, "pooling": "1token"}
+    corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}}
+    train(settings=settings, **corpus, qrels=toy.qrels, negatives={}, out=tmp_path / "checkpoint")
+    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
+    questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
+    assert json.loads((tmp_path / "embeddings" / "embeddings.json").read_text()) == {"unit": "article"}
+    features, _ = FeatureStore.open(tmp_path / "fq").read(np.arange(1))
+    assert questions.shape[1] == articles.shape[1] == DIM
+    # The first question shows the first image; its vector is the largest value of the grid's cells.
+    expected = F.normalize(torch.from_numpy(features).amax(dim=1), dim=-1)[0]
+    np.testing.assert_allclose(questions[0], expected, atol=1e-6)
+    titles = load_from_disk(str(toy.folder / "articles"))["title"]
+    tokenizer = tokenizer_of(settings, corpus["weights"])
+    tokens = tokenizer(list(titles), padding="max_length", max_length=24, return_tensors="pt")
+    with torch.no_grad():
+        theirs = F.normalize(model.encode_text(tokens["input_ids"] * tokens["attention_mask"]), dim=-1)
+    np.testing.assert_allclose(articles, theirs, atol=1e-6)
+
+
+def test_a_folder_that_is_no_clip_of_open_clips_is_refused(tmp_path):
+    published(tmp_path / "clip", custom=False)
+    config, weights = tmp_path / "clip" / "open_clip_config.json", tmp_path / "clip" / "open_clip_model.safetensors"
+    stored = json.loads(config.read_text())
+    deeper = {**stored["model_cfg"], "text_cfg": {**stored["model_cfg"]["text_cfg"], "layers": 3}}
+    config.write_text(json.dumps({**stored, "model_cfg": deeper}))
+    with pytest.raises(InputError, match=r"open_clip_model\.safetensors: 12 missing parameters, the first transformer"):
+        load_clip_text(tmp_path / "clip")
+    config.write_text(json.dumps({"model_cfg": {**deeper, "text_cfg": {"hf_model_name": "roberta-base"}}}))
+    with pytest.raises(InputError, match=r"text_cfg\.hf_model_name: only text towers of open_clip's own"):
+        load_clip_text(tmp_path / "clip")
+    config.write_text("{}")
+    with pytest.raises(InputError, match=r"open_clip_config\.json: model_cfg: not that of a CLIP"):
+        load_clip_text(tmp_path / "clip")
+    weights.unlink()
+    config.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"no open_clip_model\.safetensors or open_clip_pytorch_model\.bin here"):
+        load_clip_text(tmp_path / "clip")
