@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from parity import ROOT
-from tiny import ENCODERS, SETTINGS, batch, tuned, untuned
+from tiny_encoders import ENCODERS, SETTINGS, batch, tuned, untuned
 from torch.nn import functional as F
 
 from vlret.encoders.joint import AdapterSlot

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from tiny import batch, tuned, untuned
+from tiny_encoders import batch, tuned, untuned
 from torch import nn
 from torch.nn import functional as F
 
