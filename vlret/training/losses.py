@@ -1,34 +1,111 @@
 """Contrastive objectives."""
 
+import math
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 IGNORED = -100
+LARGEST_LOG_SCALE = math.log(100)
 
 
-def dpr_loss(
-    questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
+def scores_of(
+    questions: Tensor, passages: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
 ) -> Tensor:
-    """Negative log-likelihood of each question's relevant passage among all passages of the batch.
+    """Scaled inner products `[questions, passages]`, minus infinity where `excluded`.
 
     Parameters
     ----------
     questions
         `[questions, dim]`.
     passages
-        `[passages, dim]`: all relevant passages, then all hard negatives.
-    labels
-        `[questions]`: the row of each question's relevant passage; a question of label -100 is left out of the mean.
+        `[passages, dim]`.
     scale
         What inner products are multiplied with (the inverse temperature); 1 in DPR.
     excluded
         `[questions, passages]`: True where a passage is relevant to the question without being its label. It is
         neither for nor against: DPR would count it as irrelevant.
+    """
+    scores = scale * questions @ passages.T
+    return scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
+
+
+def nll(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood of each row's label among the columns.
+
+    Parameters
+    ----------
+    scores
+        `[questions, passages]`.
+    labels
+        `[questions]`: the column of each question's relevant passage; a question of label -100 is left out of the mean.
 
     Source: Karpukhin et al. 2020, "Dense Passage Retrieval", section 3.2.
     """
-    scores = scale * questions @ passages.T
-    if excluded is not None:
-        scores = scores.masked_fill(excluded, -torch.inf)
     return F.nll_loss(F.log_softmax(scores, dim=1), labels, ignore_index=IGNORED)
+
+
+def symmetric_nll(scores: Tensor, labels: Tensor) -> Tensor:
+    """The mean of `nll` and of the same the other way: each relevant passage's question among all questions.
+
+    Hard negatives are columns that are nobody's label: they count in the questions' half alone.
+
+    Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", figure 3.
+    """
+    rows = torch.arange(len(labels), device=labels.device)
+    kept = labels != IGNORED
+    columns = scores[:, labels.clamp(min=0)].T
+    return (nll(scores, labels) + nll(columns, torch.where(kept, rows, IGNORED))) / 2
+
+
+def dpr_loss(
+    questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
+) -> Tensor:
+    """`nll` of inner products: parameters are those of `scores_of` and `nll`."""
+    return nll(scores_of(questions, passages, scale, excluded), labels)
+
+
+def clip_loss(
+    questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
+) -> Tensor:
+    """`symmetric_nll` of cosines: parameters are those of `scores_of` and `nll`."""
+    scores = scores_of(F.normalize(questions, dim=1), F.normalize(passages, dim=1), scale, excluded)
+    return symmetric_nll(scores, labels)
+
+
+def cosine_loss(
+    questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
+) -> Tensor:
+    """`nll` of cosines: parameters are those of `scores_of` and `nll`."""
+    return dpr_loss(F.normalize(questions, dim=1), F.normalize(passages, dim=1), labels, scale, excluded)
+
+
+LOSSES = {"dpr": dpr_loss, "clip": clip_loss, "cosine": cosine_loss}
+
+
+class Objective(nn.Module):
+    """A loss with its temperature, which is learned (as the logarithm of its inverse, as in CLIP) or fixed.
+
+    Parameters
+    ----------
+    settings
+        `name`, one of `LOSSES`; `temperature`, where it begins or stays; `learned`.
+    """
+
+    def __init__(self, settings: Mapping):
+        super().__init__()
+        self.loss = LOSSES[settings["name"]]
+        start = torch.tensor(-math.log(settings["temperature"]), dtype=torch.float32)
+        self.log_scale = nn.Parameter(start, requires_grad=settings["learned"])
+
+    def forward(self, questions: Tensor, passages: Tensor, labels: Tensor, excluded: Tensor) -> Tensor:
+        """`[questions, dim]`, `[passages, dim]`, `[questions]`, `[questions, passages]` to one number."""
+        return self.loss(questions, passages, labels, self.log_scale.exp(), excluded)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Hold a learned scale at 100 or below, as CLIP does after every step."""
+        if self.log_scale.requires_grad:
+            self.log_scale.clamp_(max=LARGEST_LOG_SCALE)
