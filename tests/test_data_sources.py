@@ -116,9 +116,14 @@ def test_questions_are_linked_to_the_row_of_their_article(raw: Folder):
     raw.questions(QUESTION)
     splits = load_from_disk(str(raw.path / "questions"))
     assert list(splits) == ["train", "validation", "test"]
-    assert splits["train"].to_list() == [
-        {**{field: QUESTION[field] for field in ("id", "input", "image", "wikidata_id", "output")}, "article": 1}
-    ]
+    fields = ("id", "input", "original_question", "image", "wikidata_id", "output")
+    assert splits["train"].to_list() == [{**{field: QUESTION[field] for field in fields}, "article": 1}]
+
+
+def test_a_question_need_not_name_its_entity(raw: Folder):
+    raw.articles(FIRST)
+    raw.questions(changed(QUESTION, "original_question", None))
+    assert load_from_disk(str(raw.path / "questions"))["train"]["original_question"] == [None]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ QUESTION = Features(
     {
         "id": Value("string"),
         "input": Value("string"),
+        "original_question": Value("string"),
         "image": Value("string"),
         "wikidata_id": Value("string"),
         "output": {
@@ -161,6 +162,7 @@ def import_questions(
 ) -> None:
     """Read the three files of questions (ViQuAE's JSON lines) to a `DatasetDict`, each linked to its article.
 
+    Column `original_question` is the question that names its entity (TriviaQA's), null where a record has none.
     `articles` is the dataset of `import_articles`; a question belongs to the article with its `wikidata_id`, whose row
     goes to column `article`. `images` is the folder that must hold the file that `image` names. Lists of records may
     come as records of lists, as dataset hubs store them. Kind for `limits`: `no answer` (the question is kept). Raises
@@ -211,6 +213,7 @@ def _question(record: Record, rows_of: dict[str, int], images: Path) -> dict:
     return {
         "id": record.text("id"),
         "input": record.text("input"),
+        "original_question": record.get("original_question", str, None) or None,
         "image": image,
         "wikidata_id": entity,
         "output": {
