@@ -94,10 +94,31 @@ def corpus_options(wildcards):
     return " ".join([*options, *(["--weights", *weights] if weights else [])])
 
 
-def mined(wildcards):
-    """The mined passages that an experiment trains against, by miner; none for zero-shot."""
-    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}})
-    return {miner: f"{RESULTS}/negatives/{miner}/train.parquet" for miner in training["negatives"]}
+def mined(wildcards, split="train"):
+    """The mined passages that an experiment trains against, or is validated against, by miner; none for zero-shot."""
+    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}, "validate_every": 0})
+    asked = training["negatives"] if split == "train" or training["validate_every"] else ()
+    return {miner: f"{RESULTS}/negatives/{miner}/{split}.parquet" for miner in asked}
+
+
+def validation_qrels(wildcards):
+    """The judgements that an experiment is validated by while it trains; none where it is not."""
+    training = settings(config, experiment_of(wildcards)).get("training", {"validate_every": 0})
+    return [f"{RESULTS}/data/qrels/validation.trec"] if training["validate_every"] else []
+
+
+def mined_options(wildcards, split):
+    """The mined passages as `vlret training` takes them."""
+    return " ".join(f"{miner}={path}" for miner, path in mined(wildcards, split).items())
+
+
+def validation_options(wildcards):
+    """What an experiment is validated by, as options of `vlret training`."""
+    given = {
+        "--validation-qrels": " ".join(validation_qrels(wildcards)),
+        "--validation-negatives": mined_options(wildcards, "validation"),
+    }
+    return " ".join(f"{option} {files}" for option, files in given.items() if files)
 
 
 def table_runs():

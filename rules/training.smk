@@ -3,6 +3,8 @@ rule train:
         unpack(corpus),
         qrels=f"{RESULTS}/data/qrels/train.trec",
         negatives=lambda wildcards: list(mined(wildcards).values()),
+        validation_qrels=validation_qrels,
+        validation_negatives=lambda wildcards: list(mined(wildcards, "validation").values()),
     output:
         directory(f"{RESULTS}/checkpoints/{EXPERIMENT}"),
     log:
@@ -19,7 +21,8 @@ rule train:
     params:
         settings=settings_of,
         corpus=corpus_options,
-        negatives=lambda wildcards: " ".join(f"{miner}={path}" for miner, path in mined(wildcards).items()),
+        negatives=lambda wildcards: mined_options(wildcards, "train"),
+        validation=validation_options,
     shell:
         "vlret training train --settings {params.settings:q} {params.corpus} --qrels {input.qrels}"
-        " --negatives {params.negatives} --out {output} 2>&1 | tee {log}"
+        " --negatives {params.negatives} {params.validation} --out {output} 2>&1 | tee {log}"

@@ -3,15 +3,15 @@ import torch
 
 from vlret.encoders.inputs import Side
 from vlret.files import InputError
-from vlret.training.batches import Batches, Example
+from vlret.training.batches import Batches, Example, Mixture, Task
 
 SETTINGS = {
-    "steps": 40,
-    "accumulation": 1,
     "batch_size": 4,
     "negatives_per_question": 2,
     "negatives": {"bm25": 0.5, "article": 0.5},
+    "weight": 1,
 }
+STEPS = 40
 
 
 class Words:
@@ -33,22 +33,26 @@ def mined(unit):
 EXAMPLES = [Example(unit, f"e{unit // 2}", (10 * unit, 10 * unit + 1), mined(unit)) for unit in range(12)]
 
 
+def task(examples=EXAMPLES, name="asked", **settings):
+    return Task(name, side(12), side(1000), examples, {**SETTINGS, **settings})
+
+
 @pytest.fixture
 def batches():
-    return Batches(EXAMPLES, side(12), side(1000), SETTINGS, seed=7)
+    return Batches(task(), (7, 0))
 
 
 def test_a_batch_is_a_function_of_seed_and_step(batches):
-    again = Batches(EXAMPLES, side(12), side(1000), SETTINGS, seed=7)
-    other = Batches(EXAMPLES, side(12), side(1000), SETTINGS, seed=8)
+    again, other, of_another_task = (Batches(task(), seed) for seed in ((7, 0), (8, 0), (7, 1)))
     assert [batches.draw(step) for step in (5, 0)] == [again.draw(step) for step in (5, 0)]
     assert [batches.draw(step) for step in range(9)] != [other.draw(step) for step in range(9)]
+    assert [batches.draw(step) for step in range(9)] != [of_another_task.draw(step) for step in range(9)]
     assert batches.draw(0) != batches.draw(1)
 
 
 def test_entities_are_distinct_and_every_question_comes_up(batches):
     seen = set()
-    for step in range(len(batches)):
+    for step in range(STEPS):
         chosen, relevant, _ = batches.draw(step)
         assert len({example.entity for example in chosen}) == SETTINGS["batch_size"]
         assert all(row in example.relevant for row, example in zip(relevant, chosen, strict=True))
@@ -59,38 +63,93 @@ def test_entities_are_distinct_and_every_question_comes_up(batches):
 
 def test_hard_negatives_come_from_the_miners_and_never_twice(batches):
     sources = set()
-    for step in range(len(batches)):
+    for step in range(STEPS):
         chosen, _, negatives = batches.draw(step)
-        assert len(negatives) == 2 * SETTINGS["batch_size"]
-        for place, example in enumerate(chosen):
-            own = negatives[2 * place : 2 * place + 2]
-            assert len(set(own)) == 2
+        for example, own in zip(chosen, negatives, strict=True):
+            assert len(own) == len(set(own)) == 2
             assert set(own) <= {row for rows in example.negatives.values() for row in rows}
             sources |= {"article" if row in example.negatives["article"] else "bm25" for row in own}
     assert sources == {"bm25", "article"}
 
 
-def test_labels_and_exclusions_fit_the_rows(batches):
-    found = False
-    for step in range(len(batches)):
+@pytest.mark.parametrize(("world", "chunk", "pieces"), [(1, None, 1), (2, None, 2), (1, 3, 2), (2, 1, 4)])
+def test_labels_and_exclusions_fit_the_rows_in_any_cut(batches, world, chunk, pieces):
+    cut, found = Batches(task(), (7, 0), world, chunk), False
+    for step in range(STEPS):
         chosen, relevant, negatives = batches.draw(step)
-        batch, rows = batches[step], [*relevant, *negatives]
-        ids = torch.cat([group["input_ids"].flatten() for group in batch["passages"]])
-        assert ids[batch["order"]].tolist() == rows
-        assert batch["questions"]["input_ids"].flatten().tolist() == [example.unit for example in chosen]
+        batch = cut[step]
+        assert cut.draw(step) == (chosen, relevant, negatives)
+        assert len(batch.spans) == len(batch.passage_spans) == pieces
+        assert sorted(batch.rows) == sorted([*relevant, *(row for own in negatives for row in own)])
+        assert [batch.rows[place] for place in batch.labels] == relevant
+        read = [read_back(batch.inputs(piece)) for piece in range(pieces)]
+        assert [unit for units, _ in read for unit in units] == [example.unit for example in chosen]
+        assert [row for _, rows in read for row in rows] == batch.rows
         for place, example in enumerate(chosen):
-            assert batch["labels"][place] == place
-            expected = [row in example.relevant and column != place for column, row in enumerate(rows)]
-            assert batch["excluded"][place].tolist() == expected
+            own = batch.labels[place]
+            expected = [row in example.relevant and column != own for column, row in enumerate(batch.rows)]
+            assert batch.excluded[place].tolist() == expected
             found |= any(expected)
+        assert batch.counts(batch.spans, world) == [len(chosen) // world] * world
     assert found, "another question's negative is relevant to a question somewhere"
+
+
+def read_back(inputs):
+    """The units and the rows that a piece's inputs were made of."""
+    ids = torch.cat([group["input_ids"].flatten() for group in inputs["passages"]])
+    return inputs["questions"]["input_ids"].flatten().tolist(), ids[inputs["order"]].tolist()
+
+
+def test_a_pieces_passages_are_its_questions_own():
+    batch = Batches(task(), (7, 0), chunk=1)[0]
+    chosen, relevant, negatives = Batches(task(), (7, 0)).draw(0)
+    for place in range(len(chosen)):
+        own = [batch.rows[row] for row in batch.passage_spans[place]]
+        assert own == [relevant[place], *negatives[place]]
 
 
 def test_a_question_without_negatives_has_none():
     bare = [Example(unit, f"e{unit}", (unit,), {"bm25": [], "article": []}) for unit in range(4)]
-    assert Batches(bare, side(4), side(4), SETTINGS, seed=0).draw(0)[2] == []
+    assert Batches(task(bare), (0, 0)).draw(0)[2] == [[]] * 4
+    assert len(Batches(task([Example(unit, f"e{unit}", (unit,), {}) for unit in range(4)]), (0, 0))[0].rows) == 4
 
 
 def test_too_few_entities_are_an_error():
     with pytest.raises(InputError, match=r"training.batch_size: 4 questions .* only 3 entities"):
-        Batches(EXAMPLES[:6], side(12), side(1000), SETTINGS, seed=0)
+        Batches(task(EXAMPLES[:6]), (0, 0))
+
+
+def test_processes_that_do_not_divide_a_batch_are_an_error():
+    with pytest.raises(InputError, match=r"training.batch_size: 4 questions do not go evenly into 3 processes"):
+        Batches(task(), (0, 0), world=3)
+
+
+def mixture(mixing, accumulation=1, weight=1, seed=3):
+    few = EXAMPLES[:4] + [Example(unit, f"x{unit}", (unit,), {}) for unit in range(4)]
+    tasks = [task(name="a"), task(few, "b"), task(name="c", batch_size=6, weight=weight)]
+    return Mixture(tasks, mixing, accumulation, seed)
+
+
+def test_round_robin_takes_tasks_in_turn_and_goes_on_in_each():
+    places = [mixture("round-robin").place(step) for step in range(7)]
+    assert places == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+
+
+def test_balanced_takes_each_task_by_its_examples_in_an_order_of_its_own_each_epoch():
+    mixed = mixture("balanced", weight=2)
+    assert mixed.epoch == [3, 2, 4], "12 / 4, 8 / 4 and 2 x 12 / 6 batches"
+    places = [mixed.place(step) for step in range(18)]
+    for epoch in (places[:9], places[9:]):
+        assert [sum(task == number for task, _ in epoch) for number in range(3)] == [3, 2, 4]
+    assert [task for task, _ in places[:9]] != [task for task, _ in places[9:]]
+    for number, steps in enumerate((6, 4, 8)):
+        assert [before for task, before in places if task == number] == list(range(steps)), "each batch once"
+    assert places == [mixture("balanced", weight=2).place(step) for step in range(18)]
+    assert places != [mixture("balanced", weight=2, seed=4).place(step) for step in range(18)]
+
+
+def test_a_step_accumulates_batches_of_one_task():
+    mixed = mixture("round-robin", accumulation=2)
+    batches = mixed.step(4)  # the second step of the second task
+    assert [batch.task.name for batch in batches] == ["b", "b"]
+    assert [batch.units for batch in batches] == [mixed.batches[1][number].units for number in (2, 3)]

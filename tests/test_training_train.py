@@ -17,7 +17,8 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
-from vlret.training.train import train, training_examples
+from vlret.training.tasks import judged_examples
+from vlret.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how,
     out = toy.folder / "checkpoints" / f"killed-{how.name}"
     state = out.parent / f"{out.name}.training"
     process = subprocess.Popen([sys.executable, "-m", "vlret", *toy.command("full", out)])
-    while not list(state.glob("checkpoint-*/trainer_state.json")):
+    while not list(state.glob("step-*.pt")):
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.02)
     process.send_signal(how)
@@ -86,14 +87,13 @@ def test_state_of_other_settings_is_not_gone_on_from(toy, trained):
     state = out.parent / f"{out.name}.training"
     state.mkdir()
     (state / "settings.json").write_text(json.dumps({**toy.settings("full"), "seed": 9}))
-    (state / "checkpoint-30").mkdir()
-    (state / "checkpoint-30" / "trainer_state.json").write_text("{}")
+    (state / "step-00000030.pt").write_text("of other settings")
     train(settings=toy.settings("full"), **toy.training, out=out)
     assert equal(out, trained)
 
 
 def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, capsys):
-    examples = training_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0})
+    examples = judged_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0})
     relevant = read_qrels(toy.qrels)
     assert 0 < len(examples) == sum(map(bool, relevant.values())) < len(relevant)
     assert f"{len(examples)} of {len(relevant)} questions have a relevant passage" in capsys.readouterr().err
@@ -101,7 +101,7 @@ def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, caps
 
 def test_a_miner_that_was_not_run_is_named(toy):
     with pytest.raises(InputError, match=r"training.negatives: no mined passages of bm25"):
-        training_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0})
+        judged_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0})
 
 
 def test_a_checkpoint_of_another_method_is_refused(toy, trained):

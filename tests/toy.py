@@ -34,9 +34,8 @@ class Toy:
         self._features()
         self._bert()
         self.negatives = {"random": folder / "random.parquet"}
-        rows = {qid: [r for r in range(3 * THINGS) if r not in own][:20] for qid, own in read_qrels(self.qrels).items()}
-        table = {"question": list(rows), "passages": pa.array(list(rows.values()), pa.list_(pa.int32()))}
-        pq.write_table(pa.table(table), self.negatives["random"])
+        self._mined(self.qrels, self.negatives["random"])
+        self._mined(self.validation["validation_qrels"], self.validation["validation_negatives"]["random"])
 
     @cached_property
     def corpus(self):
@@ -48,7 +47,12 @@ class Toy:
     def training(self):
         return {**self.corpus, "qrels": self.qrels, "negatives": self.negatives}
 
-    def settings(self, method, kind="joint"):
+    @property
+    def validation(self):
+        mined = {"random": self.folder / "random-validation.parquet"}
+        return {"validation_qrels": self.folder / "validation.trec", "validation_negatives": mined}
+
+    def settings(self, method, kind="joint", **training):
         visual = {"grid": [2, 2], "tokens": [2, 2]}
         model = {"kind": kind, "backbone": "toy", "visual": visual, "text": {"architecture": "bert", "separator": "."}}
         if kind == "image":
@@ -75,17 +79,25 @@ class Toy:
                 "max_gradient_norm": 1.0,
                 "accumulation": 1,
                 "precision": "fp32",
-                "temperature": 0.1,
+                "loss": {"name": "dpr", "temperature": 0.1, "learned": True},
+                "checkpointing": False,
+                "compile": False,
+                "tasks": {"viquae": {"kind": "viquae"}},
+                "mixing": "round-robin",
                 "save_steps": 7,
+                "validate_every": 0,
+                "validation_batches": 2,
+                "patience": 0,
+                **training,
             }
         return values
 
-    def command(self, method, out):
+    def command(self, method, out, **training):
         """The same training as `vlret training train` takes it."""
         options = [f"--{name.replace('_', '-')}={path}" for name, path in self.corpus.items() if name != "weights"]
         options += [f"--weights=text={self.corpus['weights']['text']}"]
         options += [f"--qrels={self.qrels}", f"--negatives=random={self.negatives['random']}", f"--out={out}"]
-        return ["training", "train", f"--settings={json.dumps(self.settings(method))}", *options]
+        return ["training", "train", f"--settings={json.dumps(self.settings(method, **training))}", *options]
 
     def embedded(self, method, checkpoint=None, batch_size=4, kind="joint"):
         """The vectors of questions and passages of a checkpoint, which is made first where none is given."""
@@ -133,15 +145,23 @@ class Toy:
                 {
                     "id": ids,
                     "input": [f"{WORDS[kind]} of this" for _, kind in asked],
+                    "original_question": [f"{WORDS[kind]} of thing{thing}" if thing else None for thing, kind in asked],
+                    "article": [thing for thing, _ in asked],
                     "image": [f"q{thing}.jpg" for thing, _ in asked],
                     "wikidata_id": [f"thing{thing}" for thing, _ in asked],
                 }
             )
-            if split == "train":  # the last question of the last thing has no relevant passage
-                qrels = {qid: {3 * thing + kind} for qid, (thing, kind) in zip(ids, asked, strict=True)}
-                qrels[ids[-1]] = set()
+            qrels[split] = {qid: {3 * thing + kind} for qid, (thing, kind) in zip(ids, asked, strict=True)}
+            qrels[split][ids[-1]] = set()  # the last question of the last thing has no relevant passage
         DatasetDict(splits).save_to_disk(self.questions)
-        write_qrels(self.qrels, qrels)
+        write_qrels(self.qrels, qrels["train"])
+        write_qrels(self.validation["validation_qrels"], qrels["validation"])
+
+    @staticmethod
+    def _mined(qrels, out):
+        rows = {qid: [r for r in range(3 * THINGS) if r not in own][:20] for qid, own in read_qrels(qrels).items()}
+        table = {"question": list(rows), "passages": pa.array(list(rows.values()), pa.list_(pa.int32()))}
+        pq.write_table(pa.table(table), out)
 
     def _features(self):
         shown = self.random.random((THINGS, 4, 6))

@@ -229,6 +229,8 @@ VERBS = [
             *CORPUS,
             Option("qrels", "judgements of the training questions"),
             Option("negatives", "MINER=FILE of each miner", _named_path, nargs="*", required=False),
+            Option("validation_qrels", "judgements of the validation questions (to validate)", required=False),
+            Option("validation_negatives", "as --negatives (to validate)", _named_path, nargs="*", required=False),
             OUT,
         ],
     ),

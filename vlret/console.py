@@ -1,6 +1,7 @@
 """What a running stage shows: a progress bar with speed and time left, and lines that stay."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -22,3 +23,24 @@ def say(line: str) -> None:
     """Print one line to standard error at once, bars untouched."""
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
+
+
+class Status:
+    """A line on standard error that is written over: at once on a terminal, as a new line every 10 s in a file."""
+
+    def __init__(self):
+        self.shown, self.rewrites = 0.0, sys.stderr.isatty()
+
+    def show(self, line: str) -> None:
+        """Write the line, unless the last one is too new to be written over."""
+        if time.monotonic() - self.shown < (0.1 if self.rewrites else 10.0):
+            return
+        sys.stderr.write(f"\r\033[K{line}" if self.rewrites else f"{line}\n")
+        sys.stderr.flush()
+        self.shown = time.monotonic()
+
+    def clear(self) -> None:
+        """Leave a terminal's line empty, for what is said next."""
+        if self.rewrites:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()

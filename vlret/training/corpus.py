@@ -40,7 +40,7 @@ def question_side(settings: dict, tables: Tables, tokenizer) -> Side:
     questions = all_questions(tables.questions)
     texts = None
     if settings["model"]["kind"] not in ("image", "dual"):
-        texts = Texts(questions, ["input"], lambda input: question_text(settings["prefix"], input))
+        texts = question_texts(settings, questions, "input")
     store = _store(settings, tables.question_features)
     images = None if store is None else store.rows(questions["image"])
     return Side(texts, images, store, tokenizer, settings["tokens"]["question"])
@@ -50,12 +50,22 @@ def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
     """Every passage: prefix, title and text, and the image of its article."""
     passages, store = load_from_disk(str(tables.passages)), _store(settings, tables.article_features)
     images = None if store is None else article_images(tables, store)[np.asarray(passages["article"])]
+    return Side(passage_texts(settings, passages), images, store, tokenizer, settings["tokens"]["passage"])
+
+
+def question_texts(settings: dict, questions: Dataset, column: str) -> Texts:
+    """The prefix and one column of questions."""
+    return Texts(questions, [column], lambda **row: question_text(settings["prefix"], row[column]))
+
+
+def passage_texts(settings: dict, passages: Dataset) -> Texts:
+    """The prefix, title and text of passages."""
     separator = settings["model"]["text"]["separator"]
-
-    def join(title: str, text: str) -> str:
-        return passage_text(settings["prefix"], title, separator, text)
-
-    return Side(Texts(passages, ["title", "text"], join), images, store, tokenizer, settings["tokens"]["passage"])
+    return Texts(
+        passages,
+        ["title", "text"],
+        lambda title, text: passage_text(settings["prefix"], title, separator, text),
+    )
 
 
 def article_side(settings: dict, tables: Tables, tokenizer) -> Side:

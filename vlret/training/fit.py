@@ -1,103 +1,114 @@
-"""The training loop: `transformers.Trainer` over whole batches, going on from where a killed one stood."""
+"""The training loop, going on from where a stopped one stood."""
 
-import json
+import math
+import signal
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from transformers import Trainer, TrainingArguments
-from transformers.integrations import TensorBoardCallback
-
-from vlret.console import say
 from vlret.encoders.biencoder import BiEncoder
-from vlret.files import read_json, remove, write_json
-from vlret.training.batches import Batches
-from vlret.training.losses import dpr_loss
+from vlret.training import distributed, state
+from vlret.training.batches import Mixture, Task
+from vlret.training.distributed import say
+from vlret.training.learner import Learner
+from vlret.training.pieces import ahead, pieces
+from vlret.training.report import Report
+from vlret.training.stops import signals
+from vlret.training.validate import Validation
 
 
-class Contrastive(nn.Module):
-    """A bi-encoder and its learned temperature; forward is the loss of a batch."""
+def fit(
+    model: BiEncoder, tasks: Sequence[Task], settings: dict, folder: Path, validation: Validation | None = None
+) -> None:
+    """Train `model` in place, going on from what `folder` holds if the same settings left it.
 
-    def __init__(self, biencoder: BiEncoder, temperature: float):
-        super().__init__()
-        self.biencoder = biencoder
-        self.log_scale = nn.Parameter(torch.tensor(-np.log(temperature), dtype=torch.float32))
+    With `validation` the weights of the best validation are what is left in the model at the end.
 
-    def forward(
-        self, questions: dict, passages: list[dict], order: Tensor, labels: Tensor, excluded: Tensor
-    ) -> dict[str, Tensor]:
-        """A batch of `vlret.training.batches.Batches` to its loss."""
-        vectors = torch.cat([self.biencoder.encode("passage", group) for group in passages])[order]
-        return {
-            "loss": dpr_loss(
-                self.biencoder.encode("question", questions), vectors, labels, self.log_scale.exp(), excluded
-            )
-        }
-
-
-class ContrastiveTrainer(Trainer):
-    """`transformers.Trainer` over whole batches; only matrices decay, as in BERT's optimizer."""
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """The names of all parameters with two or more dimensions."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
-
-
-def fit(model: BiEncoder, batches: Batches, settings: dict, state: Path) -> None:
-    """Train `model` in place, going on from what `state` holds if the same settings left it."""
-    training = settings["training"]
-    if not _same_settings(state, settings):
-        remove(state)
-    write_json(state / "settings.json", settings)
-    arguments = TrainingArguments(
-        output_dir=str(state),
-        max_steps=training["steps"],
-        per_device_train_batch_size=1,  # an item is a whole batch
-        train_sampling_strategy="sequential",
-        gradient_accumulation_steps=training["accumulation"],
-        learning_rate=training["learning_rate"],
-        warmup_steps=training["warmup_steps"],
-        weight_decay=training["weight_decay"],
-        max_grad_norm=training["max_gradient_norm"],
-        bf16=training["precision"] == "bf16",
-        fp16=training["precision"] == "fp16",
-        use_cpu=not torch.cuda.is_available(),
-        seed=settings["seed"],
-        logging_steps=5,
-        save_steps=training["save_steps"],
-        save_total_limit=2,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        report_to=[],
-    )
-    trainer = ContrastiveTrainer(
-        model=Contrastive(model, training["temperature"]),
-        args=arguments,
-        train_dataset=batches,
-        data_collator=lambda items: items[0],
-        callbacks=[TensorBoardCallback(SummaryWriter(state / "tensorboard"))],
-    )
-    checkpoint = last_whole_checkpoint(state)
-    if checkpoint is not None:
-        say(f"{settings['name']}: going on from step {checkpoint.rsplit('-', 1)[1]}, where an earlier run was stopped")
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    say(f"{settings['name']}: {training['steps']} steps, mean loss {result.training_loss:.4f}")
+    Raises
+    ------
+    InputError
+        If batches cannot be filled, the settings ask for what the machine or the model cannot do, or the loss is not
+        finite.
+    SystemExit
+        With 128 + the signal's number when a signal stopped it; the state after its last step is saved.
+    """
+    training, rank, world = settings["training"], distributed.rank(), distributed.world()
+    if rank == 0:
+        state.prepare(folder, settings)
+    distributed.wait()
+    mixing = training["mixing"], training["accumulation"], settings["seed"]
+    mixture = Mixture(tasks, *mixing, world, training.get("chunk"))
+    learner = Learner(model, tasks, settings)
+    course = Course(learner, validation, training)
+    first = course.go_on(folder, settings["name"])
+    with signals() as stop, ThreadPoolExecutor(1) as worker, Report(folder, settings, first, mixture) as report:
+        stream = ahead(pieces(mixture, range(first, training["steps"]), rank, world), worker)
+        for step in range(first, training["steps"]):
+            task, _ = mixture.place(step)
+            report.step(step + 1, learner.step(step, task, stream))
+            report.validation(step + 1, course.validate(step + 1, worker))
+            stopped = stop.agreed()
+            if course.over or step + 1 == training["steps"]:
+                break
+            if rank == 0 and (stopped or (step + 1) % training["save_steps"] == 0):
+                state.save(folder, step + 1, course.state())
+            if stopped:
+                distributed.wait()  # or the launcher would end the first process while it saves
+                name = signal.Signals(stopped).name
+                say(f"{settings['name']}: stopped by {name} after step {step + 1}; the same command goes on from there")
+                raise SystemExit(128 + stopped)
+    course.finish(settings["name"])
 
 
-def last_whole_checkpoint(state: Path) -> str | None:
-    """The newest checkpoint that a killed training left whole: its `trainer_state.json`, written last, can be read."""
-    steps = sorted(state.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for path in steps:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return str(path)
-    return None
+class Course:
+    """A learner with its best weights so far.
 
+    Attributes
+    ----------
+    best
+        `step`, `mrr` and `weights` of the best validation; empty before the first.
+    waited
+        Validations since then.
+    """
 
-def _same_settings(state: Path, settings: dict) -> bool:
-    path = state / "settings.json"
-    return path.is_file() and read_json(path) == settings
+    def __init__(self, learner: Learner, validation: Validation | None, training: dict):
+        self.learner, self.validation, self.training = learner, validation, training
+        self.best: dict = {}
+        self.waited = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether `patience` validations brought no gain."""
+        return 0 < self.training["patience"] <= self.waited
+
+    def validate(self, step: int, worker: Executor) -> float | None:
+        """The validation MRR after a step, if one is due, the best weights kept."""
+        due = step % (self.training["validate_every"] or math.inf) == 0 or step == self.training["steps"]
+        if self.validation is None or not due:
+            return None
+        mrr = self.validation.mrr(self.learner, worker)
+        if mrr > self.best.get("mrr", -math.inf):
+            self.best, self.waited = {"step": step, "mrr": mrr, "weights": self.learner.weights()}, 0
+        else:
+            self.waited += 1
+        return mrr
+
+    def state(self) -> dict:
+        """All that the steps to come depend on."""
+        return {**self.learner.state(), "best": self.best, "waited": self.waited}
+
+    def go_on(self, folder: Path, name: str) -> int:
+        """Become what the last state in `folder` holds and return the steps that it has behind it."""
+        stored = state.last(folder)
+        if stored is None:
+            return 0
+        say(f"{name}: going on from step {stored['step']}, where an earlier run was stopped")
+        self.learner.restore(stored)
+        self.best, self.waited = stored["best"], stored["waited"]
+        return stored["step"]
+
+    def finish(self, name: str) -> None:
+        """Leave the best weights in the model, the last where none was validated."""
+        if self.best:
+            self.learner.set_weights(self.best["weights"])
+            say(f"{name}: the best validation MRR, {self.best['mrr']:.4f}, was after step {self.best['step']}")

@@ -1,19 +1,21 @@
 """Train one experiment's bi-encoder."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vlret.console import say
-from vlret.data.tables import all_questions
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, locked, remove
-from vlret.negatives.mine import read
-from vlret.runs import read_qrels
-from vlret.training.batches import Batches, Example
-from vlret.training.corpus import Tables, passage_side, question_side
+from vlret.training import distributed
+from vlret.training.batches import Task
+from vlret.training.corpus import Tables
+from vlret.training.fit import fit
+from vlret.training.tasks import Source, tasks_of
+from vlret.training.validate import Validation
 from vlret.tuning.methods import build
 from vlret.tuning.pretrained import save_pretrained
 
@@ -29,11 +31,13 @@ def train(
     qrels: Path,
     negatives: Mapping[str, Path],
     out: Path,
+    validation_qrels: Path | None = None,
+    validation_negatives: Mapping[str, Path] | None = None,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
 
     The state of training stands beside `out` and is removed when the checkpoint is whole. The same command goes on
-    from it after a kill.
+    from it after a kill. Started by `torchrun`, its processes share each batch and the first one writes.
 
     Parameters
     ----------
@@ -49,49 +53,54 @@ def train(
         Miner -> the irrelevant passages it found for the training questions.
     out
         The folder of the checkpoint.
+    validation_qrels, validation_negatives
+        The same of the validation questions, which `validate_every` needs.
 
     Raises
     ------
     InputError
-        If a miner of `settings["training"]["negatives"]` is not in `negatives`, or entities do not fill a batch.
+        If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, or what
+        validation needs is not there.
+    SystemExit
+        With 128 + its number after a SIGTERM or SIGUSR1, the state saved.
     """
     torch.set_num_threads(settings["threads"])
     # On a GPU some kernels have no deterministic form: there the same seed gives nearly the same, with a warning.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # Not `use_deterministic_algorithms`, which is the same and takes 3 s to import the compiler.
+    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
     tables = Tables(questions, passages, articles, question_features, article_features)
-    tokenizer = tokenizer_of(settings, weights)
-    side = None if settings["model"]["kind"] == "image" else question_side(settings, tables, tokenizer)
-    feature_dim = None if side is None or side.features is None else side.features.dim
+    source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
+    feature_dim = None
+    if settings["model"]["kind"] == "joint":
+        feature_dim = source.questions.features.dim
     model = build(settings, weights, feature_dim)
-    if settings["tuning"]["method"] != "zs":
-        examples = training_examples(questions, qrels, negatives, settings["training"]["negatives"])
-        passages_ = passage_side(settings, tables, tokenizer)
-        from vlret.training.fit import fit  # loads transformers' Trainer, which zero-shot does not need
-
-        batches = Batches(examples, side, passages_, settings["training"], settings["seed"])
+    if settings["tuning"]["method"] == "zs":
+        save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
+        return
+    with distributed.processes(), _alone(out):
+        tasks = tasks_of(source)
+        checked = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
+        validation = validation_of(checked, tasks) if settings["training"]["validate_every"] else None
         state = out.parent / f"{out.name}.training"
-        with locked(out.parent / f".{out.name}.lock"):
-            fit(model, batches, settings, state)
+        fit(model, tasks, settings, state, validation)
+        if distributed.rank() == 0:
             save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
             remove(state)
-    else:
-        save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
 
 
-def training_examples(
-    questions: Path, qrels: Path, negatives: Mapping[str, Path], shares: Mapping[str, float]
-) -> list[Example]:
-    """The training questions that have a relevant passage; how many have none is said in one line."""
-    if missing := sorted(shares.keys() - negatives.keys()):
-        raise InputError(f"training.negatives: no mined passages of {', '.join(missing)} were given")
-    relevant = read_qrels(qrels)
-    mined = {miner: read(negatives[miner]) for miner in shares}
-    examples = []
-    for unit, question in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
-        if relevant.get(question["id"]):
-            own = {miner: found[question["id"]].tolist() for miner, found in mined.items()}
-            rows = tuple(sorted(relevant[question["id"]]))
-            examples.append(Example(unit, question["wikidata_id"], rows, own))
-    say(f"{qrels}: {len(examples)} of {len(relevant)} questions have a relevant passage and are trained on")
-    return examples
+def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
+    """What the training is validated on: the validation questions of its first task of kind `viquae`."""
+    training = source.settings["training"]
+    if source.qrels is None:
+        raise InputError("training.validate_every: the judgements of the validation questions were not given")
+    kinds = [entry["kind"] for entry in training["tasks"].values()]
+    if "viquae" not in kinds:
+        raise InputError("training.validate_every: no task of kind viquae, whose questions could be validated on")
+    task = replace(tasks[kinds.index("viquae")], examples=source.examples)
+    return Validation(task, training["validation_batches"], source.settings["seed"], training.get("chunk"))
+
+
+def _alone(out: Path) -> AbstractContextManager:
+    """Keep other trainings of the same checkpoint out; the first process does so for all."""
+    return locked(out.parent / f".{out.name}.lock") if distributed.rank() == 0 else nullcontext()

@@ -1,6 +1,65 @@
 """How well a bi-encoder ranks the passages of a batch: what early stopping and the best checkpoint go by."""
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import torch
 from torch import Tensor
+
+from vlret.encoders.tasks import activate
+from vlret.training import distributed
+from vlret.training.batches import Batches, Task
+from vlret.training.gradcache import Piece
+from vlret.training.learner import Learner
+from vlret.training.losses import scores_of
+from vlret.training.pieces import ahead, pieces_of
+
+SEED = 2**31  # apart from the seeds of all tasks' batches
+
+
+class Validation:
+    """Pools of validation questions, their relevant passages and hard negatives, the same at every validation.
+
+    A pool is a batch as in training, with as many questions as a training batch has, or as there are entities.
+
+    Parameters
+    ----------
+    task
+        Its name is the training task's whose parts of the model are used; its examples are of the validation split.
+    pools
+        How many; processes share them.
+    """
+
+    def __init__(self, task: Task, pools: int, seed: int, chunk: int | None):
+        entities = len({example.entity for example in task.examples})
+        size = min(task.settings["batch_size"], entities)
+        sized = replace(task, settings={**task.settings, "batch_size": size})
+        self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk)
+        self.own = range(distributed.rank(), pools, distributed.world())
+
+    @torch.no_grad()
+    def mrr(self, learner: Learner, worker: Executor) -> float:
+        """The mean reciprocal rank of the relevant passages, each question's among the passages of its pool."""
+        learner.pairs.eval()
+        activate(learner.pairs.biencoder, self.name)
+        found = torch.zeros(2, dtype=torch.float64, device=learner.device)
+        pieces = ahead(self._pieces(), worker)
+        for piece in pieces:
+            vectors = [
+                learner.pairs(**piece.inputs),
+                *(learner.pairs(**next(pieces).inputs) for _ in range(1, piece.of)),
+            ]
+            questions, passages = (torch.cat(parts) for parts in zip(*vectors, strict=True))
+            labels, excluded = (part.to(learner.device) for part in (piece.batch.labels, piece.batch.excluded))
+            places = ranks(scores_of(questions, passages, excluded=excluded), labels)
+            found += torch.stack([(1 / places.double()).sum(), torch.tensor(len(places), device=learner.device)])
+        reciprocal, questions = distributed.total(found).tolist()
+        return reciprocal / questions
+
+    def _pieces(self) -> Iterator[Piece]:
+        for number in self.own:
+            yield from pieces_of(self.batches[number], rank=0, world=1, passes=1)
 
 
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,83 @@
+"""Gradients of a batch's joint loss, however large the batch: its vectors are kept, their graphs are not.
+
+Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", section 3
+(GradCache).
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from vlret.files import InputError
+from vlret.training.batches import Batch
+from vlret.training.distributed import gather, without_sync, world
+from vlret.training.pieces import Piece
+
+Scale = Callable[[Tensor], Tensor]
+
+
+def accumulate(
+    pairs: nn.Module, objective: nn.Module, pieces: Iterator[Piece], scale: Scale, seed: int, last: bool
+) -> Tensor:
+    """Add a batch's gradients to the parameters' and return its loss.
+
+    DDP averages gradients over processes while the joint loss wants their sum, so those at the vectors are multiplied
+    by the number of processes. The gradients of `objective`'s own parameters are whole on each process.
+
+    Parameters
+    ----------
+    pairs
+        Inputs to the vectors of questions and passages, `[n, dim]` each; perhaps in DDP.
+    objective
+        The vectors of all processes, labels and exclusions to a loss.
+    pieces
+        Begins with the batch's pieces, and with the same once more where there are several.
+    scale
+        What multiplies the loss before its gradient is taken.
+    seed
+        Of dropout, which is the same in both passes of a piece.
+    last
+        Whether gradients are exchanged between processes, or wait for those of another batch.
+    """
+    piece = next(pieces)
+    if piece.of == 1:
+        with without_sync(pairs, not last):
+            vectors = [_encode(pairs, piece, seed)]
+            loss, gradients = _at_vectors(objective, piece.batch, vectors, scale)
+            _backward(vectors[0], gradients[0], piece.batch)
+        return loss
+    with torch.no_grad():
+        vectors = [_encode(pairs, piece, seed)]
+        vectors += [_encode(pairs, next(pieces), seed + number) for number in range(1, piece.of)]
+    loss, gradients = _at_vectors(objective, piece.batch, vectors, scale)
+    for number, gradient in enumerate(gradients):
+        with without_sync(pairs, not last or number < len(gradients) - 1):
+            _backward(_encode(pairs, next(pieces), seed + number), gradient, piece.batch)
+    return loss
+
+
+def _encode(pairs: nn.Module, piece: Piece, seed: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed)
+    return pairs(**piece.inputs)
+
+
+def _backward(vectors: tuple[Tensor, Tensor], gradients: list[Tensor], batch: Batch) -> None:
+    reached = [(part, gradient) for part, gradient in zip(vectors, gradients, strict=True) if part.requires_grad]
+    if not reached:
+        raise InputError(f"training.tasks.{batch.task.name}: nothing that this tuning method trains has a part in it")
+    torch.autograd.backward(*map(list, zip(*reached, strict=True)))
+
+
+def _at_vectors(
+    objective: nn.Module, batch: Batch, vectors: list[tuple[Tensor, Tensor]], scale: Scale
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """The joint loss, and its gradients at the vectors of each piece of this process, times the processes."""
+    leaves = [[part.detach().requires_grad_() for part in piece] for piece in vectors]
+    questions, passages = (torch.cat(parts) for parts in zip(*leaves, strict=True))
+    questions = gather(questions, batch.counts(batch.spans, world()))
+    passages = gather(passages, batch.counts(batch.passage_spans, world()))
+    labels, excluded = batch.labels.to(questions.device), batch.excluded.to(questions.device)
+    loss = objective(questions, passages, labels, excluded)
+    scale(loss).backward()
+    return loss.detach(), [[leaf.grad.mul_(world()) for leaf in piece] for piece in leaves]

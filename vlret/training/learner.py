@@ -1,0 +1,183 @@
+"""A model with what trains it: losses, optimizer, learning rate, loss scaling; one step of it, and its state."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.tasks import activate
+from vlret.files import InputError
+from vlret.training import distributed
+from vlret.training.batches import Task
+from vlret.training.gradcache import accumulate
+from vlret.training.losses import Objective
+from vlret.training.pieces import Piece
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+RECOMPILATIONS = 64  # a graph each for task, side and pass
+
+
+class Pairs(nn.Module):
+    """A bi-encoder whose forward encodes questions and their passages together: what DDP has to see.
+
+    Parameters
+    ----------
+    biencoder
+        What encodes.
+    precision
+        `fp32` leaves the parameters' own type; `bf16` and `fp16` autocast.
+    compiled
+        Whether the encoding is compiled, for all shapes at once.
+    """
+
+    def __init__(self, biencoder: BiEncoder, precision: str = "fp32", compiled: bool = False):
+        super().__init__()
+        self.biencoder, self.type = biencoder, AUTOCAST.get(precision)
+        self.encode: Callable = biencoder.encode
+        if compiled:
+            # Dropout as without compilation, and the same whether or not a graph is kept for gradients.
+            torch._inductor.config.fallback_random = True
+            torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
+            torch._dynamo.config.recompile_limit = max(RECOMPILATIONS, torch._dynamo.config.recompile_limit)
+            self.encode = torch.compile(biencoder.encode, dynamic=True)
+
+    def forward(self, questions: dict, passages: list[dict], order: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs of `vlret.training.batches.Batch` to vectors, `[questions, dim]` and `[passages, dim]`."""
+        with self.autocast():
+            asked = self.encode("question", _moved(questions))
+            groups = [self.encode("passage", _moved(group)) for group in passages]
+        return _at_least_single(asked), _at_least_single(torch.cat(groups)[order])
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward in this precision."""
+        return nullcontext() if self.type is None else torch.autocast(distributed.device().type, self.type)
+
+
+class Learner:
+    """What a training changes from step to step.
+
+    Parameters
+    ----------
+    model
+        Trained in place, what of it requires gradients.
+    tasks
+        A loss is made for each.
+    settings
+        `vlret.experiment.settings` of the experiment.
+
+    Raises
+    ------
+    InputError
+        If `precision` is fp16 without a GPU, or no part of the model can do `checkpointing`.
+    """
+
+    def __init__(self, model: BiEncoder, tasks: Sequence[Task], settings: dict):
+        training, device = settings["training"], distributed.device()
+        self.training, self.seed, self.device = training, settings["seed"], device
+        if training["precision"] == "fp16" and device.type != "cuda":
+            raise InputError("training.precision: fp16 needs a GPU; use bf16 or fp32")
+        if training["checkpointing"]:
+            checkpoint_gradients(model)
+        self.pairs = Pairs(model, training["precision"], training["compile"]).to(device)
+        self.objectives = nn.ModuleList(Objective(task.settings["loss"]) for task in tasks).to(device)
+        self.names = [task.name for task in tasks]
+        # A single task of another kind may leave a trained part without input as well, such as the visual embedding.
+        unused = any(entry["kind"] != "viquae" for entry in training["tasks"].values()) or len(tasks) > 1
+        self.wrapped = distributed.wrapped(self.pairs, unused)
+        self.optimizer = optimizer_of([self.pairs, self.objectives], training)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training["precision"] == "fp16")
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The trained parameters of model and losses, by name."""
+        parts = nn.ModuleDict({"pairs": self.pairs, "objectives": self.objectives})
+        return {name: parameter for name, parameter in parts.named_parameters() if parameter.requires_grad}
+
+    def step(self, step: int, task: int, pieces: Iterator[Piece]) -> dict[str, Tensor | float]:
+        """Take the optimizer's step number `step` and return `loss`, `gradient_norm` and `learning_rate`."""
+        accumulation = self.training["accumulation"]
+        rate = self.training["learning_rate"] * rate_at(step, self.training["warmup_steps"], self.training["steps"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.pairs.train()
+        activate(self.pairs.biencoder, self.names[task])
+        losses = []
+        for number in range(accumulation):
+            seed = _seed(self.seed, step, number, distributed.rank())
+            last = number == accumulation - 1
+            scale = partial(self._scale, accumulation)
+            losses.append(accumulate(self.wrapped, self.objectives[task], pieces, scale, seed, last))
+        distributed.average_gradients(self.objectives.parameters())
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.training["max_gradient_norm"])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objectives[task].clamp()
+        return {"loss": torch.stack(losses).mean(), "gradient_norm": norm, "learning_rate": rate}
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the trained parameters, on the CPU."""
+        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trained.items()}
+
+    @torch.no_grad()
+    def set_weights(self, weights: dict[str, Tensor]) -> None:
+        """Give the trained parameters what `weights` returned."""
+        for name, parameter in self.trained.items():
+            parameter.copy_(weights[name])
+
+    def state(self) -> dict:
+        """All that later steps depend on besides their number: dropout and batches follow from it and the seed."""
+        parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {"weights": self.weights(), **parts}
+
+    def restore(self, state: dict) -> None:
+        """Become what `state` was taken of."""
+        self.set_weights(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _scale(self, accumulation: int, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss / accumulation)
+
+
+def rate_at(step: int, warmup: int, steps: int) -> float:
+    """The share of the learning rate: linear from 0 over `warmup` steps, then linear to 0 after `steps`."""
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def optimizer_of(modules: Sequence[nn.Module], training: dict) -> torch.optim.AdamW:
+    """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT's optimizer."""
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training["weight_decay"]},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training["learning_rate"], fused=False)
+
+
+def checkpoint_gradients(model: nn.Module) -> None:
+    """Let every part that can compute its hidden states again in the backward pass, rather than keep them, do so."""
+    parts = [module for module in model.modules() if hasattr(module, "checkpointing")]
+    if not parts:
+        raise InputError("training.checkpointing: no part of this model can; set it to false")
+    for part in parts:
+        part.checkpointing = True
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _moved(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(distributed.device()) for name, tensor in inputs.items()}
+
+
+def _at_least_single(vectors: Tensor) -> Tensor:
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))

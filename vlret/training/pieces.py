@@ -1,0 +1,52 @@
+"""The stream of what is encoded, made ahead of its use."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vlret.training.batches import Batch, Mixture
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is encoded at a time: questions of a batch with their passages.
+
+    Attributes
+    ----------
+    batch
+        The joint batch of all processes.
+    inputs
+        What the pairs' encoder takes.
+    of
+        How many pieces of the batch this process encodes.
+    """
+
+    batch: Batch
+    inputs: dict
+    of: int
+
+
+def pieces(mixture: Mixture, steps: range, rank: int, world: int) -> Iterator[Piece]:
+    """This process's pieces of every batch of `steps`; twice, pass after pass, where a batch has several."""
+    for step in steps:
+        for batch in mixture.step(step):
+            yield from pieces_of(batch, rank, world, passes=2)
+
+
+def pieces_of(batch: Batch, rank: int, world: int, passes: int) -> Iterator[Piece]:
+    """This process's pieces of a batch, each made when it is asked for; one alone needs a single pass."""
+    share = len(batch.spans) // world
+    for _ in range(1 if share == 1 else passes):
+        for number in range(rank * share, (rank + 1) * share):
+            yield Piece(batch, batch.inputs(number), share)
+
+
+def ahead(items: Iterator[T], worker: Executor) -> Iterator[T]:
+    """`items`, each made by `worker` while the one before it is used; a tokenizer bears no second thread."""
+    waiting = worker.submit(next, items, None)
+    while (item := waiting.result()) is not None:
+        waiting = worker.submit(next, items, None)
+        yield item

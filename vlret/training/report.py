@@ -1,0 +1,96 @@
+"""What a running training shows: a line of its progress, and TensorBoard's curves."""
+
+import math
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from vlret.console import Status
+from vlret.files import InputError
+from vlret.training import distributed
+from vlret.training.batches import Mixture
+
+EVERY = 5  # steps between two looks at the loss, which wait for a GPU
+
+
+class Report:
+    """Writes per task `loss/<task>` and `steps/<task>`, and what all share.
+
+    That is `learning_rate`, `gradient_norm`, `questions_per_second` and `validation/mrr`. Of several
+    processes only the first shows anything.
+
+    Raises
+    ------
+    InputError
+        When a loss is not finite.
+    """
+
+    def __init__(self, folder: Path, settings: dict, first: int, mixture: Mixture):
+        self.name, self.steps = settings["name"], settings["training"]["steps"]
+        self.first, self.mixture, self.status = first, mixture, Status()
+        self.losses: list[list[Tensor]] = [[] for _ in mixture.tasks]
+        self.taken = [0] * len(mixture.tasks)
+        self.count, self.total, self.mrr = 0, 0.0, ""
+        self.questions, self.since, self.begun = 0, time.monotonic(), time.monotonic()
+        self.writer = None
+        if distributed.rank() == 0:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        self.status.clear()
+        if self.writer:
+            self.writer.close()
+        if kind is None and self.count:
+            distributed.say(f"{self.name}: {self.count} steps, mean loss {self.total / self.count:.4f}{self.mrr}")
+
+    def step(self, step: int, measured: dict) -> None:
+        """Note what `Learner.step` returned."""
+        task, before = self.mixture.place(step - 1)
+        self.losses[task].append(measured["loss"])
+        self.taken[task] = before + 1
+        self.questions += self.mixture.tasks[task].settings["batch_size"] * self.mixture.accumulation
+        if step % EVERY == 0 or step == self.steps:
+            self._write(step, measured)
+
+    def validation(self, step: int, mrr: float | None) -> None:
+        """Note a validation's MRR."""
+        if mrr is not None:
+            self.mrr = f", validation MRR {mrr:.4f}"
+            if self.writer:
+                self.writer.add_scalar("validation/mrr", mrr, step)
+
+    def _write(self, step: int, measured: dict) -> None:
+        means = {}
+        counts = {}
+        for task, losses, taken in zip(self.mixture.tasks, self.losses, self.taken, strict=True):
+            if losses:
+                values = [float(loss) for loss in losses]
+                means[f"loss/{task.name}"] = sum(values) / len(values)
+                counts[f"steps/{task.name}"] = taken
+                self.total, self.count = self.total + sum(values), self.count + len(values)
+                losses.clear()
+        if not all(map(math.isfinite, means.values())):
+            raise InputError(f"{self.name}: the loss is no longer finite at step {step}; lower training.learning_rate")
+        now = time.monotonic()
+        speed = self.questions / max(now - self.since, 1e-9)
+        self.questions, self.since = 0, now
+        if self.writer is None:
+            return
+        measures = {"learning_rate": measured["learning_rate"], "gradient_norm": float(measured["gradient_norm"])}
+        for tag, value in {**means, **counts, **measures, "questions_per_second": speed}.items():
+            self.writer.add_scalar(tag, value, step)
+        left = (now - self.begun) / (step - self.first) * (self.steps - step)
+        losses = ", ".join(f"{tag.replace('/', ' ')} {value:.4f}" for tag, value in means.items())
+        shown = f"{self.name}: step {step} of {self.steps}, {losses}{self.mrr}"
+        self.status.show(f"{shown}, {speed:.1f} questions/s, {_clock(left)} left")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

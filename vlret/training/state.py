@@ -1,0 +1,38 @@
+"""What a stopped training goes on from: its state, a file a step, written aside and renamed, the last two kept."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from vlret.console import say
+from vlret.files import read_json, remove, whole, write_json
+
+KEPT = 2
+SETTINGS = "settings.json"
+
+
+def prepare(folder: Path, settings: dict) -> None:
+    """Make the folder of a training's states; states of other settings are removed."""
+    path = folder / SETTINGS
+    if not path.is_file() or read_json(path) != settings:
+        remove(folder)
+    write_json(path, settings)
+
+
+def save(folder: Path, step: int, state: dict) -> None:
+    """Write the state after `step` steps and remove all but the last two; `state` holds tensors and plain values."""
+    with whole(folder / f"step-{step:08d}.pt") as aside:
+        torch.save({"step": step, **state}, aside)
+    for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
+        remove(old)
+
+
+def last(folder: Path) -> dict | None:
+    """The newest state that can be read, or None; one that cannot is said and passed over."""
+    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            say(f"{path}: not a whole state ({type(error).__name__}); going back to the one before")
+    return None

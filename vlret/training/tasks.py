@@ -1,0 +1,183 @@
+"""What can be trained on: each kind of task is two sides and the examples that join them.
+
+Only the training questions and their articles enter, so that no task shows an entity of another split.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from datasets import load_from_disk
+
+from vlret.data.tables import all_questions
+from vlret.encoders.inputs import Side
+from vlret.files import InputError
+from vlret.negatives.mine import read
+from vlret.runs import read_qrels
+from vlret.training.batches import Example, Task
+from vlret.training.corpus import Tables, article_side, passage_side, passage_texts, question_side, question_texts
+from vlret.training.distributed import say
+
+OF_A_TASK = ("batch_size", "negatives_per_question", "negatives", "loss")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset, and the judgements and mined passages of one split of its questions.
+
+    Attributes
+    ----------
+    settings
+        `vlret.experiment.settings` of the experiment.
+    tables
+        The dataset's tables and feature stores.
+    tokenizer
+        The text encoder's.
+    qrels
+        The judgements of the split.
+    negatives
+        Miner -> the irrelevant passages that it found for the split.
+    """
+
+    settings: Mapping
+    tables: Tables
+    tokenizer: object
+    qrels: Path
+    negatives: Mapping[str, Path]
+
+    @cached_property
+    def questions(self) -> Side:
+        """Every question with its image."""
+        return question_side(self.settings, self.tables, self.tokenizer)
+
+    @cached_property
+    def passages(self) -> Side:
+        """Every passage with its article's image."""
+        return passage_side(self.settings, self.tables, self.tokenizer)
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """The questions of the split that have a relevant passage."""
+        return judged_examples(
+            self.tables.questions, self.qrels, self.negatives, self.settings["training"]["negatives"]
+        )
+
+
+def tasks_of(source: Source) -> list[Task]:
+    """The tasks of an experiment's training, in the config's order.
+
+    Raises
+    ------
+    InputError
+        If a miner of `training.negatives` has no file, or the tables lack what a task needs.
+    """
+    training = source.settings["training"]
+    tasks = []
+    for name, entry in training["tasks"].items():
+        own = {key: entry.get(key, training[key]) for key in OF_A_TASK}
+        task = Task(name, *KINDS[entry["kind"]](source), {**own, "weight": entry.get("weight", 1)})
+        if len(training["tasks"]) > 1:
+            say(f"task {name}: {len(task.examples)} examples")
+        tasks.append(task)
+    return tasks
+
+
+def viquae(source: Source) -> tuple[Side, Side, list[Example]]:
+    """A question and its image to a passage and its article's image, against hard negatives."""
+    return source.questions, source.passages, source.examples
+
+
+def triviaqa(source: Source) -> tuple[Side, Side, list[Example]]:
+    """A question that names its entity to a passage, both without images, against hard negatives."""
+    questions = all_questions(source.tables.questions)
+    if "original_question" not in questions.column_names:
+        raise InputError(f"{source.tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
+    asked = question_texts(source.settings, questions, "original_question")
+    known = questions["original_question"]
+    examples = [example for example in source.examples if known[example.unit]]
+    return (
+        replace(source.questions, texts=asked, images=None, features=None),
+        replace(source.passages, images=None, features=None),
+        examples,
+    )
+
+
+def match_image(source: Source) -> tuple[Side, Side, list[Example]]:
+    """An image of an entity to the image of its article, both without text."""
+    articles = article_side(source.settings, source.tables)
+    photographs = source.questions.images
+    examples = [
+        Example(rows[0], entity, (article,), {})
+        for entity, article, images in _entities(source)
+        if articles.images[article] >= 0
+        for rows in images.values()
+        if photographs[rows[0]] >= 0
+    ]
+    return replace(source.questions, texts=None, tokenizer=None), articles, examples
+
+
+def match_article(source: Source) -> tuple[Side, Side, list[Example]]:
+    """A passage with an image of its article's entity to another passage of the article with the article's image.
+
+    The images of an entity go to the passages of its article in turn.
+    """
+    passages = load_from_disk(str(source.tables.passages))
+    owners = np.asarray(passages["article"])
+    rows, images, examples = [], [], []
+    for entity, article, photographs in _entities(source):
+        own = range(*(int(end) for end in np.searchsorted(owners, [article, article + 1])))
+        shown = [source.questions.images[units[0]] for units in photographs.values()]
+        shown = [image for image in shown if image >= 0]
+        if len(own) < 2 or not shown:
+            continue
+        for number, row in enumerate(own):
+            others = tuple(other for other in own if other != row)
+            examples.append(Example(len(rows), entity, others, {}))
+            rows.append(row)
+            images.append(shown[number % len(shown)])
+    anchors = replace(
+        source.questions,
+        texts=passage_texts(source.settings, passages.select(rows)),
+        images=np.array(images, dtype=np.int64),
+        limit=source.passages.limit,
+    )
+    return anchors, source.passages, examples
+
+
+Kind = Callable[[Source], tuple[Side, Side, list[Example]]]
+KINDS: dict[str, Kind] = {
+    "viquae": viquae,
+    "triviaqa": triviaqa,
+    "match_image": match_image,
+    "match_article": match_article,
+}
+
+
+def judged_examples(
+    questions: Path, qrels: Path, negatives: Mapping[str, Path], shares: Mapping[str, float]
+) -> list[Example]:
+    """The questions of a split that have a relevant passage; how many have none is said in one line."""
+    if missing := sorted(shares.keys() - negatives.keys()):
+        raise InputError(f"training.negatives: no mined passages of {', '.join(missing)} were given")
+    relevant = read_qrels(qrels)
+    mined = {miner: read(negatives[miner]) for miner in shares}
+    examples = []
+    for unit, question in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
+        if relevant.get(question["id"]):
+            own = {miner: found[question["id"]].tolist() for miner, found in mined.items()}
+            rows = tuple(sorted(relevant[question["id"]]))
+            examples.append(Example(unit, question["wikidata_id"], rows, own))
+    say(f"{qrels}: {len(examples)} of {len(relevant)} questions have a relevant passage and are trained on")
+    return examples
+
+
+def _entities(source: Source) -> list[tuple[str, int, dict[str, list[int]]]]:
+    """Each entity of the training questions, its article, and its images with the questions that have them."""
+    train = load_from_disk(str(source.tables.questions))["train"].select_columns(["wikidata_id", "article", "image"])
+    found: dict[tuple[str, int], dict[str, list[int]]] = {}
+    for unit, row in enumerate(train):
+        images = found.setdefault((row["wikidata_id"], row["article"]), {})
+        images.setdefault(row["image"], []).append(unit)
+    return [(entity, article, images) for (entity, article), images in found.items()]
