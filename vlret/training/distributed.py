@@ -117,7 +117,7 @@ def wrapped(module: nn.Module, unused: bool) -> nn.Module:
     if world() == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
         return module
     ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-    return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, find_unused_parameters=unused)
+    return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=unused)
 
 
 @contextmanager

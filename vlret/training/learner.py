@@ -99,26 +99,30 @@ class Learner:
 
     def step(self, step: int, task: int, pieces: Iterator[Piece]) -> dict[str, Tensor | float]:
         """Take the optimizer's step number `step` and return `loss`, `gradient_norm` and `learning_rate`."""
-        accumulation = self.training["accumulation"]
         rate = self.training["learning_rate"] * rate_at(step, self.training["warmup_steps"], self.training["steps"])
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.pairs.train()
-        activate(self.pairs.biencoder, self.names[task])
-        losses = []
-        for number in range(accumulation):
-            seed = _seed(self.seed, step, number, distributed.rank())
-            last = number == accumulation - 1
-            scale = partial(self._scale, accumulation)
-            losses.append(accumulate(self.wrapped, self.objectives[task], pieces, scale, seed, last))
-        distributed.average_gradients(self.objectives.parameters())
+        loss = self.add_gradients(step, task, pieces)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.training["max_gradient_norm"])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.objectives[task].clamp()
-        return {"loss": torch.stack(losses).mean(), "gradient_norm": norm, "learning_rate": rate}
+        return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+
+    def add_gradients(self, step: int, task: int, pieces: Iterator[Piece]) -> Tensor:
+        """Add the scaled gradients of a step's batches to the trained parameters and return their mean loss."""
+        accumulation, losses = self.training["accumulation"], []
+        self.pairs.train()
+        activate(self.pairs.biencoder, self.names[task])
+        for number in range(accumulation):
+            seed = seed_of(self.seed, step, number, distributed.rank())
+            last = number == accumulation - 1
+            scale = partial(self._scale, accumulation)
+            losses.append(accumulate(self.wrapped, self.objectives[task], pieces, scale, seed, last))
+        distributed.average_gradients(self.objectives.parameters())
+        return torch.stack(losses).mean()
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained parameters, on the CPU."""
@@ -171,7 +175,8 @@ def checkpoint_gradients(model: nn.Module) -> None:
         part.checkpointing = True
 
 
-def _seed(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, such as experiment, step, batch and process."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

@@ -1,0 +1,128 @@
+"""An encoder of a few numbers, and tasks of random texts and images, for gradients in float64."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from vlret.encoders.inputs import Side
+from vlret.training.batches import Example, Mixture, Task
+from vlret.training.learner import Learner
+from vlret.training.pieces import pieces
+
+UNITS = 40
+
+
+class Letters:
+    """A tokenizer that gives each text as many ids as it has letters."""
+
+    def __call__(self, texts, **_):
+        longest = max(map(len, texts))
+        ids = [[ord(letter) % 50 for letter in text] + [0] * (longest - len(text)) for text in texts]
+        mask = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+class Images:
+    """Random features of three regions."""
+
+    regions, dim = 3, 4
+
+    def __init__(self):
+        self.features = np.random.default_rng(0).random((UNITS, 3, 4), dtype=np.float32)
+
+    def read(self, rows):
+        return self.features[rows], np.zeros((len(rows), 3, 4), np.float32)
+
+
+class Encoder(nn.Module):
+    """Means of embeddings; one projection a side; a part for images, which a text alone leaves out."""
+
+    def __init__(self, dim=8, dropout=0.0, layers=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.visual = nn.Embedding(50, dim), nn.Linear(4, dim)
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
+        self.sides = nn.ModuleDict({side: nn.Linear(dim, dim) for side in ("question", "passage")})
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, side, inputs):
+        hidden = self.words(inputs["input_ids"])
+        for layer in self.layers:
+            hidden = hidden + torch.tanh(layer(self.dropout(hidden)))
+        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        if "features" in inputs:
+            mean = mean + self.visual(inputs["features"].to(mean.dtype)).mean(1)
+        return self.sides[side](self.dropout(mean))
+
+
+def sides():
+    random = np.random.default_rng(1)
+    texts = ["".join(random.choice(list("abcdefghij"), random.integers(2, 9))) for _ in range(UNITS)]
+    seen = Side(texts, np.arange(UNITS) % 7 - 1, Images(), Letters(), 16)
+    return seen, Side(texts, None, None, Letters(), 16)
+
+
+def settings(kinds=("viquae",), **training):
+    values = {
+        "steps": 20,
+        "batch_size": 8,
+        "negatives_per_question": 2,
+        "negatives": {"random": 1.0},
+        "learning_rate": 1e-2,
+        "warmup_steps": 2,
+        "weight_decay": 0.1,
+        "max_gradient_norm": 1.0,
+        "accumulation": 1,
+        "precision": "fp32",
+        "loss": {"name": "dpr", "temperature": 0.5, "learned": True},
+        "checkpointing": False,
+        "compile": False,
+        "tasks": {kind: {"kind": kind} for kind in kinds},
+        "mixing": "round-robin",
+        "save_steps": 7,
+        "validate_every": 0,
+        "validation_batches": 2,
+        "patience": 0,
+        **training,
+    }
+    return {"name": "tiny", "seed": 5, "training": values}
+
+
+def tasks(chosen):
+    """A task of texts with images for `viquae`, of texts alone for any other kind; some lack a hard negative."""
+    training, (seen, unseen) = chosen["training"], sides()
+    examples = [
+        Example(
+            unit, f"e{unit}", (unit, (unit + 20) % UNITS), {"random": [(unit + k) % UNITS for k in range(1, unit % 4)]}
+        )
+        for unit in range(20)
+    ]
+    return [
+        Task(
+            name,
+            seen if name == "viquae" else unseen,
+            seen if name == "viquae" else unseen,
+            examples,
+            {**training, "weight": 1},
+        )
+        for name in training["tasks"]
+    ]
+
+
+def learner(chosen, dropout=0.0, dtype=torch.float64, **sizes):
+    made = Learner(Encoder(dropout=dropout, **sizes).to(dtype), tasks(chosen), chosen)
+    made.objectives.to(dtype)
+    return made
+
+
+def stream(chosen, rank=0, world=1, steps=None):
+    training = chosen["training"]
+    mixing = training["mixing"], training["accumulation"], chosen["seed"]
+    mixture = Mixture(tasks(chosen), *mixing, world, training.get("chunk"))
+    return mixture, pieces(mixture, range(steps or training["steps"]), rank, world)
+
+
+def gradients(model):
+    """The gradients of everything that is trained, zero where there is none."""
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.trained.items()}
