@@ -1,10 +1,12 @@
 """Training end to end on a toy dataset: real tables, a real feature store, a random BERT in the published layout."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
+from vlret.training.learner import Learner
 from vlret.training.tasks import judged_examples
 from vlret.training.train import train
 
@@ -64,22 +67,119 @@ def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
     assert all("visual_embedding" in name for name in weights)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how, capsys):
-    out = toy.folder / "checkpoints" / f"killed-{how.name}"
-    state = out.parent / f"{out.name}.training"
-    process = subprocess.Popen([sys.executable, "-m", "vlret", *toy.command("full", out)])
-    while not list(state.glob("step-*.pt")):
-        assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.02)
+def stopped(command, state, how, wait=1, launcher=()):
+    """Start a training, send it a signal when so many states are there, and return its exit code and what it said."""
+    start = [sys.executable, *launcher, "-m", "vlret", *command]
+    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
+    while len(list(state.glob("step-*.pt"))) < wait:
+        assert process.poll() is None, "it ended before it was stopped"
+        time.sleep(0.005)
     process.send_signal(how)
-    process.wait()
+    return process.communicate()[1], process.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
+def test_stopped_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how, code, capsys):
+    out = toy.folder / "checkpoints" / f"stopped-{how.name}"
+    state = out.parent / f"{out.name}.training"
+    said, found = stopped(toy.command("full", out), state, how)
+    assert found == code
     assert not out.exists()
+    if code > 0:
+        last = max(state.glob("step-*.pt")).stem.removeprefix("step-").lstrip("0")
+        assert f"stopped by {how.name} after step {last}; the same command goes on from there" in said
     train(settings=toy.settings("full"), **toy.training, out=out)
     assert "going on from step" in capsys.readouterr().err
     assert equal(out, trained)
     assert not state.exists()
+
+
+ALL = {
+    "tasks": {kind: {"kind": kind} for kind in ("viquae", "triviaqa", "match_image", "match_article")},
+    "mixing": "balanced",
+    "chunk": 3,
+    "accumulation": 2,
+    "save_steps": 1,
+    "validate_every": 3,
+    "patience": 4,
+    "steps": 25,
+}
+
+
+def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypatch):
+    """Tasks, chunks, validation and early stopping together, stopped again and again."""
+    whole, again = toy.folder / "checkpoints" / "all", toy.folder / "checkpoints" / "all-again"
+    settings = toy.settings("full", **ALL)
+    train(settings=settings, **toy.training, **toy.validation, out=whole)
+    take, steps = Learner.step, []
+
+    def interrupted(self, step, *rest):
+        steps.append(step)
+        if len(steps) % 3 == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(self, step, *rest)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+    while not again.exists():
+        with suppress(SystemExit):
+            train(settings=settings, **toy.training, **toy.validation, out=again)
+    assert steps == list(range(len(steps))), "no step twice"
+    assert len(steps) > 8
+    assert equal(whole, again)
+
+
+def test_a_broken_state_is_passed_over(toy, trained, capsys):
+    out = toy.folder / "checkpoints" / "broken"
+    folder = out.parent / f"{out.name}.training"
+    with pytest.raises(SystemExit), interrupted_at(12):
+        train(settings=toy.settings("full"), **toy.training, out=out)
+    newest = folder / "step-00000013.pt"
+    assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-00000007.pt", newest.name]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    said = capsys.readouterr().err
+    assert f"{newest}: not a whole state" in said
+    assert "going on from step 7" in said
+    assert equal(out, trained)
+
+
+@contextmanager
+def interrupted_at(step):
+    take = Learner.step
+
+    def interrupted(self, number, *rest):
+        if number == step:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return take(self, number, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", interrupted)
+        yield
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_by_a_signal_go_on_and_end_with_the_same_bytes(toy, trained):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    whole, out = (toy.folder / "checkpoints" / name for name in ("two", "two-stopped"))
+    state = out.parent / f"{out.name}.training"
+    subprocess.run([sys.executable, *launcher, "-m", "vlret", *toy.command("full", whole)], check=True)
+    said, code = stopped(toy.command("full", out), state, signal.SIGTERM, launcher=launcher)
+    assert code != 0
+    assert said.count("stopped by SIGTERM after step") == 1
+    assert not out.exists()
+    again = subprocess.run(
+        [sys.executable, *launcher, "-m", "vlret", *toy.command("full", out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert again.stderr.count("going on from step") == 1
+    assert equal(out, whole)
+    assert not equal(out, trained), "dropout differs by process"
+    assert toy.mean_rank(*toy.embedded("full", out)) < 0.5 * toy.mean_rank(*toy.embedded("zs"))
 
 
 def test_state_of_other_settings_is_not_gone_on_from(toy, trained):

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vlret.encoders.inputs import Side
 from vlret.training.batches import Example, Mixture, Task
@@ -34,6 +35,22 @@ class Images:
         return self.features[rows], np.zeros((len(rows), 3, 4), np.float32)
 
 
+class Layer(nn.Module):
+    """Dropout and a projection, whose result is kept for the backward pass or computed again."""
+
+    def __init__(self, dim, dropout):
+        super().__init__()
+        self.linear, self.dropout, self.checkpointing = nn.Linear(dim, dim), nn.Dropout(dropout), False
+
+    def forward(self, hidden):
+        if self.checkpointing and self.training:
+            return checkpoint(self.change, hidden, use_reentrant=False)
+        return self.change(hidden)
+
+    def change(self, hidden):
+        return hidden + torch.tanh(self.linear(self.dropout(hidden)))
+
+
 class Encoder(nn.Module):
     """Means of embeddings; one projection a side; a part for images, which a text alone leaves out."""
 
@@ -41,14 +58,14 @@ class Encoder(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.words, self.visual = nn.Embedding(50, dim), nn.Linear(4, dim)
-        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(dim, dropout) for _ in range(layers))
         self.sides = nn.ModuleDict({side: nn.Linear(dim, dim) for side in ("question", "passage")})
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, side, inputs):
         hidden = self.words(inputs["input_ids"])
         for layer in self.layers:
-            hidden = hidden + torch.tanh(layer(self.dropout(hidden)))
+            hidden = layer(hidden)
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         if "features" in inputs:

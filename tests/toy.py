@@ -17,6 +17,7 @@ from vlret.runs import read_qrels, write_qrels
 from vlret.training.train import train
 
 THINGS = 12
+TUNING = {"adapter": {"reduction_factor": 4}, "prompt": {"tokens": 3, "hidden": 16}}
 WORDS = [f"word{number}" for number in range(40)]
 
 
@@ -60,7 +61,7 @@ class Toy:
         values = {
             "name": f"toy_{method}",
             "model": model,
-            "tuning": {"method": method},
+            "tuning": {"method": method, **TUNING.get(method, {})},
             "prefix": "",
             "pooling": "avg",
             "tokens": {"question": 16, "passage": 16},

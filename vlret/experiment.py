@@ -97,7 +97,7 @@ def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
     validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     message = error and _explain(error)
-    for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows):
+    for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows, _trainings):
         message = message or problem(config)
     if message:
         raise InputError(f"{_holder(message, files)}: {message}")
@@ -185,6 +185,30 @@ def _rows(config: Mapping) -> str | None:
             return f"ablations.of: {ablations['of']} is not in the grid"
         if kind_of(config, Experiment.parse(ablations["of"])) != "joint":
             return f"ablations.of: {ablations['of']} does not see both image and text"
+    return None
+
+
+def _trainings(config: Mapping) -> str | None:
+    """A training of some experiment whose settings contradict each other or its model."""
+    for experiment in grid(config):
+        training = settings(config, experiment).get("training")
+        if training and (message := _contradiction(training, kind_of(config, experiment))):
+            return f"training.{message} (of {experiment.name})"
+    return None
+
+
+def _contradiction(training: Mapping, model: str) -> str | None:
+    tasks = training["tasks"]
+    kinds = {entry["kind"] for entry in tasks.values()}
+    for name, entry in tasks.items():
+        if model != "joint" and entry["kind"] in ("match_image", "match_article"):
+            return f"tasks.{name}: {entry['kind']} needs a model that sees images and text"
+        if "weight" in entry and training["mixing"] == "round-robin":
+            return f"tasks.{name}.weight: round-robin takes tasks in turn; set mixing to balanced"
+    if training["validate_every"] and "viquae" not in kinds:
+        return "validate_every: no task of kind viquae, whose questions could be validated on; set it to 0"
+    if training["patience"] and not training["validate_every"]:
+        return "patience: nothing is validated that it could wait for; set validate_every"
     return None
 
 

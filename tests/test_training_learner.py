@@ -1,0 +1,135 @@
+"""A step of the optimizer: learning rate, decay, precision, gradient checkpointing, compilation."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from test_training_gradcache import Saved
+from tiny import gradients, learner, settings, stream
+from torch import nn
+from torch._dynamo.utils import counters
+from toy import Toy
+from transformers import get_linear_schedule_with_warmup
+
+from vlret.files import InputError
+from vlret.training.learner import checkpoint_gradients, optimizer_of, rate_at
+from vlret.training.train import train
+
+COMPILER = next(filter(shutil.which, [os.environ.get("CXX", "g++"), "clang++"]), None)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_the_learning_rate_is_that_of_transformers(warmup):
+    parameter = nn.Parameter(torch.zeros(1))
+    oracle = torch.optim.SGD([parameter], lr=1.0)
+    schedule = get_linear_schedule_with_warmup(oracle, warmup, 10)
+    for step in range(11):
+        assert rate_at(step, warmup, 10) == pytest.approx(schedule.get_last_lr()[0])
+        oracle.step(), schedule.step()
+
+
+def test_only_matrices_decay():
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
+    model[2].weight.requires_grad_(False)
+    matrices, rest = optimizer_of([model], settings()["training"]).param_groups
+    assert [len(group["params"]) for group in (matrices, rest)] == [1, 4]
+    assert (matrices["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+    assert matrices["params"][0] is model[0].weight
+
+
+def steps(chosen, count=3, **sizes):
+    """The losses of some steps, and the learner after them."""
+    model = learner(chosen, **sizes)
+    mixture, pieces = stream(chosen)
+    return [float(model.step(step, mixture.place(step)[0], pieces)["loss"]) for step in range(count)], model
+
+
+def test_accumulated_batches_count_as_their_mean():
+    twice = settings(accumulation=2)
+    both = learner(twice)
+    both.add_gradients(0, 0, stream(twice)[1])
+    single, pieces = learner(settings()), stream(settings())[1]
+    for _ in range(2):
+        single.add_gradients(0, 0, pieces)
+    for name, value in gradients(single).items():
+        torch.testing.assert_close(gradients(both)[name], value / 2)
+
+
+def test_gradients_are_clipped_to_the_largest_norm():
+    found = {}
+    for largest in (1e-3, 1e3):
+        chosen = settings(max_gradient_norm=largest)
+        model = learner(chosen)
+        found[largest] = model.step(0, 0, stream(chosen)[1])
+        moved = next(iter(model.optimizer.state.values()))["exp_avg"]
+        assert moved.norm() > 0
+        if largest == 1e-3:
+            norms = [state["exp_avg"].norm() / 0.1 for state in model.optimizer.state.values()]
+            assert torch.stack([norm.double() for norm in norms]).norm().item() == pytest.approx(1e-3, rel=1e-3)
+    assert found[1e-3]["gradient_norm"] == found[1e3]["gradient_norm"] > 1e-3
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
+    toy = Toy(tmp_path)
+    with pytest.raises(InputError, match=r"the loss is no longer finite at step \d+; lower training.learning_rate"):
+        train(settings=toy.settings("full", learning_rate=1e30), **toy.training, out=tmp_path / "out")
+
+
+def test_bf16_rounds_but_learns_the_same():
+    exact, _ = steps(settings(), count=10, dtype=torch.float32)
+    rounded, model = steps(settings(precision="bf16"), count=10, dtype=torch.float32)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert all(parameter.dtype == torch.float32 for parameter in model.trained.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_without_a_gpu_is_an_error():
+    with pytest.raises(InputError, match=r"training.precision: fp16 needs a GPU; use bf16 or fp32"):
+        learner(settings(precision="fp16"))
+
+
+@pytest.mark.parametrize("chunk", [{}, {"chunk": 3}])
+def test_checkpointing_keeps_less_and_changes_nothing(chunk):
+    found = {}
+    for checkpointing in (False, True):
+        chosen = settings(checkpointing=checkpointing, **chunk)
+        model = learner(chosen, dropout=0.5, dim=32, layers=6)
+        with Saved() as saved:
+            model.add_gradients(0, 0, stream(chosen)[1])
+        found[checkpointing] = saved.peak, gradients(model)
+    assert found[True][0] < 0.7 * found[False][0]
+    for name, value in found[False][1].items():
+        torch.testing.assert_close(found[True][1][name], value, rtol=1e-10, atol=1e-14)
+
+
+def test_checkpointing_that_no_part_can_is_an_error():
+    with pytest.raises(InputError, match=r"training.checkpointing: no part of this model can"):
+        checkpoint_gradients(nn.Linear(2, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler, and there is none")
+def test_compilation_changes_neither_losses_nor_weights():
+    """With dropout, in chunks, and with tasks that leave the images out."""
+    own = {"kinds": ("viquae", "triviaqa"), "chunk": 3}
+    exact, plain = steps(settings(**own), count=6, dropout=0.3)
+    counters.clear()
+    losses, compiled = steps(settings(**own, compile=True), count=6, dropout=0.3)
+    assert counters["stats"]["unique_graphs"] >= 4, "both sides, with and without gradients"
+    assert losses == pytest.approx(exact, rel=1e-9)
+    for name, value in plain.weights().items():
+        torch.testing.assert_close(compiled.weights()[name], value, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler, and there is none")
+def test_a_compiled_training_of_a_joint_encoder_learns_the_same(tmp_path, capsys):
+    toy = Toy(tmp_path)
+    said = []
+    for compiled in (False, True):
+        out = tmp_path / f"compiled-{compiled}"
+        train(settings=toy.settings("adapter", compile=compiled, steps=10), **toy.training, out=out)
+        said.append(float(capsys.readouterr().err.split("mean loss ")[1].split()[0]))
+    assert said[1] == pytest.approx(said[0], abs=2e-3)

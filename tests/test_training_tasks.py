@@ -1,0 +1,145 @@
+"""The kinds of tasks on the toy dataset: what stands on either side of each example."""
+
+import json
+
+import numpy as np
+import pytest
+from datasets import load_from_disk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy import THINGS, WORDS, Toy
+
+from vlret.files import InputError, remove
+from vlret.training.corpus import Tables, tokenizer_of
+from vlret.training.tasks import Source, tasks_of
+from vlret.training.train import train
+
+KINDS = ("viquae", "triviaqa", "match_image", "match_article")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+def source(toy, **training):
+    settings = toy.settings("full", **training)
+    corpus = {**toy.corpus}
+    tokenizer = tokenizer_of(settings, corpus.pop("weights"))
+    return Source(settings, Tables(**corpus), tokenizer, toy.qrels, toy.negatives)
+
+
+@pytest.fixture(scope="module")
+def tasks(toy):
+    return {task.name: task for task in tasks_of(source(toy, tasks={kind: {"kind": kind} for kind in KINDS}))}
+
+
+def images_of(side, units, store):
+    """The file names of the images of some units, None where they have none."""
+    names = json.loads((store / "store.json").read_text())["images"]
+    by_row = {row: name for name, row in names.items()}
+    return [by_row.get(int(side.images[unit])) for unit in units]
+
+
+def entities_of(task):
+    return sorted({example.entity for example in task.examples})
+
+
+def test_viquae_asks_about_an_image_and_has_hard_negatives(toy, tasks):
+    task = tasks["viquae"]
+    assert len(task.examples) == 3 * THINGS - 1, "one has no relevant passage"
+    for example in task.examples:
+        thing = int(example.entity.removeprefix("thing"))
+        assert task.questions.texts[example.unit] == f"{WORDS[example.unit % 3]} of this"
+        assert images_of(task.questions, [example.unit], toy.folder / "fq") == [f"q{thing}.jpg"]
+        assert images_of(task.passages, example.relevant, toy.folder / "fa") == [f"a{thing}.png"]
+        assert len(example.negatives["random"]) == 20
+
+
+def test_triviaqa_names_the_entity_and_shows_nothing(tasks):
+    task = tasks["triviaqa"]
+    assert len(task.examples) == 3 * (THINGS - 1) - 1, "the questions of the first thing name nothing"
+    for example in task.examples:
+        assert task.questions.texts[example.unit] == f"{WORDS[example.unit % 3]} of {example.entity}"
+        assert task.passages.texts[example.relevant[0]].startswith(f"{example.entity} . ")
+        assert example.negatives["random"]
+    assert task.questions.inputs([5]).keys() == task.passages.inputs([0]).keys() == {"input_ids", "attention_mask"}
+
+
+def test_match_image_joins_two_images_of_one_entity(toy, tasks):
+    task = tasks["match_image"]
+    assert entities_of(task) == sorted(f"thing{n}" for n in range(THINGS))
+    assert len(task.examples) == THINGS, "three questions share an image: it is one example"
+    for example in task.examples:
+        number = example.entity.removeprefix("thing")
+        assert images_of(task.questions, [example.unit], toy.folder / "fq") == [f"q{number}.jpg"]
+        assert images_of(task.passages, example.relevant, toy.folder / "fa") == [f"a{number}.png"]
+    assert task.questions.inputs([0]).keys() == task.passages.inputs([0]).keys() == {"features", "boxes", "visual_mask"}
+
+
+def test_match_article_joins_two_passages_of_one_article_with_two_images(toy, tasks):
+    task = tasks["match_article"]
+    passages = load_from_disk(str(toy.folder / "passages"))
+    assert entities_of(task) == sorted(f"thing{n}" for n in range(THINGS))
+    assert len(task.examples) == 3 * THINGS
+    anchors = set()
+    for example in task.examples:
+        number = int(example.entity.removeprefix("thing"))
+        own = [f"thing{number} . {text}".strip() for text in passages[3 * number : 3 * number + 3]["text"]]
+        targets = [task.passages.texts[row] for row in example.relevant]
+        assert sorted([task.questions.texts[example.unit], *targets]) == sorted(own)
+        assert images_of(task.questions, [example.unit], toy.folder / "fq") == [f"q{number}.jpg"]
+        assert set(images_of(task.passages, example.relevant, toy.folder / "fa")) == {f"a{number}.png"}
+        anchors.add(task.questions.texts[example.unit])
+    assert len(anchors) == 3 * THINGS
+
+
+def test_only_entities_of_training_questions_enter(toy, tmp_path):
+    """The training questions of the first things alone are left; the other splits keep all things."""
+    made = source(toy, tasks={kind: {"kind": kind} for kind in ("match_image", "match_article")})
+    questions = load_from_disk(str(toy.questions))
+    questions["train"] = questions["train"].select(range(12))
+    questions.save_to_disk(tmp_path / "questions")
+    tables = Tables(**{**vars(made.tables), "questions": tmp_path / "questions"})
+    few = Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives)
+    for task in tasks_of(few):
+        assert entities_of(task) == [f"thing{n}" for n in range(4)]
+
+
+def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
+    loss = {"name": "cosine", "temperature": 0.5, "learned": False}
+    entries = {"main": {"kind": "viquae"}, "named": {"kind": "triviaqa", "batch_size": 4, "loss": loss, "weight": 0.5}}
+    main, named = tasks_of(source(toy, tasks=entries))
+    training = toy.settings("full")["training"]
+    shared = {key: training[key] for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
+    assert main.settings == {**shared, "weight": 1}
+    assert named.settings == {**shared, "batch_size": 4, "loss": loss, "weight": 0.5}
+
+
+def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
+    questions = load_from_disk(str(toy.questions)).remove_columns("original_question")
+    questions.save_to_disk(tmp_path / "questions")
+    made = source(toy, tasks={"triviaqa": {"kind": "triviaqa"}})
+    tables = Tables(**{**vars(made.tables), "questions": tmp_path / "questions"})
+    with pytest.raises(InputError, match="no column 'original_question'"):
+        tasks_of(Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives))
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+def test_a_training_on_all_tasks_learns_and_shows_each(toy, monkeypatch):
+    monkeypatch.setattr("vlret.training.train.remove", lambda path: kept.append(path))
+    kept, out = [], toy.folder / "checkpoints" / "multitask"
+    own = {"tasks": {kind: {"kind": kind} for kind in KINDS}, "steps": 120, "learning_rate": 2e-3, "validate_every": 40}
+    train(settings=toy.settings("full", **own), **toy.training, **toy.validation, out=out)
+    assert toy.mean_rank(*toy.embedded("full", out)) < 0.6 * toy.mean_rank(*toy.embedded("zs"))
+    shown = curves(kept[0] / "tensorboard")
+    assert {"learning_rate", "gradient_norm", "questions_per_second"} < shown.keys()
+    assert shown["validation/mrr"].keys() == {40, 80, 120}
+    for kind in KINDS:
+        losses = list(shown[f"loss/{kind}"].values())
+        assert np.mean(losses[-3:]) < np.mean(losses[:3])
+        assert max(shown[f"steps/{kind}"].values()) == 30
+    remove(kept[0])
