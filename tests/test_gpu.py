@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from test_training_gradcache import peak
+from test_training_train import interrupted_at
 from toy import Toy
 
 from vlret.training.train import train
@@ -36,3 +39,25 @@ def test_vectors_equal_those_of_the_cpu(toy, monkeypatch):
     on_cpu = toy.embedded("full", checkpoint, batch_size=6)
     for one, other in zip(on_gpu, on_cpu, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_training_resumes_with_the_loss_scale(toy):
+    """A training stopped halfway ends as near to the uninterrupted one as two whole ones are to each other."""
+    settings = toy.settings("full", precision="fp16", chunk=3)
+    whole, out = (toy.folder / "checkpoints" / name for name in ("whole", "stopped"))
+    train(settings=settings, **toy.training, out=whole)
+    with pytest.raises(SystemExit), interrupted_at(30):
+        train(settings=settings, **toy.training, out=out)
+    train(settings=settings, **toy.training, out=out)
+    one, other = (load_file(path / "model.safetensors") for path in (whole, out))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=1e-2, rtol=1e-2)
+
+
+def test_a_batch_of_1024_takes_a_small_part_of_its_memory_in_chunks():
+    def memory(questions, chunk=None):
+        torch.cuda.reset_peak_memory_stats()
+        peak(questions, chunk)
+        return torch.cuda.max_memory_allocated()
+
+    assert memory(1024, 16) < 0.2 * memory(1024)

@@ -169,7 +169,7 @@ def judged_examples(
             own = {miner: found[question["id"]].tolist() for miner, found in mined.items()}
             rows = tuple(sorted(relevant[question["id"]]))
             examples.append(Example(unit, question["wikidata_id"], rows, own))
-    say(f"{qrels}: {len(examples)} of {len(relevant)} questions have a relevant passage and are trained on")
+    say(f"{qrels}: {len(examples)} of {len(relevant)} questions have a relevant passage; no other is drawn")
     return examples
 
 
