@@ -37,13 +37,7 @@ class Pairs(nn.Module):
     def __init__(self, biencoder: BiEncoder, precision: str = "fp32", compiled: bool = False):
         super().__init__()
         self.biencoder, self.type = biencoder, AUTOCAST.get(precision)
-        self.encode: Callable = biencoder.encode
-        if compiled:
-            # Dropout as without compilation, and the same whether or not a graph is kept for gradients.
-            torch._inductor.config.fallback_random = True
-            torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
-            torch._dynamo.config.recompile_limit = max(RECOMPILATIONS, torch._dynamo.config.recompile_limit)
-            self.encode = torch.compile(biencoder.encode, dynamic=True)
+        self.encode = compile_encoding(biencoder.encode) if compiled else biencoder.encode
 
     def forward(self, questions: dict, passages: list[dict], order: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of `vlret.training.batches.Batch` to vectors, `[questions, dim]` and `[passages, dim]`."""
@@ -55,6 +49,20 @@ class Pairs(nn.Module):
     def autocast(self) -> AbstractContextManager:
         """The context of a forward in this precision."""
         return nullcontext() if self.type is None else torch.autocast(distributed.device().type, self.type)
+
+
+def compile_encoding(encode: Callable) -> Callable:
+    """`BiEncoder.encode` compiled for all shapes at once, with the dropout that it has uncompiled."""
+    from torch._dynamo import config as dynamo
+    from torch._inductor import config as inductor
+
+    # Compiled dropout would depend on whether a graph is kept for gradients, and GradCache's two passes differ in that.
+    inductor.fallback_random = True
+    dynamo.recompile_limit = max(RECOMPILATIONS, dynamo.recompile_limit)
+    # Said once more: only this reaches the compiler.
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=warn_only)
+    return torch.compile(encode, dynamic=True)
 
 
 class Learner:
