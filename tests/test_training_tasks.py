@@ -8,8 +8,9 @@ from datasets import load_from_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import THINGS, WORDS, Toy
 
+from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
-from vlret.training.corpus import Tables, tokenizer_of
+from vlret.training.corpus import Tables
 from vlret.training.tasks import Source, tasks_of
 from vlret.training.train import train
 

@@ -106,7 +106,7 @@ def triviaqa(source: Source) -> tuple[Side, Side, list[Example]]:
 
 def match_image(source: Source) -> tuple[Side, Side, list[Example]]:
     """An image of an entity to the image of its article, both without text."""
-    articles = article_side(source.settings, source.tables)
+    articles = article_side(source.settings, source.tables, source.tokenizer)
     photographs = source.questions.images
     examples = [
         Example(rows[0], entity, (article,), {})

@@ -114,10 +114,10 @@ def tune(model: BiEncoder, settings: dict, tasks: Sequence[str] = TASKS) -> None
 def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
-    `settings["tasks"]` names the tasks of training, `viquae` alone unless it is there. Parameters are those of
-    `vlret.encoders.assemble.assemble`.
+    Parts that exist once a task are made for each of `settings["training"]["tasks"]`, and work for the first of them
+    until `vlret.encoders.tasks.activate` says otherwise. Parameters are those of `vlret.encoders.assemble.assemble`.
     """
     torch.manual_seed(settings["seed"])
     model = assemble(settings, weights, feature_dim)
-    tune(model, settings["tuning"], settings.get("tasks", TASKS))
+    tune(model, settings["tuning"], list(settings.get("training", {}).get("tasks", TASKS)))
     return model
