@@ -1,0 +1,53 @@
+"""The matrix product of a linear layer through the faster of the two libraries that torch brings along."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, whose single-precision product on a CPU is oneDNN's.
+
+    torch hands it to MKL, which on an AMD EPYC with AVX-512 reaches half of oneDNN's speed.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[..., in_features]` to `[..., out_features]`."""
+        if not _through_onednn(hidden):
+            return F.linear(hidden, self.weight, self.bias)
+        if not torch.is_grad_enabled():
+            return _product(hidden, self.weight, self.bias)
+        return _Product.apply(hidden, self.weight, self.bias)
+
+
+class _Product(torch.autograd.Function):
+    """`_product` with its gradients, which are two products more."""
+
+    @staticmethod
+    def forward(context, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(hidden, weight)
+        return _product(hidden, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight = context.saved_tensors
+        by_hidden, by_weight, by_bias = context.needs_input_grad
+        rows = upstream.flatten(0, -2)
+        return (
+            _product(upstream, weight.T) if by_hidden else None,
+            _product(rows.T, hidden.flatten(0, -2).T) if by_weight else None,
+            rows.sum(dim=0) if by_bias else None,
+        )
+
+
+def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What torch's own compiler calls for a linear layer on a CPU; there is no public name for it."""
+    return torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")
+
+
+def _through_onednn(hidden: Tensor) -> bool:
+    single = hidden.device.type == "cpu" and hidden.dtype == torch.float32 and hidden.numel() > 0 and hidden.ndim > 1
+    lowered = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+    return single and not lowered and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
