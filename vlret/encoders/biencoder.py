@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.joint import Encoded
+from vlret.encoders.linear import Linear
 from vlret.encoders.pooling import pooling_of
 from vlret.encoders.visual import pool_cells
 from vlret.files import InputError
@@ -25,7 +26,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor, visual_mask: Tensor, keep: int = 1) -> Encoded:
         """Features `[batch, rows * columns, dim]` and their mask `[batch, rows * columns]`, encoded."""
-        hidden, mask = pool_cells(features, visual_mask, self.grid, self.tokens)
+        hidden, mask = pool_cells(features.float(), visual_mask, self.grid, self.tokens)
         return Encoded((hidden,), mask, slice(0, 0))
 
 
@@ -45,7 +46,7 @@ class Tower(nn.Module):
         self.encoder, self.pooling, self.normalise = encoder, pooling_of(pooling), normalise
         self.projection = nn.Identity()
         if projection:
-            self.projection = nn.Linear(encoder.dim * self.pooling.width, projection, bias=False)
+            self.projection = Linear(encoder.dim * self.pooling.width, projection, bias=False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The keyword arguments of the encoder to vectors, `[batch, dim]`.

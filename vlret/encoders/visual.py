@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlret.encoders.linear import Linear
+
 
 def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
     """Max-pool a grid to fewer cells, as VL-Adapter does with CLIP's.
@@ -82,7 +84,7 @@ class VisualEmbedding(nn.Module):
         self.pool = pool and tuple(tuple(size) for size in pool)
 
         def branch(width: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(width, dim), *([norm(dim)] if norms == "each" else []))
+            return nn.Sequential(Linear(width, dim), *([norm(dim)] if norms == "each" else []))
 
         self.feat_embedding, self.absolute_vis_pos_embedding = branch(feature_dim), branch(5)
         self.img_order_embedding = nn.Embedding(images, dim) if order else None
@@ -101,6 +103,8 @@ class VisualEmbedding(nn.Module):
 
         Parameters
         ----------
+        features, boxes
+            Of any precision; they become that of the weights.
         boxes
             `[batch, regions, 4]`: x1, y1, x2, y2 in [0, 1].
         mask
@@ -110,6 +114,7 @@ class VisualEmbedding(nn.Module):
         image_ids, object_ids
             `[batch, tokens]`; by default all of image 0, objects counted from 0.
         """
+        features, boxes = (part.to(self.feat_embedding[0].weight.dtype) for part in (features, boxes))
         mask = features.new_ones(features.shape[:2]) if mask is None else mask
         if self.pool is not None:
             boxes = pool_boxes(boxes, *self.pool)

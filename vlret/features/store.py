@@ -77,14 +77,14 @@ class FeatureStore:
         return np.array([self._rows.get(name, -1) for name in names], dtype=np.int64)
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features `[rows, regions, dim]` and boxes `[rows, regions, 4]` of `rows`, in their order, as float32.
+        """Features `[rows, regions, dim]` float16 and boxes `[rows, regions, 4]` float32 of `rows`, in their order.
 
         Raises `IndexError` for a row that is not there, -1 among them.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and rows.min() < 0:
             raise IndexError("a row below 0: leave out the images that have no row")
-        return self.features[rows].astype(np.float32), self.boxes[rows].astype(np.float32)
+        return self.features[rows], self.boxes[rows]
 
 
 class FeatureWriter:
