@@ -1,16 +1,19 @@
 """From texts and cached features to the tensors that an encoder takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 class Features(Protocol):
-    """Where features are read from: rows to `[n, regions, dim]` and boxes `[n, regions, 4]`, both float32."""
+    """Where features are read from: rows to `[n, regions, dim]` as they are stored and boxes `[n, regions, 4]`."""
 
     regions: int
     dim: int
@@ -44,38 +47,67 @@ class Side:
     def __len__(self) -> int:
         return len(self.images if self.texts is None else self.texts)
 
-    def inputs(self, units: Sequence[int]) -> dict[str, Tensor]:
-        """The encoder's keyword arguments for some units, padded to the longest text among them."""
-        return {**self._text(units), **self._image(units)}
+    def tokens(self, units: Sequence[int]) -> list[list[int]] | None:
+        """The ids of some units' texts, cut at the limit; None where there are no texts."""
+        if self.texts is None:
+            return None
+        texts = [self.texts[int(unit)] for unit in units]
+        return self.tokenizer(texts, truncation=True, max_length=self.limit)["input_ids"]
+
+    def inputs(self, units: Sequence[int], tokens: Sequence[list[int]] | None = None) -> dict[str, Tensor]:
+        """The encoder's keyword arguments for some units, padded to the longest text among them.
+
+        `tokens` are what `tokens` gave for these units, where that was asked before.
+        """
+        tokens = self.tokens(units) if tokens is None else tokens
+        return {**self._text(tokens), **self._image(units)}
+
+    def batches(
+        self, units: Sequence[int], size: int, tokens: Sequence[list[int]] | None = None
+    ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """`inputs` of at most `size` units of like length, the longest first, and their places among `units`."""
+        units, order = np.asarray(units), np.arange(len(units))
+        tokens = self.tokens(units) if tokens is None else tokens
+        if tokens is not None:
+            order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            yield places, self.inputs(units[places], tokens and [tokens[place] for place in places])
 
     def groups(self, units: Sequence[int], size: int) -> tuple[list[dict[str, Tensor]], Tensor]:
         """`inputs` in groups of at most `size` units of like length, so that little is padded, and their order.
 
         The order `[units]` puts the groups' units, one group after the other, back in the places that they came from.
         """
-        places = np.arange(len(units))
-        if self.texts is not None:
-            places = np.argsort([len(self.texts[int(unit)]) for unit in units], kind="stable")
-        groups = [places[start : start + size] for start in range(0, len(places), size)]
-        return [self.inputs(np.asarray(units)[group]) for group in groups], torch.from_numpy(np.argsort(places))
+        places, groups = zip(*self.batches(units, size), strict=True)
+        return list(groups), torch.from_numpy(np.argsort(np.concatenate(places)))
 
-    def _text(self, units: Sequence[int]) -> dict[str, Tensor]:
-        if self.texts is None:
+    def _text(self, tokens: Sequence[list[int]] | None) -> dict[str, Tensor]:
+        if tokens is None:
             return {}
-        texts = [self.texts[int(unit)] for unit in units]
-        tokens = self.tokenizer(texts, truncation=True, max_length=self.limit, padding=True, return_tensors="pt")
-        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+        lengths = np.array([len(ids) for ids in tokens])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.full(mask.shape, self.tokenizer.pad_token_id)
+        padded[mask] = np.concatenate(tokens)
+        return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask)}
 
     def _image(self, units: Sequence[int]) -> dict[str, Tensor]:
         if self.images is None:
             return {}
         rows, regions = self.images[np.asarray(units)], self.features.regions
-        features = np.zeros((len(rows), regions, self.features.dim), dtype=np.float32)
-        boxes = np.zeros((len(rows), regions, 4), dtype=np.float32)
         there = rows >= 0
-        features[there], boxes[there] = self.features.read(rows[there])
+        features, boxes = self.features.read(rows[there])
+        if not there.all():
+            features, boxes = _spread(features, there), _spread(boxes, there)
         mask = torch.from_numpy(there)[:, None].expand(-1, regions)
         return {"features": torch.from_numpy(features), "boxes": torch.from_numpy(boxes), "visual_mask": mask}
+
+
+def _spread(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """`values` `[n, ...]` in the places that are True of `there` `[units]`, 0 in the others."""
+    spread = np.zeros((len(there), *values.shape[1:]), values.dtype)
+    spread[there] = values
+    return spread
 
 
 def question_text(prefix: str, text: str) -> str:
@@ -86,3 +118,12 @@ def question_text(prefix: str, text: str) -> str:
 def passage_text(prefix: str, title: str, separator: str, text: str) -> str:
     """The prefix, then the title, the separator and the passage's text (as cvlp and ViQuAE join them)."""
     return f"{prefix} {title} {separator} {text}".strip()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """`items`, none of them None, each made by a second thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = worker.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = worker.submit(next, items, None)
+            yield item

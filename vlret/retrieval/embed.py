@@ -1,14 +1,15 @@
 """From a checkpoint to one vector a question and one vector a passage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vlret.console import progress
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.inputs import Side, question_text
+from vlret.encoders.inputs import Side, ahead, question_text
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, whole, write_json
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
@@ -16,6 +17,7 @@ from vlret.tuning.pretrained import from_pretrained
 
 # What every question's text is under `no-text`: it asks nothing.
 NO_TEXT = "what is this?"
+WINDOW = 1 << 14  # units that are sorted by length
 
 
 def embed(
@@ -84,21 +86,30 @@ def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
 
 @torch.inference_mode()
 def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarray:
-    """The vectors of a side, `[units, dim]` float32, encoded longest text first so that little is padded."""
+    """The vectors of a side, `[units, dim]` float32, units of like length together so that little is padded.
+
+    Texts are tokenised, and features read, by other threads while the batch before them is encoded.
+    """
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    order = np.arange(len(side))
-    if side.texts is not None:
-        order = np.argsort([-len(side.texts[row]) for row in range(len(side))], kind="stable")
     vectors: np.ndarray | None = None
-    for start in progress(range(0, len(side), batch_size), None, f" batches of {batch_size}", unit):
-        rows = order[start : start + batch_size]
-        inputs = {name: tensor.to(device) for name, tensor in side.inputs(rows).items()}
+    for units, inputs in progress(_batches(side, batch_size), -(-len(side) // batch_size), " batches", unit):
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         batch = model.encode(unit if unit == "question" else "passage", inputs).float().cpu().numpy()
         if vectors is None:
             vectors = np.empty((len(side), batch.shape[1]), dtype=np.float32)
-        vectors[rows] = batch
+        vectors[units] = batch
     return vectors
+
+
+def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """The units and inputs of each batch, sorted within windows, so that only a window's texts are held."""
+    size = max(1, WINDOW // batch_size) * batch_size
+    spans = (np.arange(start, min(start + size, len(side))) for start in range(0, len(side), size))
+    windows = ahead((units, side.tokens(units)) for units in spans)
+    for units, batches in ((units, side.batches(units, batch_size, tokens)) for units, tokens in windows):
+        for places, inputs in ahead(batches):
+            yield units[places], inputs
 
 
 def _restore(checkpoint: Path, weights: Mapping[str, Path], tables: Tables) -> tuple[BiEncoder, dict, Side]:
