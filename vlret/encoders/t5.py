@@ -42,6 +42,10 @@ class T5Norm(nn.RMSNorm):
     def __init__(self, dim: int, eps: float = 1e-6):
         super().__init__(dim, eps=eps)
 
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[..., dim]` to the same shape, in the precision of the weights also under autocast, as LayerNorm."""
+        return super().forward(hidden.to(self.weight.dtype))
+
 
 def relative_position_bucket(distance: Tensor, bidirectional: bool, buckets: int, max_distance: int) -> Tensor:
     """The bucket of each distance (key's position minus query's): exact for near ones, logarithmic for far ones.
