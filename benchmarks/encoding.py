@@ -1,0 +1,105 @@
+"""Encoding passages, in ratios: ours against cvlp's way, against `sentence-transformers`, and against ours in bf16.
+
+All have the same weights, texts, features and threads, and take turns in one process. The number of passages is small
+by default, so that this ends in about five minutes on two cores: `--passages 2000` is the whole comparison.
+"""
+
+import tempfile
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import sentence_transformers
+import torch
+import transformers
+from material import LIMIT, T5_BASE, contest, features, listed, model, options, passages, side, tokenizer
+from reference import eager, embed
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.t5 import T5Config
+from vlret.retrieval.embed import encode
+
+BATCH, BATCHES = 16, (8, 32)
+
+
+def single(ours: BiEncoder, of) -> np.ndarray:
+    return encode(ours, of, BATCH, "passage")
+
+
+def lowered(ours: BiEncoder, of) -> np.ndarray:
+    """In bf16 where autocast puts it, the parameters staying fp32."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return single(ours, of)
+
+
+def without_onednn(ours: BiEncoder, of) -> np.ndarray:
+    """With torch's own choice for fp32 products: what is gained besides oneDNN's."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        return single(ours, of)
+
+
+def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
+    count = given.passages
+    drawn, ours = passages(count), model(config)
+    reference, tokens = eager(ours), tokenizer()
+    store = features(folder, drawn.articles.max() + 1)
+    table = listed(store, folder)
+    of = side(drawn, store)
+    vectors = single(ours, of)
+    np.testing.assert_allclose(vectors, embed(reference, drawn.texts, drawn.articles, table, tokens), atol=2e-5)
+    similar = (lowered(ours, of) * vectors).sum(axis=1).min()
+    seconds = contest(
+        {
+            "cvlp": lambda: embed(reference, drawn.texts, drawn.articles, table, tokens),
+            "ours": lambda: single(ours, of),
+            "without": lambda: without_onednn(ours, of),
+            "bf16": lambda: lowered(ours, of),
+        },
+        given,
+    )
+    print(f"{count} passages with visual features, fp32: ours {seconds['cvlp'] / seconds['ours']:.2f}x cvlp's way")
+    print(f"  without oneDNN's products {seconds['cvlp'] / seconds['without']:.2f}x cvlp's way")
+    print(f"  bf16 {seconds['ours'] / seconds['bf16']:.2f}x ours in fp32; smallest cosine to it {similar:.4f}")
+    print(f"  ours {count / seconds['ours']:.1f} passages/s, cvlp's way {count / seconds['cvlp']:.1f}")
+
+
+def published(ours: BiEncoder, config: T5Config, folder: Path) -> SentenceTransformer:
+    """The text encoder as `sentence-transformers` has it, from a folder in the published layout."""
+    sizes = dict(vars(config))
+    theirs = transformers.T5Config(**{name: sizes[name] for name in sizes if not name.startswith("num_decoder")})
+    encoder = transformers.T5EncoderModel(theirs)
+    absent = encoder.load_state_dict(ours.question.encoder.state_dict(), strict=False).missing_keys
+    assert set(absent) <= {"encoder.embed_tokens.weight"}, absent
+    encoder.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    transformer = Transformer(str(folder), max_seq_length=LIMIT)
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
+    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu")
+
+
+def against_sentence_transformers(given: Namespace, config: T5Config, folder: Path) -> None:
+    drawn, ours = passages(given.passages), model(config, visual=False)
+    of, theirs = side(drawn, None), published(ours, config, folder)
+    np.testing.assert_allclose(single(ours, of), theirs.encode(drawn.texts), atol=2e-5)
+    contestants = {size: lambda size=size: theirs.encode(drawn.texts, batch_size=size) for size in BATCHES}
+    seconds = contest({"ours": lambda: single(ours, of), **contestants}, given)
+    best = min(BATCHES, key=seconds.get)
+    peer = f"sentence-transformers {sentence_transformers.__version__}"
+    print(f"{given.passages} passages of text, fp32: ours {seconds[32] / seconds['ours']:.2f}x {peer}, batches of 32")
+    print(f"  {seconds[best] / seconds['ours']:.2f}x it with the best for it of {BATCHES}, {best}")
+
+
+def main():
+    given = options(__doc__, passages=128)
+    config = replace(T5_BASE, num_layers=given.layers)
+    print(f"t5-base with {given.layers} layers, {given.threads} threads, medians of {given.rounds} rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        against_cvlp(given, config, Path(folder))
+        against_sentence_transformers(given, config, Path(folder) / "published")
+
+
+if __name__ == "__main__":
+    main()
