@@ -13,7 +13,7 @@ from vlret.experiment import (
     kind_of,
     load_config,
     merge,
-    model_weights,
+    read_weights,
     settings,
     validate,
     weights_file,
@@ -81,15 +81,14 @@ def corpus(wildcards):
     if "backbone" in model:
         files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
         files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
-    sources = {f"weights_{name}": weights_source(entry) for name, entry in model_weights(model).items()}
-    return {**files, **sources}
+    read = read_weights(config, experiment_of(wildcards))
+    return {**files, **{f"weights_{name}": source for name, (source, _) in read.items()}}
 
 
 def corpus_options(wildcards):
     """The same as options of `vlret training` and `vlret retrieval`."""
     files = {name: path for name, path in corpus(wildcards).items() if not name.startswith("weights_")}
-    published = model_weights(config["models"][wildcards.model])
-    weights = [f"{name}={weights_file(entry)}" for name, entry in published.items()]
+    weights = [f"{name}={path}" for name, (_, path) in read_weights(config, experiment_of(wildcards)).items()]
     options = [f"--{name.replace('_', '-')} {path}" for name, path in files.items()]
     return " ".join([*options, *(["--weights", *weights] if weights else [])])
 

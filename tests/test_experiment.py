@@ -77,6 +77,14 @@ WRONG = [
         {"models": {"effnet": {"backbone": "clip"}}},
         "models.effnet.backbone: 'clip' is not one of effnet",
     ),
+    (
+        {"training": {"experiments": {"vlminilm_full_none_avg": {"start": "minilm_full_none_avg"}}}},
+        "training.start: minilm_full_none_avg is no experiment of this grid with the same model",
+    ),
+    (
+        {"training": {"experiments": {"vlminilm_full_none_avg": {"start": "vlminilm_full_none_avg"}}}},
+        "training.start: vlminilm_full_none_avg itself starts from another experiment",
+    ),
     ({"evaluation": {"metrics": ["recall@5"]}}, "evaluation.metrics.0: 'recall@5'"),
     ({"evaluation": {"columns": ["mrr@7"]}}, "evaluation.columns: mrr@7 not among evaluation.metrics"),
 ]

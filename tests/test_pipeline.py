@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_models
 import yaml
+from safetensors.torch import load_file
 
 from vlret.experiment import grid, load_config
 
@@ -206,6 +208,30 @@ def test_two_runs_at_once_are_refused(repository):
     time.sleep(1)
     assert "another run is at work" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
     assert first.wait() == 0
+
+
+def test_tiny_vlt5_and_vlbart_go_through_the_whole_workflow(repository):
+    """Published layouts, a pre-training on every task that a second experiment starts from, LoRA, the decoder."""
+    config = read_config(repository)
+    made = {"tinyvlt5": tiny_models.vlt5, "tinyvlbart": tiny_models.vlbart}
+    config["models"] = {name: make(repository / "weights" / name, feature_dim=1280) for name, make in made.items()}
+    pretrained = "tinyvlt5_full_vqa_avg"
+    names = [pretrained, "tinyvlt5_lora_vqa_avg", "tinyvlbart_adapter_none_decoder", "tinyvlbart_zs_none_sum-last-2"]
+    config["grid"]["include"] += names
+    kinds = ("viquae", "triviaqa", "match_image", "match_article")
+    every = {"tasks": {kind: {"kind": kind} for kind in kinds}, "steps": 8}
+    config["training"]["experiments"] |= {pretrained: every, "tinyvlt5_lora_vqa_avg": {"start": pretrained}}
+    write_config(repository, config)
+    described = call(repository, f"vlret model describe {pretrained}")
+    assert "100.00 % of the parameters are trained" in described
+    output = call(repository, f"snakemake --cores 2 {TABLE}")
+    assert jobs(output) == {"train": 4, "embed": 4, "index": 4, "search": 4, "metrics": 4, "table": 1}
+    rows = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
+    assert set(names) <= set(rows)
+    checkpoint = load_file(repository / "results/sample/checkpoints/tinyvlt5_lora_vqa_avg/model.safetensors")
+    assert any("lora_A" in name for name in checkpoint)
+    assert not any(name.endswith("shared.weight") for name in checkpoint)
+    assert set(states(repository).values()) == {"done"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 import transformers
 from parity import FOLDER
 from safetensors.torch import load_file, save_file
+from tiny_encoders import SETTINGS
 
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError
@@ -101,3 +102,48 @@ def test_a_checkpoint_that_does_not_fit_is_refused(weights, tmp_path):
     (folder / "config.json").write_text(json.dumps({k: v for k, v in settings_.items() if k != "feature_dim"}))
     with pytest.raises(InputError, match=r"config\.json: feature_dim: missing"):
         from_pretrained(folder, weights)
+
+
+@pytest.fixture(scope="module")
+def full(weights, tmp_path_factory):
+    """The checkpoint of a model that was trained in full, as after pre-training."""
+    folder = tmp_path_factory.mktemp("full") / "checkpoint"
+    model, settings_ = changed("full", weights)
+    save_pretrained(model, settings_, folder)
+    return model, folder
+
+
+def test_what_another_experiment_trained_is_where_one_starts(weights, full, tmp_path):
+    before, start = full
+    settings_ = {**settings("lora"), "name": "on", "tuning": {"method": "lora", **SETTINGS["lora"]}}
+    model = build(settings_, {**weights, "start": start}, WIDTH).eval()
+    expected = encode(before, weights, settings_)
+    torch.testing.assert_close(encode(model, weights, settings_), expected)  # LoRA begins as nothing
+    save_pretrained(model, settings_, tmp_path / "on")
+    stored = load_file(tmp_path / "on" / "model.safetensors")
+    assert all("lora_" in name or ".visual_embedding." in name for name in stored)
+    again, _ = from_pretrained(tmp_path / "on", {**weights, "start": start})
+    torch.testing.assert_close(encode(again, weights, settings_), expected)
+
+
+def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
+    settings_ = {**settings("adapter"), "name": "on", "tuning": {"method": "adapter", **SETTINGS["adapter"]}}
+    first = build(settings_, weights, WIDTH).eval()
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter += 0.1 * parameter.requires_grad
+    save_pretrained(first, settings_, tmp_path / "first")
+    second = build(settings_, {**weights, "start": tmp_path / "first"}, WIDTH).eval()
+    torch.testing.assert_close(encode(second, weights, settings_), encode(first, weights, settings_))
+    assert second.own_weights().keys() == {name for name, p in second.named_parameters() if p.requires_grad}
+
+
+def test_one_cannot_start_from_another_model_or_from_parts_that_it_has_not(weights, full, tmp_path):
+    _, start = full
+    other = {**settings("zs", sharing="nothing"), "name": "on"}
+    with pytest.raises(InputError, match="checkpoint: of another model than on, which cannot start from it"):
+        build(other, {**weights, "start": start}, WIDTH)
+    adapted = {**settings("adapter"), "tuning": {"method": "adapter", **SETTINGS["adapter"]}}
+    save_pretrained(build(adapted, weights, WIDTH), adapted, tmp_path / "adapted")
+    with pytest.raises(InputError, match="adapted: adapter adds parts that on has not"):
+        build({**settings("full"), "name": "on"}, {**weights, "start": tmp_path / "adapted"}, WIDTH)

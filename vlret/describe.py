@@ -4,17 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.experiment import (
-    Experiment,
-    grid,
-    kind_of,
-    load_config,
-    model_weights,
-    settings,
-    validate,
-    weights_file,
-    weights_source,
-)
+from vlret.experiment import Experiment, grid, kind_of, load_config, read_weights, settings, validate
 from vlret.files import InputError
 from vlret.tuning.methods import build
 
@@ -37,10 +27,11 @@ def describe(experiment: str, configfile: list[Path], models: Path, schema: Path
     if kind_of(config, chosen) == "lexical":
         raise InputError(f"{experiment}: BM25 has no encoder to describe")
     values, entry = settings(config, chosen), config["models"][chosen.model]
-    weights = {name: Path(weights_file(given)) for name, given in model_weights(entry).items()}
-    for name, given in model_weights(entry).items():
-        if not weights[name].exists():
-            raise InputError(f"{weights[name]}: not there yet; fetch it with `snakemake {weights_source(given)}`")
+    read = read_weights(config, chosen)
+    for source, path in read.values():
+        if not Path(path).exists():
+            raise InputError(f"{path}: not there yet; fetch it with `snakemake {source}`")
+    weights = {name: Path(path) for name, (_, path) in read.items()}
     width = config["backbones"][entry["backbone"]]["dim"] if "backbone" in entry else None
     model = build(values, weights, width)
     print("\n".join([experiment, *parts(values), "", *layout(count(model)), "", checkpoint_line(model, weights)]))

@@ -190,10 +190,16 @@ def _rows(config: Mapping) -> str | None:
 
 def _trainings(config: Mapping) -> str | None:
     """A training of some experiment whose settings contradict each other or its model."""
-    for experiment in grid(config):
-        training = settings(config, experiment).get("training")
+    trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in grid(config)}
+    for name, training in trainings.items():
+        experiment = Experiment.parse(name)
         if training and (message := _contradiction(training, kind_of(config, experiment))):
-            return f"training.{message} (of {experiment.name})"
+            return f"training.{message} (of {name})"
+        if start := training.get("start"):
+            if start not in trainings or Experiment.parse(start).model != experiment.model:
+                return f"training.start: {start} is no experiment of this grid with the same model (of {name})"
+            if start == name or trainings[start].get("start"):
+                return f"training.start: {start} itself starts from another experiment (of {name})"
     return None
 
 
@@ -275,6 +281,18 @@ def model_weights(model: Mapping) -> dict[str, Mapping]:
     text = model.get("text", {})
     named = {"text": text.get("weights"), "passage": text.get("passage"), "joint": text.get("joint")}
     return {name: entry for name, entry in named.items() if entry}
+
+
+def read_weights(config: Mapping, experiment: Experiment) -> dict[str, tuple[str, str]]:
+    """All that an experiment's model is built from, by name: what has to be there, and where in it the weights are.
+
+    Published weights, and under `start` the checkpoint of the experiment that it goes on from.
+    """
+    published = model_weights(config["models"][experiment.model])
+    files = {name: (weights_source(entry), weights_file(entry)) for name, entry in published.items()}
+    if start := settings(config, experiment).get("training", {}).get("start"):
+        files["start"] = (f"results/{config['dataset']}/checkpoints/{start}",) * 2
+    return files
 
 
 def settings(config: Mapping, experiment: Experiment) -> dict:

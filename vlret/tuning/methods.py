@@ -9,6 +9,7 @@ from torch import nn
 
 from vlret.encoders.assemble import assemble
 from vlret.encoders.biencoder import BiEncoder, Tower
+from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.tuning.adapters import add_adapters
 from vlret.tuning.compacter import add_compacters, add_low_rank_adapters
@@ -115,9 +116,44 @@ def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) 
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
     Parts that exist once a task are made for each of `settings["training"]["tasks"]`, and work for the first of them
-    until `vlret.encoders.tasks.activate` says otherwise. Parameters are those of `vlret.encoders.assemble.assemble`.
+    until `vlret.encoders.tasks.activate` says otherwise. Parameters are those of `vlret.encoders.assemble.assemble`;
+    `weights` may have a `start` too, the checkpoint of the experiment that this one goes on from (`begin`).
     """
     torch.manual_seed(settings["seed"])
-    model = assemble(settings, weights, feature_dim)
-    tune(model, settings["tuning"], list(settings.get("training", {}).get("tasks", TASKS)))
+    published = {name: path for name, path in weights.items() if name != "start"}
+    model, tasks = assemble(settings, published, feature_dim), list(settings.get("training", {}).get("tasks", TASKS))
+    if "start" in weights:
+        begin(model, settings, tasks, weights["start"])
+    else:
+        tune(model, settings["tuning"], tasks)
     return model
+
+
+def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Path) -> None:
+    """Tune a model that has what another experiment trained: after pre-training, say.
+
+    That experiment trained what is there, or it is tuned in the same way, and its parts go on being trained. What it
+    trained is left out of this one's checkpoint unless it is trained here too.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint is of another model, or of parts that this experiment has not.
+    """
+    stored, theirs = read_checkpoint(checkpoint)
+    if theirs["model"] != settings["model"]:
+        raise InputError(f"{checkpoint}: of another model than {settings['name']}, which cannot start from it")
+    same = theirs["tuning"] == settings["tuning"]
+    if not same and METHODS[theirs["tuning"]["method"]].add is not add_nothing:
+        raise InputError(f"{checkpoint}: {theirs['tuning']['method']} adds parts that {settings['name']} has not")
+    if same:
+        tune(model, settings["tuning"], tasks)
+    named = dict(model.named_parameters())
+    if odd := sorted(stored.keys() - named.keys()):
+        raise InputError(f"{checkpoint}: does not fit {settings['name']}, the first parameter amiss is {odd[0]}")
+    with torch.no_grad():
+        for name, tensor in stored.items():
+            named[name].copy_(tensor)
+    model.pretrained |= stored.keys()
+    if not same:
+        tune(model, settings["tuning"], tasks)
