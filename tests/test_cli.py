@@ -5,10 +5,11 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from vlret.cli import VERBS, main
+from vlret.cli import VERBS, main, parser
 
 VLRET = [sys.executable, "-m", "vlret"]
 
@@ -62,3 +63,10 @@ def test_a_bad_option_is_named(capsys, command, message):
         main(shlex.split(command))
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_named_paths_are_one_mapping_and_an_empty_one_where_none_are_given():
+    command = "retrieval embed --checkpoint c --questions q --passages p --articles a --batch-size 2 --out o"
+    assert parser().parse_args(shlex.split(command)).weights == {}
+    given = parser().parse_args(shlex.split(f"{command} --weights text=t5 joint=weights/VLT5Epoch30.pth")).weights
+    assert given == {"text": Path("t5"), "joint": Path("weights/VLT5Epoch30.pth")}
