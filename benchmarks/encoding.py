@@ -22,7 +22,7 @@ from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.t5 import T5Config
 from vlret.retrieval.embed import encode
 
-BATCH, BATCHES = 16, (8, 32)
+BATCH, BATCHES = 8, (8, 32)
 
 
 def single(ours: BiEncoder, of) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One training step, in ratios: ours against cvlp's way, which pads every text to 512 tokens.
 
 16 questions with a relevant passage and a hard negative each, all with visual features; forward, backward and AdamW,
-the inputs being made before. Two layers of t5-base's by default: the whole of it needs some 40 GB in cvlp's way, and
+the inputs being made before. Two layers of t5-base's by default: the whole of it needs some 50 GB in cvlp's way, and
 the ratio depends little on the depth.
 """
 

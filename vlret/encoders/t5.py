@@ -134,7 +134,7 @@ class T5FeedForwardLayer(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`[batch, positions, dim]` to the same shape."""
-        inner = self.dropout(F.relu(self.DenseReluDense["wi"](self.layer_norm(hidden))))
+        inner = self.dropout(F.relu(self.DenseReluDense["wi"](self.layer_norm(hidden)), inplace=True))
         return hidden + self.dropout(self.ff_adapter(self.DenseReluDense["wo"](inner)))
 
 
