@@ -162,17 +162,10 @@ class Bart(nn.Module):
         if input_ids is not None:
             text = self.shared(input_ids) * self.scale
             mask = input_ids != self.config.pad_token_id if mask is None else mask
-        visual = kept = None
-        if features is not None:
-            visual, kept = stack.visual_embedding(features, boxes, visual_mask, self.shared.weight, **order)
-        hidden, mask, where = stack.join(
-            None if text is None else stack.place(text),
-            None if mask is None else mask.bool(),
-            visual,
-            kept,
-            norm=stack.layernorm_embedding,
-            shared=self.config.share_vis_lang_layer_norm,
-        )
+        image = {"features": features, "boxes": boxes, "mask": visual_mask, "tokens": self.shared.weight, **order}
+        text = None if text is None else stack.place(text)
+        shared = self.config.share_vis_lang_layer_norm
+        hidden, mask, where = stack.join(text, mask, image, stack.layernorm_embedding, shared)
         outputs = stack.run(stack.layers, stack.dropout(hidden), key_mask(mask, hidden.dtype), keep=keep)
         return Encoded(outputs, mask, where)
 

@@ -147,15 +147,13 @@ class Bert(nn.Module):
         **order: Tensor,
     ) -> Encoded:
         """Encode a batch of texts, of images, or of both; arguments are those of `vlret.encoders.t5.T5.forward`."""
-        stack, text, mask, visual, kept = self.encoder, None, attention_mask, None, None
+        stack, text, mask = self.encoder, None, attention_mask
         if input_ids is not None:
             text = self.embeddings(input_ids)
             mask = input_ids != self.config.pad_token_id if mask is None else mask
-        if features is not None:
-            tokens = self.embeddings.word_embeddings.weight
-            visual, kept = stack.visual_embedding(features, boxes, visual_mask, tokens, **order)
-        mask = None if mask is None else mask.bool()
-        hidden, mask, where = stack.join(text, mask, visual, kept, norm=self.embeddings.LayerNorm)
+        tokens = self.embeddings.word_embeddings.weight
+        image = {"features": features, "boxes": boxes, "mask": visual_mask, "tokens": tokens, **order}
+        hidden, mask, where = stack.join(text, mask, image, self.embeddings.LayerNorm)
         hidden = self.embeddings.dropout(hidden)
         outputs = stack.run(stack.layer, hidden, key_mask(mask, hidden.dtype), keep=keep)
         return Encoded(outputs, mask, where)

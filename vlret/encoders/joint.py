@@ -80,17 +80,25 @@ class Stack(nn.Module):
         self,
         text: Tensor | None,
         mask: Tensor | None,
-        visual: Tensor | None,
-        kept: Tensor | None,
-        norm=None,
-        shared=False,
+        image: dict[str, Tensor | None],
+        norm: nn.Module | None = None,
+        shared: bool = False,
     ) -> tuple[Tensor, Tensor, slice]:
-        """Prompts, text `[batch, tokens, dim]` and visual tokens `[batch, regions, dim]` as one sequence.
+        """Prompts, text and visual tokens as one sequence `[batch, positions, dim]`, its mask, and where the text is.
 
-        `norm` is that of the text's embeddings, prompts included, and of visual tokens too where it is `shared`.
-        Without text there are no prompts (as in cvlp). Returns the sequence, its mask and where the text is.
+        Parameters
+        ----------
+        text, mask
+            Embeddings `[batch, tokens, dim]` and their mask `[batch, tokens]`; None for an image alone, which then has
+            no prompts before it (as in cvlp).
+        image
+            What `visual_embedding` takes; `features` of None for a text alone.
+        norm, shared
+            The norm of the text's embeddings, prompts included, and of visual tokens too where it is shared.
         """
-        prompts = 0
+        prompts, visual, kept = 0, None, None
+        if image["features"] is not None:
+            visual, kept = self.visual_embedding(**image)
         if text is not None and self.prompt is not None:
             prefix = self.prompt().to(text.dtype).expand(len(text), -1, -1)
             prompts, text = prefix.shape[1], torch.cat([prefix, text], dim=1)
@@ -98,7 +106,7 @@ class Stack(nn.Module):
         if text is not None and norm is not None and not shared:
             text = norm(text)
         hidden = torch.cat([part for part in (text, visual) if part is not None], dim=1)
-        masks = torch.cat([part for part in (mask, kept) if part is not None], dim=1)
+        masks = torch.cat([part.bool() for part in (mask, kept) if part is not None], dim=1)
         if norm is not None and shared:
             hidden = norm(hidden)
         return hidden, masks, slice(prompts, 0 if text is None else text.shape[1])

@@ -235,10 +235,8 @@ class T5(nn.Module):
         if input_ids is not None:
             text = self.shared(input_ids)
             mask = input_ids != self.config.pad_token_id if mask is None else mask
-        visual = kept = None
-        if features is not None:
-            visual, kept = stack.visual_embedding(features, boxes, visual_mask, self.shared.weight, **order)
-        hidden, mask, where = stack.join(text, None if mask is None else mask.bool(), visual, kept)
+        image = {"features": features, "boxes": boxes, "mask": visual_mask, "tokens": self.shared.weight, **order}
+        hidden, mask, where = stack.join(text, mask, image)
         bias, masked = stack.position_bias(where.stop, hidden.shape[1]), key_mask(mask, hidden.dtype)
         bias = bias if masked is None else bias + masked
         outputs = stack.run(stack.block, stack.dropout(hidden), bias.to(hidden.dtype), keep=keep)
