@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from vlret.encoders.biencoder import BiEncoder, ImageEncoder, Tower
+from vlret.encoders.joint import initialise
 from vlret.encoders.published import ARCHITECTURES, empty_encoder, fill, layout_of
 from vlret.encoders.visual import VisualEmbedding
 from vlret.encoders.vocabulary import tokenizer_of
@@ -89,4 +90,6 @@ def visual_embedding(encoder: nn.Module, feature_dim: int, visual: dict) -> Visu
     """The visual embedding that a model entry describes, for an encoder of text."""
     pool = (visual["grid"], visual["tokens"]) if "tokens" in visual else None
     norms, order = visual.get("norms", "each"), visual.get("order", False)
-    return VisualEmbedding(feature_dim, encoder.dim, encoder.visual_norm, norms, order, pool=pool)
+    embedding = VisualEmbedding(feature_dim, encoder.dim, encoder.visual_norm, norms, order, pool=pool)
+    initialise(embedding, encoder.init_std)
+    return embedding

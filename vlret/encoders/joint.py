@@ -138,3 +138,15 @@ def key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     if mask.device.type == "cpu" and bool(mask.all()):
         return None
     return (~mask[:, None, None, :]).to(dtype) * MASKED
+
+
+def initialise(module: nn.Module, std: float | None) -> None:
+    """Draw linear maps and embeddings from N(0, `std`) with biases of 0; with None they stay as PyTorch made them.
+
+    VL-BART draws all that it adds like its own weights; VL-T5 leaves PyTorch's default.
+    """
+    for part in module.modules():
+        if std is not None and isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+            if isinstance(part, nn.Linear):
+                nn.init.zeros_(part.bias)

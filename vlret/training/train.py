@@ -47,10 +47,8 @@ def train(
         The published weights, as `vlret.encoders.assemble.assemble` takes them.
     questions, passages, articles, question_features, article_features
         The dataset's tables and feature stores; no stores for a text model.
-    qrels
-        The judgements of the training questions.
-    negatives
-        Miner -> the irrelevant passages it found for the training questions.
+    qrels, negatives
+        Of the training questions: judgements; miner -> the irrelevant passages it found.
     out
         The folder of the checkpoint.
     validation_qrels, validation_negatives
@@ -64,11 +62,7 @@ def train(
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, the state saved.
     """
-    torch.set_num_threads(settings["threads"])
-    # On a GPU some kernels have no deterministic form: there the same seed gives nearly the same, with a warning.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Not `use_deterministic_algorithms`, which is the same and takes 3 s to import the compiler.
-    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
+    _repeatable(settings["threads"])
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
     feature_dim = None
@@ -99,6 +93,14 @@ def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
         raise InputError("training.validate_every: no task of kind viquae, whose questions could be validated on")
     task = replace(tasks[kinds.index("viquae")], examples=source.examples)
     return Validation(task, training["validation_batches"], source.settings["seed"], training.get("chunk"))
+
+
+def _repeatable(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # On a GPU some kernels have no deterministic form: there the same seed gives nearly the same, with a warning.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Not `use_deterministic_algorithms`, which is the same and takes 3 s to import the compiler.
+    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
 
 
 def _alone(out: Path) -> AbstractContextManager:

@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlret.encoders.joint import AdapterSlot
+from vlret.encoders.joint import AdapterSlot, initialise
 from vlret.encoders.tasks import PerTask
 from vlret.files import InputError
 
@@ -69,18 +69,6 @@ class Adapter(PerTask):
         down, up = own.down_sampler or first.down_sampler, own.up_sampler or first.up_sampler
         inner = F.gelu(down(self.pre_layer_norm(hidden)), approximate="tanh")
         return hidden + self.post_layer_norm(up(inner))
-
-
-def initialise(module: nn.Module, std: float | None) -> None:
-    """Draw linear maps and embeddings from N(0, `std`) with biases of 0; with None they stay as PyTorch made them.
-
-    VL-BART draws all that it adds like its own weights; VL-T5 leaves PyTorch's default.
-    """
-    for part in module.modules():
-        if std is not None and isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=std)
-            if isinstance(part, nn.Linear):
-                nn.init.zeros_(part.bias)
 
 
 def slots(encoder: nn.Module, cross_attention: bool) -> Iterator[tuple[nn.Module, str, AdapterSlot]]:

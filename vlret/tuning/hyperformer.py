@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlret.encoders.joint import initialise
 from vlret.encoders.tasks import PerTask
-from vlret.tuning.adapters import initialise, slots
+from vlret.tuning.adapters import slots
 
 # The sublayers in the order of their embeddings, and what the originals call them in names of parameters.
 KINDS = {"feed-forward": "feed_forward", "self-attention": "self_attention", "cross-attention": "cross_attention"}

@@ -5,8 +5,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from vlret.encoders.joint import initialise
 from vlret.encoders.tasks import PerTask
-from vlret.tuning.adapters import initialise
 
 
 class Prompt(nn.Module):
