@@ -31,7 +31,7 @@ lint: install
 	snakemake --lint
 
 bench: install
-	for benchmark in benchmarks/*.py; do python $$benchmark || exit 1; done
+	for benchmark in $$(grep --files-with-matches __main__ benchmarks/*.py); do python $$benchmark || exit 1; done
 
 install: $(VENV)/installed
 

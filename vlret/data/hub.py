@@ -6,8 +6,9 @@ from vlret.console import say
 from vlret.files import InputError, remove, sha256, whole
 
 # What a text encoder is loaded from; weights of other frameworks and quantised ones are left where they are.
-WANTED = ("*.json", "*.txt", "*.model", "model.safetensors", "*_Dense/model.safetensors")
-PICKLED = ("pytorch_model.bin", "*_Dense/pytorch_model.bin")
+SAFE = ("model.safetensors", "open_clip_model.safetensors")
+WANTED = ("*.json", "*.txt", "*.model", "*_Dense/model.safetensors", *SAFE)
+PICKLED = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*_Dense/pytorch_model.bin")
 
 
 def fetch_repository(repository: str, revision: str, out: Path) -> None:
@@ -32,7 +33,7 @@ def fetch_repository(repository: str, revision: str, out: Path) -> None:
     try:
         described = HfApi().model_info(repository, revision=revision, files_metadata=True)
         files = {file.rfilename: file for file in described.siblings}
-        safe = any(name == "model.safetensors" for name in files)
+        safe = any(name in files for name in SAFE)
         wanted = sorted(filter_repo_objects(files, allow_patterns=[*WANTED, *(() if safe else PICKLED)]))
         with whole(out) as aside:
             for name in wanted:
