@@ -119,12 +119,12 @@ def side(of: Passages, store: FeatureStore | None) -> Side:
     return Side(of.texts, None if store is None else of.articles, store, tokenizer(), LIMIT)
 
 
-def options(description: str, layers: int = T5_BASE.num_layers, **counts: int) -> argparse.Namespace:
+def options(description: str, layers: int = T5_BASE.num_layers, rounds: int = 3, **counts: int) -> argparse.Namespace:
     """The options of a benchmark, among them how many there are of what `counts` names; sets the threads."""
     parser = argparse.ArgumentParser(description=description)
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--layers", type=int, default=layers)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="where the machine does other things too")

@@ -174,8 +174,9 @@ def embed(reference: EagerT5, texts: list[str], images: np.ndarray, table: datas
     """The vectors of passages in the order that they come in, `[passages, dim]`."""
     vectors = []
     for start in range(0, len(texts), BATCH):
-        rows = images[start : start + BATCH].tolist()
-        vectors.append(reference(**inputs(texts[start : start + BATCH], rows, table, tokens, True)).numpy())
+        batch = texts[start : start + BATCH]
+        rows = images[start : start + len(batch)].tolist()
+        vectors.append(reference(**inputs(batch, rows, table, tokens, True)).numpy())
     return np.concatenate(vectors)
 
 
