@@ -35,3 +35,11 @@ def test_a_linear_layer_in_other_precisions():
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(hidden).dtype == torch.bfloat16
     assert layer.double()(hidden.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [(700, 70), (3, 5, 70), (1, 1, 70)])
+def test_what_follows_may_change_the_product_in_place(shape):
+    torch.manual_seed(0)
+    layer, hidden = Linear(70, 33, bias=False), torch.randn(shape, requires_grad=True)
+    expected = torch.autograd.grad(torch.relu(layer(hidden)).sum(), hidden)
+    assert torch.equal(*torch.autograd.grad(torch.relu_(layer(hidden)).sum(), hidden), *expected)

@@ -18,11 +18,13 @@ class Linear(nn.Linear):
             return F.linear(hidden, self.weight, self.bias)
         if not torch.is_grad_enabled():
             return _product(hidden, self.weight, self.bias)
-        return _Product.apply(hidden, self.weight, self.bias)
+        # In two dimensions, where the product is no view: what follows may then change it in place.
+        rows = _Product.apply(hidden.flatten(0, -2), self.weight, self.bias)
+        return rows.unflatten(0, hidden.shape[:-1])
 
 
 class _Product(torch.autograd.Function):
-    """`_product` with its gradients, which are two products more."""
+    """`_product` of `[rows, in_features]` with its gradients, which are two products more."""
 
     @staticmethod
     def forward(context, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,11 +36,10 @@ class _Product(torch.autograd.Function):
     def backward(context, upstream: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight = context.saved_tensors
         by_hidden, by_weight, by_bias = context.needs_input_grad
-        rows = upstream.flatten(0, -2)
         return (
             _product(upstream, weight.T) if by_hidden else None,
-            _product(rows.T, hidden.flatten(0, -2).T) if by_weight else None,
-            rows.sum(dim=0) if by_bias else None,
+            _product(upstream.T, hidden.T) if by_weight else None,
+            upstream.sum(dim=0) if by_bias else None,
         )
 
 
