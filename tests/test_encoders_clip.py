@@ -79,7 +79,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
     questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
     assert json.loads((tmp_path / "embeddings" / "embeddings.json").read_text()) == {"unit": "article"}
-    features, _ = FeatureStore.open(tmp_path / "fq").read(np.arange(1))
+    features = FeatureStore.open(tmp_path / "fq").read(np.arange(1))[0].astype(np.float32)
     assert questions.shape[1] == articles.shape[1] == DIM
     # The first question shows the first image; its vector is the largest value of the grid's cells.
     expected = F.normalize(torch.from_numpy(features).amax(dim=1), dim=-1)[0]

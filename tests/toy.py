@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
+from tiny_encoders import SETTINGS
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from vlret.data.tables import all_questions
@@ -17,7 +18,6 @@ from vlret.runs import read_qrels, write_qrels
 from vlret.training.train import train
 
 THINGS = 12
-TUNING = {"adapter": {"reduction_factor": 4}, "prompt": {"tokens": 3, "hidden": 16}}
 WORDS = [f"word{number}" for number in range(40)]
 
 
@@ -61,7 +61,7 @@ class Toy:
         values = {
             "name": f"toy_{method}",
             "model": model,
-            "tuning": {"method": method, **TUNING.get(method, {})},
+            "tuning": {"method": method, **SETTINGS.get(method, {})},
             "prefix": "",
             "pooling": "avg",
             "tokens": {"question": 16, "passage": 16},
