@@ -1,7 +1,8 @@
 """From texts and cached features to the tensors that an encoder takes."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -120,9 +121,12 @@ def passage_text(prefix: str, title: str, separator: str, text: str) -> str:
     return f"{prefix} {title} {separator} {text}".strip()
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, none of them None, each made by a second thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as worker:
+def ahead(items: Iterator[T], worker: Executor | None = None) -> Iterator[T]:
+    """`items`, none of them None, each made by another thread while the one before it is used.
+
+    `worker` is that thread where several streams must share one, since a tokenizer bears no second; else a new one.
+    """
+    with nullcontext(worker) if worker else ThreadPoolExecutor(1) as worker:
         waiting = worker.submit(next, items, None)
         while (item := waiting.result()) is not None:
             waiting = worker.submit(next, items, None)

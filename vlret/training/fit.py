@@ -7,11 +7,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.inputs import ahead
 from vlret.training import distributed, state
 from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
 from vlret.training.learner import Learner
-from vlret.training.pieces import ahead, pieces
+from vlret.training.pieces import pieces
 from vlret.training.report import Report
 from vlret.training.stops import signals
 from vlret.training.validate import Validation

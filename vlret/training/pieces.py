@@ -1,13 +1,9 @@
-"""The stream of what is encoded, made ahead of its use."""
+"""The stream of what is encoded."""
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from vlret.training.batches import Batch, Mixture
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,11 +38,3 @@ def pieces_of(batch: Batch, rank: int, world: int, passes: int) -> Iterator[Piec
     for _ in range(1 if share == 1 else passes):
         for number in range(rank * share, (rank + 1) * share):
             yield Piece(batch, batch.inputs(number), share)
-
-
-def ahead(items: Iterator[T], worker: Executor) -> Iterator[T]:
-    """`items`, each made by `worker` while the one before it is used; a tokenizer bears no second thread."""
-    waiting = worker.submit(next, items, None)
-    while (item := waiting.result()) is not None:
-        waiting = worker.submit(next, items, None)
-        yield item

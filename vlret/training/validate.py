@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from vlret.encoders.inputs import ahead
 from vlret.encoders.tasks import activate
 from vlret.training import distributed
 from vlret.training.batches import Batches, Task
 from vlret.training.gradcache import Piece
 from vlret.training.learner import Learner
 from vlret.training.losses import scores_of
-from vlret.training.pieces import ahead, pieces_of
+from vlret.training.pieces import pieces_of
 
 SEED = 2**31  # apart from the seeds of all tasks' batches
 
