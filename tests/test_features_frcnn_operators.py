@@ -1,5 +1,8 @@
 """Boxes, suppression and pooling: by hand, and as torchvision's compiled operators."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -99,3 +102,8 @@ def test_pooling_is_torchvisions(compiled, size, grid):
         for boxes in (beyond, beyond[:, [2, 3, 0, 1]], beyond[:0]):  # corners in the wrong order are one cell
             expected = compiled.roi_pool(features[None], [boxes], size, 1 / 16)
             assert torch.equal(roi_pool(features, boxes, size, 1 / 16), expected)
+
+
+def test_the_detector_needs_no_torchvision():
+    code = "import sys; sys.modules['torchvision'] = None; import vlret.features.frcnn"
+    subprocess.run([sys.executable, "-c", code], check=True)
