@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from vlret.features.frcnn import FRCNN
 from vlret.features.frcnn.config import PUBLISHED, Config
 from vlret.features.frcnn.detector import ANCHORS, FasterRCNN, load
-from vlret.features.frcnn.heads import Predictor
+from vlret.features.frcnn.heads import Predictions, Predictor, RegionHeads
 from vlret.features.frcnn.preprocessing import bilinear, pad, resized
 from vlret.features.frcnn.proposals import ProposalGenerator
 from vlret.files import InputError
@@ -167,6 +167,35 @@ def test_the_attribute_depends_on_the_object_even_on_the_background():
         predictor.cls_score.bias.data = 100.0 * torch.nn.functional.one_hot(torch.tensor(place), TINY.objects + 1)
         said.append(predictor(features).attributes)
     assert len(torch.cat(said).unique(dim=0)) == TINY.objects + 1
+
+
+@pytest.mark.parametrize(("overlaps", "least", "expected"), [((0.5, 0.8, 1.0), 1, 2), ((0.5, 0.8, 1.0), 3, 3)])
+@pytest.mark.parametrize("rest", [(), (0.9,)])
+def test_the_first_overlap_that_leaves_enough_regions_counts(overlaps, least, expected, rest):
+    config = Config(**{**TINY.__dict__, "overlaps": overlaps + rest, "least_regions": least})
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 6], [50, 50, 60, 60]])
+    objects = torch.zeros(4, TINY.objects + 1)
+    objects[range(4), [3, 1, 0, 2]] = torch.tensor([4.0, 3, 2, 1])
+    predicted = Predictions(objects, torch.zeros(4, TINY.attributes + 1), torch.zeros(4, 4 * TINY.objects))
+    found = RegionHeads(config).select(predicted, torch.arange(4.0)[:, None], boxes, (100, 100))
+    assert found.objects.tolist() == {2: [3, 2], 3: [3, 1, 2]}[expected]
+    assert found.features.flatten().tolist() == {2: [0, 3], 3: [0, 1, 3]}[expected]
+
+
+def test_each_region_has_the_box_of_its_object_and_the_background_is_none():
+    heads, proposals = RegionHeads(TINY), torch.tensor([[0.0, 0, 10, 20]])
+    deltas = torch.arange(TINY.objects).repeat_interleave(4)[None] * torch.tensor([1.0, 0, 0, 0]).repeat(TINY.objects)
+    objects = torch.tensor([[0.0, 0, 0, 2, 0, 9]])
+    found = heads.select(Predictions(objects, torch.eye(4)[3:], deltas), torch.ones(1, 1), proposals, (100, 100))
+    assert (found.objects.tolist(), found.attributes.tolist()) == ([3], [0])
+    assert found.object_probabilities.tolist() == [pytest.approx(np.exp(2) / (4 + np.exp(2) + np.exp(9)))]
+    assert found.attribute_probabilities.tolist() == [pytest.approx(1 / 3)]  # without that of none
+    torch.testing.assert_close(found.boxes, torch.tensor([[3.0, 0, 13, 20]]))
+
+
+def test_halves_of_a_pixel_are_rounded_up():
+    assert resized(1600, 1601, PUBLISHED) == (800, 801)
+    assert resized(1603, 1600, PUBLISHED) == (802, 800)
 
 
 def test_a_constant_image_stays_constant_and_a_slope_a_slope():
