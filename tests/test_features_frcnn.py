@@ -283,7 +283,6 @@ def test_rows_without_a_region_are_zeros(weights, options, count):
 def test_a_checkpoint_of_the_published_size_describes_an_image(tmp_path, capsys):
     path = tmp_path / "pytorch_model.bin"
     torch.save(random_detector(PUBLISHED, anchors=12).state_dict(), path)
-    torch.set_num_threads(2)
     model = FRCNN(path)
     image = model.preprocess(noise(480, 640))
     assert resized(*image.shape[:2], PUBLISHED) == (800, 1067)
