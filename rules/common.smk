@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from vlret.experiment import (
     SPLITS,
     Experiment,
+    feature_settings,
     grid,
     kind_of,
     load_config,

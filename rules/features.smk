@@ -1,24 +1,42 @@
+scattergather:
+    features=config["features"]["shards"],
+
+
 rule features:
     input:
         dataset=f"{RESULTS}/data/{{collection}}",
         images=rules.sample.output.images,
         source=lambda wildcards: weights_source(config["backbones"][wildcards.backbone]["weights"]),
     output:
-        directory(f"{RESULTS}/features/{{backbone}}/{{collection}}"),
+        temp(directory(f"{RESULTS}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
     log:
-        f"{LOGS}/features/{{backbone}}_{{collection}}.log",
+        f"{LOGS}/features/{{backbone}}_{{collection}}_{{scatteritem}}.log",
     benchmark:
-        f"{BENCHMARKS}/features/{{backbone}}_{{collection}}.tsv"
+        f"{BENCHMARKS}/features/{{backbone}}_{{collection}}_{{scatteritem}}.tsv"
     conda:
         ENVIRONMENT
     threads: THREADS
     resources:
         mem_mb=4000,
+        workers=config["features"]["workers"],
     params:
-        settings=json.dumps({**config["features"], "threads": THREADS}),
+        settings=lambda wildcards: json.dumps(feature_settings(config, wildcards.backbone)),
         weights=lambda wildcards: weights_file(config["backbones"][wildcards.backbone]["weights"]),
         unreadable=lambda wildcards: "error" if wildcards.collection == "questions" else "record",
     shell:
         "vlret features extract --backbone {wildcards.backbone} --weights {params.weights} --images {input.images}"
-        " --dataset {input.dataset} --unreadable {params.unreadable} --settings {params.settings:q} --out {output}"
-        " 2>&1 | tee {log}"
+        " --dataset {input.dataset} --shard {wildcards.scatteritem} --unreadable {params.unreadable}"
+        " --settings {params.settings:q} --workers {resources.workers} --out {output} 2>&1 | tee {log}"
+
+
+rule gather:
+    input:
+        gather.features(f"{RESULTS}/features/{{{{backbone}}}}/shards/{{{{collection}}}}/{{scatteritem}}"),
+    output:
+        directory(f"{RESULTS}/features/{{backbone}}/{{collection}}"),
+    log:
+        f"{LOGS}/features/{{backbone}}_{{collection}}.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        "vlret features gather --shards {input} --out {output} 2>&1 | tee {log}"

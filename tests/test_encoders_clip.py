@@ -3,12 +3,11 @@
 import json
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import transformers
 from datasets import load_from_disk
-from safetensors.torch import save_file
+from random_clip import SIZES, random_clip
 from torch.nn import functional as F
 from toy import Toy
 
@@ -19,35 +18,10 @@ from vlret.files import InputError
 from vlret.retrieval.embed import embed
 from vlret.training.train import train
 
-DIM = 6  # as wide as the toy's features
-SIZES = {
-    "embed_dim": DIM,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
-    "text_cfg": {"context_length": 24, "width": 16, "heads": 2, "layers": 2},
-}
-
-
-def published(folder, custom):
-    """A random CLIP as open_clip publishes one, and its vocabulary: letters, each also as the end of a word."""
-    folder.mkdir()
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: row for row, word in enumerate(words)}
-    transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
-    sizes = {**SIZES, "text_cfg": {**SIZES["text_cfg"], "vocab_size": len(words)}, "custom_text": custom}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": sizes, "preprocess_cfg": {}}))
-    torch.manual_seed(2)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return model
-
 
 @pytest.mark.parametrize("custom", [False, True])
 def test_texts_have_the_vectors_of_open_clip(tmp_path, custom):
-    model = published(tmp_path / "clip", custom)
+    model = random_clip(tmp_path / "clip", custom_text=custom)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "clip")
     texts = ["a b", "thing number 7", "x"]
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
@@ -61,7 +35,7 @@ def test_texts_have_the_vectors_of_open_clip(tmp_path, custom):
         encoded = encoder(inputs["input_ids"], inputs["attention_mask"])
     torch.testing.assert_close(encoded.hidden, theirs.unsqueeze(1), atol=2e-6, rtol=1e-5)
     assert encoded.mask.tolist() == [[True]] * 3
-    assert encoder.dim == DIM
+    assert encoder.dim == SIZES["embed_dim"]
     ids = torch.ones(1, 25, dtype=torch.long)
     with pytest.raises(InputError, match=r"embedding\.passage_tokens: 25 tokens, CLIP reads 24"):
         encoder(ids, ids)
@@ -70,7 +44,7 @@ def test_texts_have_the_vectors_of_open_clip(tmp_path, custom):
 
 def test_a_dual_model_compares_images_with_titles(tmp_path):
     toy = Toy(tmp_path)
-    model = published(tmp_path / "clip", custom=False)
+    model = random_clip(tmp_path / "clip")
     visual = {"grid": [2, 2], "tokens": [1, 1]}
     entry = {"kind": "dual", "visual": visual, "text": {"architecture": "clip", "separator": "."}}
     settings = {**toy.settings("zs"), "model": {**toy.settings("zs")["model"], **entry}, "pooling": "1token"}
@@ -80,7 +54,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
     assert json.loads((tmp_path / "embeddings" / "embeddings.json").read_text()) == {"unit": "article"}
     features = FeatureStore.open(tmp_path / "fq").read(np.arange(1))[0].astype(np.float32)
-    assert questions.shape[1] == articles.shape[1] == DIM
+    assert questions.shape[1] == articles.shape[1] == SIZES["embed_dim"]
     # The first question shows the first image; its vector is the largest value of the grid's cells.
     expected = F.normalize(torch.from_numpy(features).amax(dim=1), dim=-1)[0]
     np.testing.assert_allclose(questions[0], expected, atol=1e-6)
@@ -93,7 +67,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
 
 
 def test_a_folder_that_is_no_clip_of_open_clips_is_refused(tmp_path):
-    published(tmp_path / "clip", custom=False)
+    random_clip(tmp_path / "clip")
     config, weights = tmp_path / "clip" / "open_clip_config.json", tmp_path / "clip" / "open_clip_model.safetensors"
     stored = json.loads(config.read_text())
     deeper = {**stored["model_cfg"], "text_cfg": {**stored["model_cfg"]["text_cfg"], "layers": 3}}

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from random_effnet import random_effnet
 
-from vlret.features.effnet import SIZE, EffNet, grid_boxes, load
+from vlret.features.effnet import SIZE, EffNet, load
+from vlret.features.squares import grid_boxes
 from vlret.files import InputError
 
 
@@ -24,22 +25,31 @@ def weights(oracle, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pixels():
-    return np.random.default_rng(0).integers(0, 256, (3, 3, SIZE, SIZE), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def channels_first(pixels):
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+
+
+def whole(pixels):
+    return [(image, np.float32([0, 0, 1, 1])) for image in pixels]
 
 
 def published_features(oracle, pixels):
     with torch.inference_mode():
-        return oracle.extract_features((torch.from_numpy(pixels).float() - 127) / 128)
+        return oracle.extract_features(channels_first(pixels))
 
 
 def test_the_renamed_weights_give_exactly_the_published_features(oracle, weights, pixels):
     with torch.inference_mode():
-        ours = load(weights).eval().forward_features((torch.from_numpy(pixels).float() - 127) / 128)
+        ours = load(weights).eval().forward_features(channels_first(pixels))
     assert torch.equal(ours, published_features(oracle, pixels))
 
 
 def test_describe_gives_the_grid_row_by_row(oracle, weights, pixels):
-    features, boxes = EffNet(weights).describe(list(pixels))
+    features, boxes, counts = EffNet(weights).describe(whole(pixels))
+    assert counts.tolist() == [49] * 3
     expected = published_features(oracle, pixels).numpy()
     assert features.shape == (3, 49, 1280)
     assert boxes.shape == (3, 49, 4)
@@ -50,13 +60,13 @@ def test_describe_gives_the_grid_row_by_row(oracle, weights, pixels):
 
 def test_an_image_does_not_depend_on_its_batch(weights, pixels):
     backbone = EffNet(weights)
-    together = backbone.describe(list(pixels))[0]
-    alone = np.concatenate([backbone.describe([image])[0] for image in pixels])
+    together = backbone.describe(whole(pixels))[0]
+    alone = np.concatenate([backbone.describe([image])[0] for image in whole(pixels)])
     np.testing.assert_allclose(together, alone, atol=2e-3)
 
 
 def test_grid_boxes_tile_the_image():
-    boxes = grid_boxes(7)
+    boxes = grid_boxes(7, 7)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert boxes.min() == 0
     assert boxes.max() == 1
@@ -64,14 +74,15 @@ def test_grid_boxes_tile_the_image():
     np.testing.assert_allclose(areas, 1 / 49, rtol=1e-5)
 
 
-def test_preprocess_keeps_both_ends_of_a_wide_flag():
+def test_both_ends_of_a_wide_flag_are_seen(weights):
     flag = Image.new("RGB", (400, 100))
     flag.paste((255, 0, 0), (0, 0, 60, 100))
     flag.paste((0, 0, 255), (340, 0, 400, 100))
-    pixels = EffNet.preprocess(flag)
-    assert (pixels.shape, pixels.dtype) == ((3, SIZE, SIZE), np.uint8)
-    assert pixels[:, 100, 5].tolist() == [255, 0, 0]
-    assert pixels[:, 100, -5].tolist() == [0, 0, 255]
+    pixels, box = EffNet(weights).prepare(flag)
+    assert (pixels.shape, pixels.dtype) == ((SIZE, SIZE, 3), np.uint8)
+    assert pixels[100, 5].tolist() == [255, 0, 0]
+    assert pixels[100, -5].tolist() == [0, 0, 255]
+    assert box.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("damage", ["missing", "renamed", "shape", "text", "code"])

@@ -1,6 +1,8 @@
 """Every image of a table once, the same bytes each time, and nothing that looks finished after a kill."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +17,12 @@ from PIL import Image
 from random_effnet import random_effnet
 
 from vlret.features.effnet import EffNet
-from vlret.features.extract import extract, image_names
-from vlret.features.store import FeatureStore
-from vlret.files import InputError, read_json, sha256
+from vlret.features.extract import extract, image_names, share
+from vlret.features.store import FeatureStore, gather
+from vlret.files import InputError, sha256
 
-SETTINGS = {"batch_size": 4, "workers": 2, "threads": 2}
+ENTRY = {"family": "effnet", "dim": 1280}
+SETTINGS = {"batch_size": 4, "dtype": "float16", "threads": 2, "backbone": ENTRY}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +39,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    def run(names, unreadable="error", settings=SETTINGS, out="store", **columns):
+    def run(names, unreadable="error", out="store", shard="1-of-1", workers=2, **settings):
         table = Dataset.from_dict({"image": names}) if isinstance(names, list) else names
         table.save_to_disk(str(tmp_path / "table"))
         where = {"images": folder / "images", "dataset": tmp_path / "table", "out": tmp_path / out}
-        extract("effnet", folder / "weights.pth", unreadable=unreadable, settings=settings, **where)
+        how = {"unreadable": unreadable, "shard": shard, "workers": workers, "settings": {**SETTINGS, **settings}}
+        extract("effnet", folder / "weights.pth", **how, **where)
         return FeatureStore.open(tmp_path / out)
 
     return run
@@ -54,9 +58,9 @@ def test_each_image_once_in_order_of_name(run, folder):
     store = run(["3.png", "1.png", None, "3.png", "9.png", "1.png", "0.png", "2.png"])
     assert store.names == ["0.png", "1.png", "2.png", "3.png", "9.png"]
     backbone = EffNet(folder / "weights.pth")
-    pixels = backbone.preprocess(Image.open(folder / "images/9.png"))
+    pixels = backbone.prepare(Image.open(folder / "images/9.png"))
     features, boxes = store.read(store.rows(["9.png"]))
-    expected, expected_boxes = backbone.describe([pixels])
+    expected, expected_boxes, _ = backbone.describe([pixels])
     np.testing.assert_allclose(features, expected, atol=5e-3)
     np.testing.assert_allclose(boxes, expected_boxes)
     assert np.abs(features - store.read(store.rows(["3.png"]))[0]).max() > 0.05
@@ -75,9 +79,43 @@ def test_all_splits_of_a_table_are_described(run, folder):
 def test_the_same_bytes_whatever_the_number_of_workers(run, tmp_path):
     names = [f"{number}.png" for number in range(10)]
     first = run(names) and tree(tmp_path / "store")
-    again = run(names[::-1], out="again") and tree(tmp_path / "again")
-    alone = run(names, out="alone", settings={**SETTINGS, "workers": 0}) and tree(tmp_path / "alone")
-    assert first == again == alone
+    again = run(names[::-1], out="again", workers=1) and tree(tmp_path / "again")
+    assert first == again
+    assert first.keys() == {"features.npy", "boxes.npy", "counts.npy", "store.json"}
+
+
+def test_several_images_of_a_row_and_single_precision(run):
+    store = run([["3.png", "1.png"], [], None, ["1.png", "0.png"]], dtype="float32")
+    assert store.names == ["0.png", "1.png", "3.png"]
+    features, _ = store.read(np.arange(3))
+    assert features.dtype == np.float32
+    half, _ = run(["0.png", "1.png", "3.png"], out="half").read(np.arange(3))
+    np.testing.assert_array_equal(features.astype(np.float16), half)
+    assert store.rows([["gone.png", "3.png"]]).tolist() == [2]
+
+
+def test_shards_share_the_images_and_gather_to_the_whole(run, tmp_path):
+    names = ["cut.png", *(f"{number}.png" for number in range(10))]
+    whole = run(names, unreadable="record", batch_size=1)
+    for number in (1, 2, 3):
+        run(names, unreadable="record", batch_size=1, out=f"{number}-of-3", shard=f"{number}-of-3")
+    gather([tmp_path / f"{number}-of-3" for number in (1, 2, 3)], tmp_path / "gathered")
+    gathered = FeatureStore.open(tmp_path / "gathered")
+    assert (gathered.names, gathered.unreadable) == (whole.names, whole.unreadable)
+    assert gathered.description == whole.description
+    for one, other in zip(gathered.read(np.arange(10)), whole.read(np.arange(10)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+def test_every_name_is_in_one_shard(of):
+    names = [str(number) for number in range(5)]
+    shares = [share(names, f"{number}-of-{of}") for number in range(1, of + 1)]
+    assert [name for part in shares for name in part] == names
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for wrong in (f"{of + 1}-of-{of}", "0-of-2", "2", "a-of-b"):
+        with pytest.raises(InputError, match="expected one such as 2-of-4"):
+            share(names, wrong)
 
 
 def test_an_unreadable_image_is_recorded_with_its_reason_and_without_a_path(run, tmp_path):
@@ -94,7 +132,18 @@ def test_an_unreadable_image_of_a_question_is_an_error_that_names_it(run, tmp_pa
     with pytest.raises(InputError, match=rf"images/{name}: .*column image of .*table") as caught:
         run(["0.png", name])
     assert "\n" not in str(caught.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["table"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "store.unfinished", "table"]
+
+
+def test_what_was_wrong_with_an_image_is_not_remembered_where_it_is_an_error(run, folder):
+    late = folder / "images/late.png"
+    with pytest.raises(InputError, match=r"late\.png: no such file"):
+        run(["0.png", "1.png", "2.png", "3.png", "late.png"])
+    late.write_bytes((folder / "images/0.png").read_bytes())
+    store = run(["0.png", "1.png", "2.png", "3.png", "late.png"])
+    late.unlink()
+    assert store.names[-1] == "late.png"
+    assert not store.unreadable
 
 
 def test_a_table_without_any_image(run):
@@ -106,30 +155,61 @@ def test_mistakes_in_the_call(run, folder, tmp_path):
         run(Dataset.from_dict({"picture": ["0.png"]}))
     with pytest.raises(InputError, match="no saved table"):
         image_names(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="'resnet' is unknown: use one of effnet"):
-        extract("resnet", folder, folder, folder, "error", SETTINGS, tmp_path / "out")
+    with pytest.raises(InputError, match=r"backbones\.effnet\.dim: 1281, but the weights give 1280"):
+        run(["0.png"], backbone={**ENTRY, "dim": 1281})
 
 
-def test_a_killed_extraction_leaves_nothing_that_looks_finished(run, folder, tmp_path):
-    Dataset.from_dict({"image": [f"{number}.png" for number in range(10)]}).save_to_disk(str(tmp_path / "table"))
-    program = f"""
-import time
+KILLED = """
+import sys, time
 from pathlib import Path
-from vlret.features import extract, effnet
-describe = effnet.EffNet.describe
-effnet.EffNet.describe = lambda *arguments: (describe(*arguments), time.sleep(60))[0]
-extract.extract("effnet", Path({str(folder / "weights.pth")!r}), Path({str(folder / "images")!r}),
-                Path({str(tmp_path / "table")!r}), "error", {SETTINGS!r}, Path({str(tmp_path / "store")!r}))
+from vlret.features import effnet
+from vlret.features.extract import extract
+
+describe, calls = effnet.EffNet.describe, []
+def slow(*arguments):
+    calls.append(1)
+    return describe(*arguments) if len(calls) < 3 else time.sleep(600)
+effnet.EffNet.describe = slow
+
+if __name__ == "__main__":
+    here, images = Path(sys.argv[1]), Path(sys.argv[2])
+    extract("effnet", images.parent / "weights.pth", images, here / "table", "1-of-1", "error", %r, 2, here / "store")
 """
-    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    while not (begun := list(tmp_path.glob(".store*/features.npy"))) and process.poll() is None:
+
+
+def test_a_killed_extraction_goes_on_where_it_stood(run, folder, tmp_path, capsys):
+    names = [f"{number}.png" for number in range(10)]
+    whole = run(names, out="undisturbed") and tree(tmp_path / "undisturbed")
+    (tmp_path / "killed.py").write_text(KILLED % SETTINGS)
+    command = [sys.executable, str(tmp_path / "killed.py"), str(tmp_path), str(folder / "images")]
+    process = subprocess.Popen(command, start_new_session=True)
+    journal = tmp_path / "store.unfinished/store/journal.jsonl"
+    while process.poll() is None and not (journal.is_file() and len(journal.read_text().splitlines()) == 2):
         time.sleep(0.05)
-    assert begun
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "store").exists()
     with pytest.raises(InputError):
         FeatureStore.open(tmp_path / "store")
-    assert len(run([f"{number}.png" for number in range(10)])) == 10
-    assert not list(tmp_path.glob(".store*"))
-    assert read_json(tmp_path / "store/store.json")["dtype"] == "float16"
+    capsys.readouterr()
+    assert len(run(names)) == 10
+    assert "8 of 10 images are there already; going on" in capsys.readouterr().err
+    assert tree(tmp_path / "store") == whole
+    assert not (tmp_path / "store.unfinished").exists()
+
+
+def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys):
+    with pytest.raises(InputError, match=r"gone\.png"):
+        run(["0.png", "1.png", "2.png", "3.png", "gone.png"])
+    assert (tmp_path / "store.unfinished/store/journal.jsonl").read_text().count("\n") == 1
+    run(["0.png", "1.png", "2.png", "4.png", "5.png"])
+    assert "already" not in capsys.readouterr().err
+
+
+def test_the_bar_says_speed_and_time_left(folder, tmp_path):
+    Dataset.from_dict({"image": [f"{number}.png" for number in range(10)]}).save_to_disk(str(tmp_path / "table"))
+    options = f"--images {folder / 'images'} --dataset {tmp_path / 'table'} --out {tmp_path / 'store'} --workers 1"
+    command = f"vlret features extract --backbone effnet --weights {folder / 'weights.pth'} {options} --shard 1-of-1"
+    command = [*command.split(), "--unreadable", "error", "--settings", json.dumps(SETTINGS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"effnet: 100%.*10/10 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ images/s\]", done.stderr)
+    assert re.search(r"effnet features of 10 images, 0 unreadable: [\d.]+ images/s", done.stderr)

@@ -65,8 +65,7 @@ def weights(model, tmp_path_factory):
 
 
 def backbone(weights, config=TINY):
-    options = {"config": config, "regions": config.regions, "dim": config.dim}
-    return type("Tiny", (FRCNN,), options)(weights)
+    return FRCNN(weights, config=config)
 
 
 def noise(height, width, seed=0):
@@ -80,7 +79,7 @@ def test_the_published_detector_has_the_published_parameters():
         own = FasterRCNN(PUBLISHED, anchors=12).state_dict()
     assert {name: list(tensor.shape) for name, tensor in own.items()} == layout["keys"]
     assert len(own) == layout["n_keys"] == 640
-    assert (FRCNN.regions, FRCNN.dim) == (36, 2048)
+    assert (PUBLISHED.regions, PUBLISHED.dim) == (36, 2048)
 
 
 def test_a_pytorch_and_a_safetensors_file_are_the_same_model(weights, model, tmp_path):
@@ -222,7 +221,7 @@ def test_resizing_a_resized_image_changes_nothing(size):
 
 def test_a_large_image_is_resized_in_the_worker_and_described_alike(weights):
     model, pixels = backbone(weights), noise(400, 300)
-    small = model.preprocess(pixels)
+    small = model.prepare(pixels)
     assert (small.shape, small.dtype) == ((85, 64, 3), np.float32)
     assert np.array_equal(model.describe([small])[0], model.describe([pixels[:, :, ::-1].copy()])[0])
 
@@ -240,9 +239,9 @@ def test_pad_keeps_the_top_left_and_fills_the_rest():
 
 def test_pillow_images_and_arrays_are_described_alike(weights):
     model, pixels = backbone(weights), noise(50, 70)
-    images = [model.preprocess(pixels), model.preprocess(Image.fromarray(pixels))]
+    images = [model.prepare(pixels), model.prepare(Image.fromarray(pixels))]
     assert (images[0].shape, images[0].dtype) == ((50, 70, 3), np.uint8)
-    features, boxes = model.describe(images)
+    features, boxes, _ = model.describe(images)
     assert np.array_equal(features[0], features[1])
     assert np.array_equal(boxes[0], boxes[1])
     assert features.std() > 1e-3
@@ -251,7 +250,7 @@ def test_pillow_images_and_arrays_are_described_alike(weights):
 
 def test_objects_and_attributes_come_with_the_regions(weights):
     model = backbone(weights)
-    found = model.detect(model.preprocess(noise(50, 70)))
+    found = model.detect(model.prepare(noise(50, 70)))
     assert len(found) == 6
     assert found.objects.max() < TINY.objects
     assert found.attributes.max() < TINY.attributes
@@ -261,7 +260,7 @@ def test_objects_and_attributes_come_with_the_regions(weights):
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 900), (900, 2), (1, 400), (16, 16), (300, 20)])
 def test_images_of_odd_shapes_are_described(weights, size):
     model = backbone(weights)
-    features, boxes = model.describe([model.preprocess(noise(*size))])
+    features, boxes, _ = model.describe([model.prepare(noise(*size))])
     assert np.isfinite(features).all()
     assert boxes.min() >= 0
     assert boxes.max() <= 1
@@ -271,9 +270,10 @@ def test_images_of_odd_shapes_are_described(weights, size):
 def test_rows_without_a_region_are_zeros(weights, options, count):
     config = Config(**{**TINY.__dict__, **options})
     model = backbone(weights, config)
-    image = model.preprocess(noise(50, 70))
+    image = model.prepare(noise(50, 70))
     assert len(model.detect(image)) == count
-    features, boxes = model.describe([image])
+    features, boxes, counts = model.describe([image])
+    assert counts.tolist() == [count]
     assert features[0, :count].any(axis=1).all()
     assert not features[0, count:].any()
     assert not boxes[0, count:].any()
@@ -284,13 +284,14 @@ def test_a_checkpoint_of_the_published_size_describes_an_image(tmp_path, capsys)
     path = tmp_path / "pytorch_model.bin"
     torch.save(random_detector(PUBLISHED, anchors=12).state_dict(), path)
     model = FRCNN(path)
-    image = model.preprocess(noise(480, 640))
+    image = model.prepare(noise(480, 640))
     assert resized(*image.shape[:2], PUBLISHED) == (800, 1067)
     start = time.perf_counter()
-    features, boxes = model.describe([image])
+    features, boxes, counts = model.describe([image])
     with capsys.disabled():
         print(f"{time.perf_counter() - start:.1f} s an image of 800 × 1067 on {model.device}")
     assert features.shape == (1, 36, 2048)
+    assert counts.tolist() == [36]
     assert boxes.shape == (1, 36, 4)
     assert np.isfinite(features.astype(np.float16)).all()
     assert features.any(axis=2).all()

@@ -176,11 +176,10 @@ def test_an_image_alone_is_not_what_it_is_in_a_batch(case):
 
 
 def test_describe_gives_every_image_as_it_is_alone(case):
-    options = {"config": case.config, "regions": case.config.regions, "dim": case.config.dim}
-    backbone = type("Tiny", (FRCNN,), options)(case.weights)
+    backbone = FRCNN(case.weights, config=case.config)
     raw = [case[f"raw_{place}"].numpy() for place in (0, 1)]
-    images = [backbone.preprocess(Image.fromarray(pixels[:, :, ::-1].copy())) for pixels in raw]
-    features, boxes = backbone.describe(images)
+    images = [backbone.prepare(Image.fromarray(pixels[:, :, ::-1].copy())) for pixels in raw]
+    features, boxes, _ = backbone.describe(images)
     assert features.shape == (2, case.config.regions, case.config.dim)
     assert (features.dtype, boxes.dtype) == (np.float32, np.float32)
     close(torch.from_numpy(features[1]), case["single1.out.roi_features"][0], THROUGH_THE_NETWORK)

@@ -1,10 +1,12 @@
 """What is written into a feature store is what is read, by name, and nothing half-written opens."""
 
+import json
+
 import numpy as np
 import pytest
 
-from vlret.features.store import FeatureStore, FeatureWriter
-from vlret.files import InputError, whole
+from vlret.features.store import FeatureStore, FeatureWriter, gather
+from vlret.files import InputError, read_json
 
 REGIONS, DIM = 3, 5
 
@@ -18,24 +20,34 @@ def arrays(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def written(tmp_path):
     features, boxes = arrays(12)
-    with whole(tmp_path / "store") as aside:
-        writer = FeatureWriter(aside, REGIONS, DIM)
-        writer.add([f"{row}.png" for row in range(9)], features[:9], boxes[:9])
-        writer.leave_out("bad.png", "broken")
-        writer.add(["9.png", "10.png", "11.png"], features[9:], boxes[9:])
-        writer.finish({"backbone": "toy"})
+    writer = FeatureWriter(tmp_path / "store", REGIONS, DIM)
+    writer.add([f"{row}.png" for row in range(9)], features[:9], boxes[:9], unreadable={"bad.png": "broken"})
+    writer.add(["9.png", "10.png", "11.png"], features[9:], boxes[9:], np.array([3, 0, 2]))
+    writer.finish({"backbone": "toy"})
     return FeatureStore.open(tmp_path / "store"), features, boxes
 
 
-def test_round_trip_through_a_header_that_grew(written):
+def whole(store):
+    return store.read(np.arange(len(store)))
+
+
+def test_round_trip_through_a_header_that_grew(written, tmp_path):
     store, features, boxes = written
     assert (len(store), store.regions, store.dim) == (12, REGIONS, DIM)
-    assert store.features.dtype == np.float16
-    assert isinstance(store.features, np.memmap)
-    np.testing.assert_array_equal(store.features, features.astype(np.float16))
-    np.testing.assert_array_equal(store.boxes, boxes)
+    read, places = whole(store)
+    assert (read.dtype, places.dtype) == (np.float16, np.float32)
+    np.testing.assert_array_equal(read, features.astype(np.float16))
+    np.testing.assert_array_equal(places, boxes)
+    assert store.counts.tolist() == [3] * 9 + [3, 0, 2]
     assert store.description == {"backbone": "toy", "dtype": "float16"}
     assert store.names == [f"{row}.png" for row in range(12)]
+    assert isinstance(np.load(tmp_path / "store/features.npy", mmap_mode="r"), np.memmap)
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+        "boxes.npy",
+        "counts.npy",
+        "features.npy",
+        "store.json",
+    ]
 
 
 def test_rows_by_name(written):
@@ -43,16 +55,15 @@ def test_rows_by_name(written):
     assert store.row("10.png") == 10
     assert store.row("bad.png") is None
     assert store.row(None) is None
-    rows = store.rows(["3.png", None, "bad.png", "3.png", "0.png"])
+    rows = store.rows(["3.png", None, "bad.png", "3.png", ["bad.png", "0.png", "1.png"], []])
     assert rows.dtype == np.int64
-    assert rows.tolist() == [3, -1, -1, 3, 0]
+    assert rows.tolist() == [3, -1, -1, 3, 0, -1]
     assert store.unreadable == {"bad.png": "broken"}
 
 
 def test_read_keeps_the_order_and_repetitions(written):
     store, features, boxes = written
     read, places = store.read(np.array([7, 0, 7]))
-    assert (read.dtype, places.dtype) == (np.float16, np.float32)
     np.testing.assert_array_equal(read, features[[7, 0, 7]].astype(np.float16))
     np.testing.assert_array_equal(places, boxes[[7, 0, 7]])
     assert store.read(np.array([], dtype=np.int64))[0].shape == (0, REGIONS, DIM)
@@ -66,27 +77,31 @@ def test_a_row_that_is_not_there(written, row):
 
 def test_a_store_without_images(tmp_path):
     writer = FeatureWriter(tmp_path / "store", REGIONS, DIM)
+    writer.add([], unreadable={"a.png": "broken"})
     writer.finish({})
     store = FeatureStore.open(tmp_path / "store")
-    assert store.features.shape == (0, REGIONS, DIM)
+    assert whole(store)[0].shape == (0, REGIONS, DIM)
     assert store.rows(["a.png"]).tolist() == [-1]
+    assert store.unreadable == {"a.png": "broken"}
 
 
 def test_an_image_is_added_once(tmp_path):
     writer = FeatureWriter(tmp_path / "store", REGIONS, DIM)
     writer.add(["a", "b"], *arrays(2))
-    with pytest.raises(ValueError, match="twice"):
-        writer.add(["b"], *arrays(1))
-    with pytest.raises(ValueError, match="twice"):
-        writer.add(["c", "c"], *arrays(2))
+    for names in (["b"], ["c", "c"]):
+        with pytest.raises(ValueError, match="twice"):
+            writer.add(names, *arrays(len(names)))
 
 
-def test_what_float16_cannot_hold_is_an_error(tmp_path):
-    writer = FeatureWriter(tmp_path / "store", REGIONS, DIM)
-    features, boxes = arrays(1)
-    features[0, 0, 0] = 70000
-    with pytest.raises(ValueError, match="float16"):
-        writer.add(["a"], features, boxes)
+def test_what_float16_cannot_hold_is_an_error_and_float32_holds_it(tmp_path):
+    features, boxes = arrays(2)
+    features[1, 0, 0] = 70000
+    with pytest.raises(InputError, match=r"features\.dtype: the features of b are not finite in float16; set float32"):
+        FeatureWriter(tmp_path / "half", REGIONS, DIM).add(["a", "b"], features, boxes)
+    writer = FeatureWriter(tmp_path / "single", REGIONS, DIM, "float32")
+    writer.add(["a", "b"], features, boxes)
+    writer.finish({})
+    np.testing.assert_array_equal(whole(FeatureStore.open(tmp_path / "single"))[0], features)
 
 
 def test_an_unfinished_store_does_not_open(tmp_path):
@@ -96,8 +111,80 @@ def test_an_unfinished_store_does_not_open(tmp_path):
         FeatureStore.open(tmp_path / "store")
 
 
+@pytest.mark.parametrize("torn", [0, 40, 55])
+def test_a_writer_goes_on_behind_the_last_whole_batch(written, tmp_path, torn):
+    _, features, boxes = written
+    names = [f"{row}.png" for row in range(12)]
+    first = FeatureWriter(tmp_path / "again", REGIONS, DIM)
+    first.add(names[:9], features[:9], boxes[:9], unreadable={"bad.png": "broken"})
+    first.add(names[9:], features[9:], boxes[9:], np.array([3, 0, 2]))
+    del first  # killed: never finished, and the last line of its journal may be torn
+    journal = tmp_path / "again/journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[: -torn or None])
+    second = FeatureWriter(tmp_path / "again", REGIONS, DIM)
+    assert second.batches == (1 if torn else 2)
+    assert second.unreadable == {"bad.png": "broken"}
+    if torn:
+        second.add(names[9:], features[9:], boxes[9:], np.array([3, 0, 2]))
+    second.finish({"backbone": "toy"})
+    for path in (tmp_path / "store").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_arrays_that_lost_what_the_journal_says_are_an_error(tmp_path):
+    FeatureWriter(tmp_path / "store", REGIONS, DIM).add(["a", "b"], *arrays(2))
+    path = tmp_path / "store" / "features.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"features\.npy: shorter than its journal says; delete .*store"):
+        FeatureWriter(tmp_path / "store", REGIONS, DIM)
+
+
 def test_a_damaged_store_is_one_clear_line(tmp_path, written):
     path = tmp_path / "store" / "features.npy"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match="extract again"):
         FeatureStore.open(tmp_path / "store")
+
+
+def shards(folder, sizes, features, boxes):
+    start = 0
+    for number, size in enumerate(sizes, start=1):
+        rows = slice(start, start + size)
+        writer = FeatureWriter(folder / f"{number}-of-{len(sizes)}", REGIONS, DIM)
+        writer.add([f"{row}.png" for row in range(12)][rows], features[rows], boxes[rows], np.arange(12)[rows] % 4)
+        writer.add([], unreadable={f"bad{number}.png": "broken"})
+        writer.finish({"backbone": "toy"})
+        start += size
+        yield folder / f"{number}-of-{len(sizes)}"
+
+
+@pytest.mark.parametrize("sizes", [[12], [5, 7], [4, 0, 1, 7]])
+def test_gathered_shards_read_as_one_store_and_are_not_copied(tmp_path, sizes):
+    features, boxes = arrays(12)
+    parts = list(shards(tmp_path, sizes, features, boxes))
+    gather(parts, tmp_path / "store")
+    store = FeatureStore.open(tmp_path / "store")
+    assert (len(store), store.regions, store.dim) == (12, REGIONS, DIM)
+    assert store.names == [f"{row}.png" for row in range(12)]
+    assert store.unreadable.keys() == {f"bad{number}.png" for number in range(1, len(sizes) + 1)}
+    assert store.counts.tolist() == [row % 4 for row in range(12)]
+    rows = np.array([11, 0, 5, 4, 11, 3])
+    read, places = store.read(rows)
+    np.testing.assert_array_equal(read, features[rows].astype(np.float16))
+    np.testing.assert_array_equal(places, boxes[rows])
+    with pytest.raises(IndexError):
+        store.read(np.array([12]))
+    linked = {path.stat().st_ino for path in (tmp_path / "store").rglob("features.npy")}
+    assert linked == {(part / "features.npy").stat().st_ino for part in parts}
+
+
+def test_shards_that_do_not_belong_together_are_refused(tmp_path):
+    features, boxes = arrays(12)
+    first, second = shards(tmp_path, [6, 6], features, boxes)
+    with pytest.raises(InputError, match=r"1-of-2: image 0\.png is in another shard too"):
+        gather([first, first], tmp_path / "store")
+    other = {**read_json(second / "store.json"), "backbone": "another"}
+    (second / "store.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"2-of-2: made in another way than .*1-of-2; delete both"):
+        gather([first, second], tmp_path / "store")
+    assert not (tmp_path / "store").exists()

@@ -9,6 +9,9 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
+# tqdm's own turns the speed over to seconds a unit where it is below one.
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+
 
 def progress(items: Iterable[T], total: int | None, unit: str, label: str) -> Iterator[T]:
     """Yield `items` behind a bar on standard error: done, speed in `unit`/s, time left.
@@ -16,7 +19,8 @@ def progress(items: Iterable[T], total: int | None, unit: str, label: str) -> It
     Where standard error is a file the bar is redrawn every 10 s, so that a log stays short.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    yield from tqdm(items, desc=label, total=total, unit=unit, mininterval=interval, file=sys.stderr)
+    how = {"desc": label, "total": total, "unit": unit, "bar_format": BAR}
+    yield from tqdm(items, mininterval=interval, file=sys.stderr, **how)
 
 
 def say(line: str) -> None:

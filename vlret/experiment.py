@@ -276,6 +276,13 @@ def weights_file(weights: Mapping) -> str:
     return f"{source}/{weights['path']}" if "package" in weights else source
 
 
+def feature_settings(config: Mapping, backbone: str) -> dict:
+    """All that decides what a backbone's features are, and nothing else."""
+    entry = {key: value for key, value in config["backbones"][backbone].items() if key != "weights"}
+    how = {key: config["features"][key] for key in ("batch_size", "dtype")}
+    return {**how, "backbone": entry, "threads": config["compute"]["threads"]}
+
+
 def model_weights(model: Mapping) -> dict[str, Mapping]:
     """The entries of published weights of a model: `text`, and where it has them `passage` and `joint`."""
     text = model.get("text", {})

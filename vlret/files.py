@@ -61,6 +61,14 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def unfinished(folder: Path, settings: dict) -> None:
+    """Make a folder for what a long job has done so far; what a job of other `settings` left there is removed."""
+    path = folder / "settings.json"
+    if not path.is_file() or read_json(path) != settings:
+        remove(folder)
+    write_json(path, settings)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder with all it holds, if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""CLIP's text tower, for passages (titles) that are compared with cached image vectors of CLIP's joint space."""
+"""CLIP as open_clip has it: the whole model, and its text tower for passages (titles) that are compared with images."""
 
 from pathlib import Path
 
@@ -45,25 +45,49 @@ class ClipText(nn.Module):
 
 
 def load_clip_text(folder: Path) -> ClipText:
-    """The text tower of a CLIP published by open_clip, from its folder: `open_clip_config.json` and the weights.
+    """The text tower of a CLIP that open_clip published; raises as `load_clip` does."""
+    model, config, _ = load_clip(folder)
+    return ClipText(model, config["model_cfg"]["embed_dim"])
+
+
+def load_clip(weights: Path, architecture: str | None = None) -> tuple[nn.Module, dict, Path]:
+    """A CLIP with its weights, its description, and the file of the weights.
+
+    Parameters
+    ----------
+    weights
+        A folder as open_clip publishes one: `open_clip_config.json` and `open_clip_model.safetensors` (or
+        `open_clip_pytorch_model.bin`); or a file of such weights, whose `architecture` must then be named.
+    architecture
+        open_clip's name of it, such as `ViT-B-32-quickgelu` (OpenAI's weights want the quick GELU).
+
+    Returns
+    -------
+    The model; `model_cfg` and `preprocess_cfg` (open_clip's own where the folder says nothing); the file.
 
     Raises
     ------
     InputError
-        If a file is missing or does not fit, or the text tower is another library's.
+        If a file is missing or does not fit, the architecture is unknown, or its text tower is another library's.
     """
     import open_clip
 
-    folder = Path(folder)
-    config = folder / "open_clip_config.json"
-    sizes = read_json(config).get("model_cfg", {})
+    weights = Path(weights)
+    if weights.is_dir():
+        place = weights / "open_clip_config.json"
+        config, weights = read_json(place), weights_file(weights, "open_clip_")
+        field = f"{place}: model_cfg"
+    else:
+        config, field = {"model_cfg": open_clip.get_model_config(architecture or "")}, "architecture"
+        if config["model_cfg"] is None:
+            raise InputError(f"{weights}: architecture {architecture!r}: open_clip knows none of that name")
+    sizes = dict(config.get("model_cfg", {}))
     if sizes.get("text_cfg", {}).get("hf_model_name"):
-        raise InputError(f"{config}: model_cfg.text_cfg.hf_model_name: only text towers of open_clip's own are read")
+        raise InputError(f"{field}.text_cfg.hf_model_name: only text towers of open_clip's own are read")
     custom = sizes.pop("custom_text", False)
     try:
         model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**sizes)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{config}: model_cfg: not that of a CLIP: {error}") from error
-    path = weights_file(folder, "open_clip_")
-    load_strictly(model.state_dict(), read_tensors(path), path)
-    return ClipText(model, sizes["embed_dim"])
+        raise InputError(f"{field}: not that of a CLIP: {error}") from error
+    load_strictly(model.state_dict(), read_tensors(weights), weights)
+    return model, config, weights

@@ -14,10 +14,14 @@ T = TypeVar("T")
 
 
 class Features(Protocol):
-    """Where features are read from: rows to `[n, regions, dim]` as they are stored and boxes `[n, regions, 4]`."""
+    """Where features are read from: rows to `[n, regions, dim]` as they are stored and boxes `[n, regions, 4]`.
+
+    `counts` `[rows]` says how many of its regions a row has; the rest is nothing.
+    """
 
     regions: int
     dim: int
+    counts: np.ndarray
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read `rows`, in their order."""
@@ -100,7 +104,9 @@ class Side:
         features, boxes = self.features.read(rows[there])
         if not there.all():
             features, boxes = _spread(features, there), _spread(boxes, there)
-        mask = torch.from_numpy(there)[:, None].expand(-1, regions)
+        counts = np.zeros(len(rows), np.int64)
+        counts[there] = self.features.counts[rows[there]]
+        mask = torch.from_numpy(np.arange(regions) < counts[:, None])
         return {"features": torch.from_numpy(features), "boxes": torch.from_numpy(boxes), "visual_mask": mask}
 
 

@@ -8,15 +8,14 @@ github.com/RangiLyu/EfficientNet-Lite (converted from TensorFlow's), whose keys 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
-from PIL import Image
+from torch import Tensor
 
+from vlret.features.squares import Square, SquareBackbone
 from vlret.files import InputError
 
 SIZE = 224
-GRID = 7
 
 # One block's parts in order of computation: the first block of all does not expand.
 PUBLISHED_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
@@ -31,41 +30,17 @@ AROUND_BLOCKS = {
 }
 
 
-class EffNet:
-    """The frozen backbone, ready to describe images."""
+class EffNet(SquareBackbone):
+    """The frozen backbone; the whole image is squashed: a crop would cut both ends off a flag."""
 
-    name = "effnet"
-    regions, dim = GRID * GRID, 1280
-    preprocessing = f"bicubic to {SIZE} × {SIZE} without keeping the aspect, (RGB - 127) / 128"
     libraries = ("torch", "timm", "pillow")
 
     def __init__(self, weights: Path):
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load(weights).eval().to(self.device, memory_format=torch.channels_last)
+        super().__init__(load(weights), weights, Square(SIZE, "squash"), mean=[127.0] * 3, std=[128.0] * 3)
 
-    @staticmethod
-    def preprocess(image: Image.Image) -> np.ndarray:
-        """An RGB image as `[3, 224, 224]` uint8.
-
-        The whole image is squashed to the square: a centre crop would cut both ends off a flag, and squashed, the
-        grid's cells are boxes of the image itself.
-        """
-        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-
-    @torch.inference_mode()
-    def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Preprocessed images to features `[images, 49, 1280]` and boxes `[images, 49, 4]`, cells row by row."""
-        pixels = torch.from_numpy(np.stack(images)).to(self.device)
-        pixels = pixels.float().sub(127).div(128).contiguous(memory_format=torch.channels_last)
-        grid = self.model.forward_features(pixels)
-        return grid.flatten(2).transpose(1, 2).cpu().numpy(), np.broadcast_to(grid_boxes(GRID), (len(images), 49, 4))
-
-
-def grid_boxes(cells: int) -> np.ndarray:
-    """Boxes of a square grid over an image, row by row: `[cells * cells, 4]`, x1, y1, x2, y2 in [0, 1]."""
-    edges = np.linspace(0, 1, cells + 1, dtype=np.float32)
-    top, left = np.divmod(np.arange(cells * cells), cells)
-    return np.stack([edges[left], edges[top], edges[left + 1], edges[top + 1]], axis=1)
+    def cells(self, pixels: Tensor) -> Tensor:
+        """`[images, 3, 224, 224]` to `[images, 1280, 7, 7]`."""
+        return self.model.forward_features(pixels)
 
 
 def load(weights: Path) -> torch.nn.Module:

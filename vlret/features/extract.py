@@ -1,88 +1,93 @@
 """From image files to a feature store: every image of a table once, decoded in workers while the backbone computes."""
 
-import importlib
+import hashlib
 import importlib.metadata
+import json
+import os
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, load_from_disk
-from PIL import Image
-from torch.utils.data import DataLoader
 
 from vlret.console import progress, say
-from vlret.data.images import ImageError, open_image
-from vlret.features.store import FeatureWriter
-from vlret.files import InputError, sha256, whole
-
-# A backbone is a module whose `backbone(weights)` gives a `Backbone`.
-BACKBONES = {"effnet": "vlret.features.effnet"}
-
-# Images that each worker decodes ahead of the backbone.
-AHEAD = 32
-
-
-class Backbone(Protocol):
-    """A frozen image model: `preprocess` runs in workers on one image, `describe` on a batch of its results."""
-
-    name: str
-    regions: int
-    dim: int
-    preprocessing: str
-    libraries: tuple[str, ...]
-
-    def preprocess(self, image: Image.Image) -> np.ndarray:
-        """An RGB image as what `describe` takes."""
-
-    def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Features `[images, regions, dim]` and boxes `[images, regions, 4]`, x1, y1, x2, y2 in [0, 1]."""
+from vlret.data.images import ImageError
+from vlret.encoders.inputs import ahead
+from vlret.features.backbones import Backbone, load
+from vlret.features.store import FeatureWriter, named
+from vlret.features.workers import prepared
+from vlret.files import InputError, locked, remove, sha256, unfinished
 
 
 def extract(
-    backbone: str, weights: Path, images: Path, dataset: Path, unreadable: str, settings: dict, out: Path
+    backbone: str,
+    weights: Path,
+    images: Path,
+    dataset: Path,
+    shard: str,
+    unreadable: str,
+    settings: dict,
+    workers: int,
+    out: Path,
 ) -> None:
-    """Write the feature store `out` of every image that column `image` of a table names, in order of name.
+    """Write the feature store `out` of the images that column `image` of a table names, in order of name.
+
+    What was done before a kill stands in a folder beside `out`, from which the same command goes on.
 
     Parameters
     ----------
     backbone
-        A name in `BACKBONES`.
+        Its name in the config.
     weights
         Its published weights.
     images
         The folder of the image files.
     dataset
-        A saved `Dataset` or `DatasetDict` with a column `image` of file names (or nulls).
+        A saved `Dataset` or `DatasetDict` with a column `image`: of file names, or lists of them, or nulls.
+    shard
+        Which part of the images: `2-of-4` is the second quarter of the names.
     unreadable
         What to do about an image that is missing or cannot be read: `error` raises an `InputError` that names it,
         `record` notes it with the reason.
     settings
-        `batch_size`; `workers`, processes that decode (0: none); `threads` of the backbone.
+        `backbone`, its entry (`vlret.features.backbones.load`); `batch_size`; `dtype` of the stored features; `threads`
+        of the backbone.
+    workers
+        Processes that decode.
     out
         The folder to write.
     """
-    if backbone not in BACKBONES:
-        raise InputError(f"backbone {backbone!r} is unknown: use one of {', '.join(BACKBONES)}")
-    names = image_names(dataset)
+    names = share(image_names(dataset), shard)
     torch.set_num_threads(settings["threads"])
-    model: Backbone = importlib.import_module(BACKBONES[backbone]).backbone(weights)
-    with whole(out) as aside:
-        writer = FeatureWriter(aside, model.regions, model.dim)
+    size = settings["batch_size"]
+    model = load(backbone, settings["backbone"], weights)
+    description = _description(model, backbone, settings)
+    about = {"batch_size": size, "dtype": settings["dtype"], "images": names}
+    work = out.parent / f"{out.name}.unfinished"
+    with locked(out.parent / f".{out.name}.lock"):
+        unfinished(work, {**description, "settings_sha256": hashlib.sha256(json.dumps(about).encode()).hexdigest()})
+        writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
+        left = names[writer.batches * size :]
+        if writer.batches:
+            say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
-        decoded = _decoded(names, images, model, settings["workers"])
-        for batch in _batches(progress(decoded, len(names), " images", f"{backbone} features"), settings["batch_size"]):
-            _add(writer, model, batch, unreadable, dataset)
+        problem = f"(column image of {dataset}); mend the file or drop what names it" if unreadable == "error" else None
+        batches = ahead(_batches(prepared(left, images, model.prepare, workers), size))
+        for _ in progress(_described(batches, model, writer, problem), len(left), " images", backbone):
+            pass
         seconds = time.perf_counter() - start
-        writer.finish(_description(model, weights))
-    speed = f"{len(names) / max(seconds, 1e-9):.1f} images/s"
+        writer.finish(description)
+        remove(out)
+        os.replace(work / "store", out)
+        remove(work)
+    speed = f"{len(left) / max(seconds, 1e-9):.1f} images/s"
     say(f"{backbone} features of {len(writer.images)} images, {len(writer.unreadable)} unreadable: {speed}")
 
 
 def image_names(dataset: Path) -> list[str]:
-    """The distinct file names in column `image` of a saved table, sorted."""
+    """The distinct file names in column `image` of a saved table, sorted; a row may name none, one or several."""
     try:
         table = load_from_disk(str(dataset))
     except FileNotFoundError as error:
@@ -90,38 +95,33 @@ def image_names(dataset: Path) -> list[str]:
     splits: list[Dataset] = list(table.values()) if isinstance(table, DatasetDict) else [table]
     if any("image" not in split.column_names for split in splits):
         raise InputError(f"{dataset}: the table has no column image")
-    return sorted({name for split in splits for name in split["image"] if name is not None})
+    return sorted({name for split in splits for row in split["image"] for name in named(row)})
 
 
-class _Files:
-    """The images of a folder, opened and preprocessed where the loader asks: name, and pixels or what was wrong."""
-
-    def __init__(self, names: list[str], folder: Path, model: Backbone):
-        self.names, self.folder, self.preprocess = names, Path(folder), model.preprocess
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray | ImageError]:
-        name = self.names[index]
-        try:
-            if Path(name).name != name:
-                raise ImageError(name, "not the name of a file in the folder of images")
-            return name, self.preprocess(open_image(self.folder / name))
-        except ImageError as error:
-            return name, error
+def share(names: list[str], shard: str) -> list[str]:
+    """The names of one shard, such as `2-of-4`; all shards together are all names, and none is twice as large."""
+    parts = re.fullmatch(r"([1-9]\d*)-of-([1-9]\d*)", shard)
+    number, of = map(int, parts.groups()) if parts else (1, 0)
+    if number > of:
+        raise InputError(f"shard {shard!r}: expected one such as 2-of-4")
+    return names[(number - 1) * len(names) // of : number * len(names) // of]
 
 
-def _decoded(
-    names: list[str], folder: Path, model: Backbone, workers: int
-) -> Iterator[tuple[str, np.ndarray | ImageError]]:
-    files = _Files(names, folder, model)
-    ahead = AHEAD if workers else None
-    yield from DataLoader(files, batch_size=None, num_workers=workers, prefetch_factor=ahead, collate_fn=_as_it_is)
+def _described(
+    batches: Iterable[list[tuple]], model: Backbone, writer: FeatureWriter, problem: str | None
+) -> Iterator[str]:
+    """Describe batches of images and store them; each name, after its batch is stored.
 
-
-def _as_it_is(item: tuple) -> tuple:
-    return item
+    An image that cannot be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None.
+    """
+    for batch in batches:
+        readable = {name: image for name, image in batch if not isinstance(image, ImageError)}
+        broken = {name: image for name, image in batch if isinstance(image, ImageError)}
+        if broken and problem is not None:
+            raise InputError(f"{next(iter(broken.values()))} {problem}")
+        described = model.describe(list(readable.values())) if readable else ()
+        writer.add(list(readable), *described, unreadable={name: error.reason for name, error in broken.items()})
+        yield from (name for name, _ in batch)
 
 
 def _batches(items: Iterator, size: int) -> Iterator[list]:
@@ -135,24 +135,11 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
         yield batch
 
 
-def _add(writer: FeatureWriter, model: Backbone, batch: list, unreadable: str, dataset: Path) -> None:
-    readable = []
-    for name, pixels in batch:
-        if not isinstance(pixels, ImageError):
-            readable.append((name, pixels))
-        elif unreadable == "record":
-            writer.leave_out(name, pixels.reason)
-        else:
-            raise InputError(f"{pixels} (column image of {dataset}); mend the file or drop what names it")
-    if readable:
-        names, pixels = zip(*readable, strict=True)
-        writer.add(names, *model.describe(pixels))
-
-
-def _description(model: Backbone, weights: Path) -> dict:
+def _description(model: Backbone, name: str, settings: dict) -> dict:
     return {
-        "backbone": model.name,
-        "weights_sha256": sha256(weights),
+        "backbone": name,
+        "entry": settings["backbone"],
+        "weights_sha256": sha256(model.weights),
         "preprocessing": model.preprocessing,
         "versions": {library: importlib.metadata.version(library) for library in model.libraries},
     }

@@ -1,17 +1,34 @@
 """Features of images on disk: arrays that are mapped into memory, and which image is in which row.
 
-A store is a folder: `features.npy` `[images, regions, dim]` float16, `boxes.npy` `[images, regions, 4]` float32
-(x1, y1, x2, y2 in [0, 1] of the image's width and height) and `store.json`.
+A store is a folder with `store.json` and one or more shards: the folder itself, or folders in it. A shard is
+- `features.npy` `[images, regions, dim]` float16 or float32;
+- `boxes.npy` `[images, regions, 4]` float32: x1, y1, x2, y2 in [0, 1] of the image's width and height;
+- `counts.npy` `[images]` int32: how many of an image's regions are there, the first ones; the others are zeros.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from vlret.files import InputError, read_json, write_json
+from vlret.console import say
+from vlret.files import InputError, read_json, remove, whole, write_json
 
-FEATURES, BOXES, DESCRIPTION = "features.npy", "boxes.npy", "store.json"
+FEATURES, BOXES, COUNTS, DESCRIPTION = "features.npy", "boxes.npy", "counts.npy", "store.json"
+JOURNAL = "journal.jsonl"
+DTYPES = ("float16", "float32")
+
+
+class Shard(NamedTuple):
+    """The arrays of one shard, memory-mapped but for the counts."""
+
+    features: np.ndarray
+    boxes: np.ndarray
+    counts: np.ndarray
 
 
 class FeatureStore:
@@ -19,20 +36,21 @@ class FeatureStore:
 
     Attributes
     ----------
-    features
-        `[images, regions, dim]`, memory-mapped.
-    boxes
-        `[images, regions, 4]`, memory-mapped.
+    counts
+        How many of its regions each image has, `[images]` int32.
     description
         Backbone, weights' SHA-256, preprocessing and library versions.
     unreadable
         File name of each image that has no row, and the reason.
     """
 
-    def __init__(self, features: np.ndarray, boxes: np.ndarray, description: dict):
-        self.features, self.boxes = features, boxes
-        self.description = {key: value for key, value in description.items() if key not in ("images", "unreadable")}
+    def __init__(self, shards: Sequence[Shard], description: Mapping):
+        hidden = ("images", "unreadable", "shards")
+        self.description = {key: value for key, value in description.items() if key not in hidden}
         self.unreadable: dict[str, str] = description["unreadable"]
+        self.counts = np.concatenate([shard.counts for shard in shards])
+        self._shards = list(shards)
+        self._first = np.cumsum([0, *(len(shard.counts) for shard in shards)])
         self._rows: dict[str, int] = description["images"]
 
     @classmethod
@@ -40,14 +58,16 @@ class FeatureStore:
         """Open the store in folder `path`; `InputError` where it is missing or its parts do not fit together."""
         path = Path(path)
         description = read_json(path / DESCRIPTION)
+        again = "delete the store and extract again"
         try:
-            features = np.load(path / FEATURES, mmap_mode="r")
-            boxes = np.load(path / BOXES, mmap_mode="r")
+            shards = [_open_shard(path / name) for name in description["shards"]]
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a whole feature store ({error}); delete it and extract again") from error
-        if not len(description["images"]) == len(features) == len(boxes):
-            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; delete the store and extract again")
-        return cls(features, boxes, description)
+            raise InputError(f"{path}: not a whole feature store ({error}); {again}") from error
+        lengths = {tuple(map(len, shard)) for shard in shards}
+        rows = sum(len(shard.counts) for shard in shards)
+        if rows != len(description["images"]) or any(len(set(length)) > 1 for length in lengths):
+            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {again}")
+        return cls(shards, description)
 
     def __len__(self) -> int:
         """Images that have a row."""
@@ -55,88 +75,215 @@ class FeatureStore:
 
     @property
     def regions(self) -> int:
-        """Regions an image."""
-        return self.features.shape[1]
+        """Most regions an image has."""
+        return self._shards[0].features.shape[1]
 
     @property
     def dim(self) -> int:
         """Numbers a region."""
-        return self.features.shape[2]
+        return self._shards[0].features.shape[2]
 
     @property
     def names(self) -> list[str]:
         """File names of the images, by row."""
         return list(self._rows)
 
-    def row(self, name: str | None) -> int | None:
-        """The row of an image, None where it has none."""
-        return self._rows.get(name)
+    def row(self, image: str | list[str] | None) -> int | None:
+        """The row of an image, None where it has none; of several names, that of the first which has one."""
+        return next((self._rows[name] for name in named(image) if name in self._rows), None)
 
-    def rows(self, names: Iterable[str | None]) -> np.ndarray:
-        """The rows of images `[names]` int64, -1 where there is none."""
-        return np.array([self._rows.get(name, -1) for name in names], dtype=np.int64)
+    def rows(self, images: Iterable[str | list[str] | None]) -> np.ndarray:
+        """The rows of `images` `[images]` int64, -1 where there is none."""
+        found = (self.row(image) for image in images)
+        return np.array([-1 if row is None else row for row in found], dtype=np.int64)
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features `[rows, regions, dim]` float16 and boxes `[rows, regions, 4]` float32 of `rows`, in their order.
+        """Features `[rows, regions, dim]` as stored and boxes `[rows, regions, 4]` float32 of `rows`, in their order.
 
         Raises `IndexError` for a row that is not there, -1 among them.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and rows.min() < 0:
-            raise IndexError("a row below 0: leave out the images that have no row")
-        return self.features[rows], self.boxes[rows]
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError("a row that is not there: leave out the images that have none")
+        if len(self._shards) == 1:
+            return self._shards[0].features[rows], self._shards[0].boxes[rows]
+        features, boxes = (np.empty((len(rows), *part.shape[1:]), part.dtype) for part in self._shards[0][:2])
+        holders = np.searchsorted(self._first, rows, side="right") - 1
+        for number in np.unique(holders):
+            here, shard = holders == number, self._shards[number]
+            inside = rows[here] - self._first[number]
+            features[here], boxes[here] = shard.features[inside], shard.boxes[inside]
+        return features, boxes
+
+
+def named(image: str | list[str] | None) -> list[str]:
+    """The files that a row of a table names: one, several or none."""
+    return [image] if isinstance(image, str) else list(image or ())
+
+
+def _open_shard(folder: Path) -> Shard:
+    features, boxes = (np.load(folder / name, mmap_mode="r") for name in (FEATURES, BOXES))
+    return Shard(features, boxes, np.load(folder / COUNTS))
+
+
+def gather(shards: Sequence[Path], out: Path) -> None:
+    """Join stores of different images and one backbone to the store `out`, their rows one after the other.
+
+    The arrays are not copied but linked, where the file system allows it. Raises `InputError` where two hold the same
+    image or were made in different ways.
+    """
+    described = [read_json(Path(shard) / DESCRIPTION) for shard in shards]
+    images: dict[str, int] = {}
+    unreadable: dict[str, str] = {}
+    common = [{key: one[key] for key in one.keys() - {"images", "unreadable"}} for one in described]
+    for shard, one, made in zip(shards, described, common, strict=True):
+        if made != common[0]:
+            raise InputError(f"{shard}: made in another way than {shards[0]}; delete both and extract again")
+        if twice := images.keys() & one["images"].keys():
+            raise InputError(f"{shard}: image {min(twice)} is in another shard too; give each image to one")
+        images.update({name: len(images) + place for place, name in enumerate(one["images"])})
+        unreadable.update(one["unreadable"])
+    names = ["."] if len(shards) == 1 else [Path(shard).name for shard in shards]
+    with whole(out) as aside:
+        for shard, name in zip(shards, names, strict=True):
+            (aside / name).mkdir(parents=True, exist_ok=True)
+            for array in (FEATURES, BOXES, COUNTS):
+                _link(Path(shard) / array, aside / name / array)
+        known = {**common[0], "shards": names, "images": images, "unreadable": unreadable}
+        write_json(aside / DESCRIPTION, known)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        say(f"{source}: cannot be linked ({error.strerror}), so it is copied")
+        shutil.copyfile(source, target)
 
 
 class FeatureWriter:
-    """Writes a store image by image into a folder that is not there yet; a store only once `finish` returned."""
+    """Writes a store of one shard batch by batch; a store only once `finish` returned.
 
-    def __init__(self, folder: Path, regions: int, dim: int):
-        self.folder = Path(folder)
-        self.folder.mkdir()
+    What was added is kept: a writer of the same folder, opened after a kill, goes on behind the last whole batch.
+
+    Attributes
+    ----------
+    batches
+        How many batches the folder has.
+    images
+        Name of each image and its row.
+    unreadable
+        Name of each image without a row, and why.
+    """
+
+    def __init__(self, folder: Path, regions: int, dim: int, dtype: str = "float16"):
+        self.folder, self.dtype, self.regions = Path(folder), dtype, regions
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.images: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
-        self._features = _GrowingArray(self.folder / FEATURES, (regions, dim), np.float16)
-        self._boxes = _GrowingArray(self.folder / BOXES, (regions, 4), np.float32)
+        self._journal, batches = _reopen(self.folder / JOURNAL)
+        self.batches = len(batches)
+        for batch in batches:
+            self._note(batch)
+        tails = {FEATURES: ((regions, dim), dtype), BOXES: ((regions, 4), "float32"), COUNTS: ((), "int32")}
+        self._arrays = {
+            name: _GrowingArray(self.folder / name, tail, kind, len(self.images))
+            for name, (tail, kind) in tails.items()
+        }
 
-    def add(self, names: Sequence[str], features: np.ndarray, boxes: np.ndarray) -> None:
-        """Append images: features `[names, regions, dim]`, boxes `[names, regions, 4]`.
+    def add(
+        self,
+        names: Sequence[str],
+        features: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+        counts: np.ndarray | None = None,
+        unreadable: Mapping[str, str] | None = None,
+    ) -> None:
+        """Append a batch of images.
 
-        Raises `ValueError` where a name was added before or a feature does not fit in float16.
+        Parameters
+        ----------
+        names, features, boxes
+            The images' names, features `[names, regions, dim]` and boxes `[names, regions, 4]`; no arrays where there
+            is no name.
+        counts
+            How many regions each has, `[names]`; None where all have all.
+        unreadable
+            The batch's images that get no row, and why.
+
+        Raises
+        ------
+        InputError
+            If a feature is not finite in the store's precision.
+        ValueError
+            If a name was added before.
         """
-        with np.errstate(over="ignore"):
-            stored = features.astype(np.float16)
-        if not np.isfinite(stored).all():
-            raise ValueError("a feature is not finite in float16")
-        if len(set(names)) < len(names) or not self.images.keys().isdisjoint(names):
+        unreadable = dict(unreadable or {})
+        added = [*names, *unreadable]
+        if len(set(added)) < len(added) or not self.images.keys().isdisjoint(added):
             raise ValueError("an image was added twice")
-        self._features.append(stored)
-        self._boxes.append(boxes)
-        self.images.update({name: len(self.images) + place for place, name in enumerate(names)})
+        if names:
+            counts = np.full(len(names), self.regions) if counts is None else counts
+            for name, rows in ((FEATURES, self._stored(names, features)), (BOXES, boxes), (COUNTS, counts)):
+                self._arrays[name].append(rows)
+        batch = {"images": list(names), "unreadable": unreadable}
+        self._journal.write(json.dumps(batch, ensure_ascii=False) + "\n")
+        self._journal.flush()
+        self._note(batch)
+        self.batches += 1
 
-    def leave_out(self, name: str, reason: str) -> None:
-        """Note that an image has no row, and why."""
-        self.unreadable[name] = reason
+    def _stored(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            stored = features.astype(self.dtype)
+        finite = np.isfinite(stored).all(axis=(1, 2))
+        if not finite.all():
+            name = names[int(np.argmin(finite))]
+            raise InputError(f"features.dtype: the features of {name} are not finite in {self.dtype}; set float32")
+        return stored
 
-    def finish(self, description: dict) -> None:
+    def _note(self, batch: Mapping) -> None:
+        self.images.update({name: len(self.images) + place for place, name in enumerate(batch["images"])})
+        self.unreadable.update(batch["unreadable"])
+
+    def finish(self, description: Mapping) -> None:
         """Write `store.json`: the description, and what is in which row."""
-        self._features.close()
-        self._boxes.close()
-        known = {**description, "dtype": "float16", "images": self.images, "unreadable": self.unreadable}
-        write_json(self.folder / DESCRIPTION, known)
+        for array in self._arrays.values():
+            array.close()
+        self._journal.close()
+        known = {**description, "dtype": self.dtype, "shards": ["."]}
+        write_json(self.folder / DESCRIPTION, {**known, "images": self.images, "unreadable": self.unreadable})
+        remove(self.folder / JOURNAL)
+
+
+def _reopen(path: Path):
+    """The journal opened behind its last whole line, and what the lines say."""
+    journal = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    journal.seek(0)
+    text = journal.read()
+    complete = text[: text.rfind("\n") + 1]
+    journal.seek(0)
+    journal.truncate(len(complete.encode()))
+    return journal, [json.loads(line) for line in complete.splitlines()]
 
 
 class _GrowingArray:
     """A `.npy` file whose first axis grows; NumPy pads its header so that it can be written again in place."""
 
-    def __init__(self, path: Path, tail: tuple[int, ...], dtype: type):
-        self.tail, self.dtype, self.length = tail, np.dtype(dtype), 0
-        self.stream = open(path, "wb")  # noqa: SIM115
+    def __init__(self, path: Path, tail: tuple[int, ...], dtype: str, length: int):
+        self.tail, self.dtype, self.length = tail, np.dtype(dtype), length
+        self.stream = open(path, "r+b" if length else "wb")  # noqa: SIM115
         self._write_header()
+        size = self.stream.tell() + length * self.dtype.itemsize * int(np.prod(tail))
+        if path.stat().st_size < size and length:
+            raise InputError(f"{path}: shorter than its journal says; delete {path.parent} and extract again")
+        self.stream.truncate(size)
+        self.stream.seek(size)
 
     def append(self, rows: np.ndarray) -> None:
         if rows.shape[1:] != self.tail:
             raise ValueError(f"rows of shape {rows.shape[1:]}, expected {self.tail}")
         self.stream.write(np.ascontiguousarray(rows, self.dtype).tobytes())
+        self.stream.flush()
         self.length += len(rows)
 
     def close(self) -> None:

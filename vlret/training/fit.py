@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import ahead
+from vlret.files import unfinished
 from vlret.training import distributed, state
 from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
@@ -35,7 +36,7 @@ def fit(
     """
     training, rank, world = settings["training"], distributed.rank(), distributed.world()
     if rank == 0:
-        state.prepare(folder, settings)
+        unfinished(folder, settings)
     distributed.wait()
     mixing = training["mixing"], training["accumulation"], settings["seed"]
     mixture = Mixture(tasks, *mixing, world, training.get("chunk"))

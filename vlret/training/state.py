@@ -6,18 +6,9 @@ from pathlib import Path
 import torch
 
 from vlret.console import say
-from vlret.files import read_json, remove, whole, write_json
+from vlret.files import remove, whole
 
 KEPT = 2
-SETTINGS = "settings.json"
-
-
-def prepare(folder: Path, settings: dict) -> None:
-    """Make the folder of a training's states; states of other settings are removed."""
-    path = folder / SETTINGS
-    if not path.is_file() or read_json(path) != settings:
-        remove(folder)
-    write_json(path, settings)
 
 
 def save(folder: Path, step: int, state: dict) -> None:

@@ -5,62 +5,66 @@ github.com/airsplay/py-bottom-up-attention, published as `unc-nlp/frcnn-vg-finet
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from vlret.features.frcnn.config import PUBLISHED
+from vlret.encoders.checkpoints import weights_file
+from vlret.features.frcnn.config import PUBLISHED, Config
 from vlret.features.frcnn.detector import load
 from vlret.features.frcnn.heads import Detections
-from vlret.features.frcnn.preprocessing import bilinear, in_order, pad, preprocess, resized
+from vlret.features.frcnn.preprocessing import Prepare, pad, preprocess, resized
 
 
 class FRCNN:
-    """The frozen backbone, ready to describe images."""
+    """The frozen backbone, ready to describe images.
 
-    name = "frcnn"
-    config = PUBLISHED
-    regions, dim = config.regions, config.dim
-    preprocessing = (
-        f"{config.channel_order} - {config.mean}, bilinear without anti-aliasing to {config.shorter} pixels a shorter"
-        f" side, at most {config.longer} a longer one"
-    )
+    Parameters
+    ----------
+    weights
+        A file in the layout of `frcnn-vg-finetuned`, or a folder with `model.safetensors` or `pytorch_model.bin`.
+    regions
+        Fewest (if they are found) and most regions an image.
+    config
+        What else the checkpoint does not say.
+    """
+
     libraries = ("torch", "pillow")
 
-    def __init__(self, weights: Path):
+    def __init__(self, weights: Path, regions: tuple[int, int] | None = None, config: Config = PUBLISHED):
+        if regions is not None:
+            config = replace(config, least_regions=regions[0], regions=regions[1])
+        self.config, self.regions, self.dim = config, config.regions, config.dim
+        self.weights = weights_file(Path(weights)) if Path(weights).is_dir() else Path(weights)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load(weights, self.config).to(self.device, memory_format=torch.channels_last)
+        self.model = load(self.weights, config).to(self.device, memory_format=torch.channels_last)
+        self.prepare = Prepare(config)
+        self.preprocessing = (
+            f"{config.channel_order} - {config.mean}, bilinear without anti-aliasing to {config.shorter} pixels a"
+            f" shorter side, at most {config.longer} a longer one; {config.least_regions} to {config.regions} regions"
+        )
 
-    @classmethod
-    def preprocess(cls, image: Image.Image | np.ndarray) -> np.ndarray:
-        """An RGB image, `[height, width, 3]` uint8 or Pillow's, as what `describe` takes: the same, in its channels.
+    def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Prepared images to features `[images, regions, dim]`, boxes `[images, regions, 4]`, counts `[images]`.
 
-        One that is more bytes than after resizing is resized here, to float32: a worker's queue may hold many.
-        """
-        pixels = in_order(image, cls.config.channel_order)
-        height, width = resized(*pixels.shape[:2], cls.config)
-        large = pixels.size > np.float32().itemsize * height * width * 3
-        return bilinear(torch.from_numpy(pixels), height, width).numpy() if large else pixels
-
-    def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Preprocessed images to features `[images, 36, 2048]` and boxes `[images, 36, 4]`, surest region first.
-
-        Boxes are x1, y1, x2, y2 in [0, 1]. Where an image has fewer regions than 36, the rest is zeros.
+        The surest region comes first; boxes are x1, y1, x2, y2 in [0, 1]. What an image lacks in regions is zeros.
         """
         features = np.zeros((len(images), self.regions, self.dim), dtype=np.float32)
         boxes = np.zeros((len(images), self.regions, 4), dtype=np.float32)
+        counts = np.zeros(len(images), dtype=np.int32)
         for place, image in enumerate(images):
             found = self.detect(image)
             height, width = resized(*image.shape[:2], self.config)
+            counts[place] = len(found)
             features[place, : len(found)] = found.features.cpu().numpy()
             boxes[place, : len(found)] = found.boxes.cpu().numpy() / np.float32([width, height, width, height])
-        return features, boxes
+        return features, boxes, counts
 
     @torch.inference_mode()
     def detect(self, image: np.ndarray) -> Detections:
-        """The regions of one preprocessed image, with their objects and attributes; boxes as if it were resized.
+        """The regions of one prepared image, with their objects and attributes; boxes as if it were resized.
 
         Always one: padded to the largest of a batch, an image has other features than alone.
         """

@@ -1,6 +1,7 @@
 """From an image to the pixels that the detector takes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +13,23 @@ from vlret.features.frcnn.config import Config
 
 # Pixels of the image a cell of res4. A lesser side is padded to it: the stem cannot pool less than 3 pixels.
 STRIDE = 16
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """From an RGB image to what the detector is given."""
+
+    config: Config
+
+    def __call__(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        """An image, `[height, width, 3]` uint8 or Pillow's, as the same with its channels in order.
+
+        One that is more bytes than after resizing is resized here, to float32: many may wait for their turn.
+        """
+        pixels = in_order(image, self.config.channel_order)
+        height, width = resized(*pixels.shape[:2], self.config)
+        large = pixels.size > np.float32().itemsize * height * width * 3
+        return bilinear(torch.from_numpy(pixels), height, width).numpy() if large else pixels
 
 
 def in_order(image: Image.Image | np.ndarray, order: str) -> np.ndarray:

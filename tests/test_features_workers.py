@@ -1,0 +1,110 @@
+"""Images come in order from processes that a file may kill or keep busy, and what it was is told."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlret.data.images import ImageError
+from vlret.features import workers
+from vlret.features.workers import prepared
+
+
+def size(image):
+    return image.size
+
+
+def misbehave(image):
+    """What a decoder may do: the width of an image says which."""
+    width = image.size[0]
+    if width == 13:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if width == 14:
+        time.sleep(600)
+    if width == 15:
+        return np.ones(2**31)
+    if width == 16:
+        raise ZeroDivisionError("a fault of ours")
+    if width == 17:
+        time.sleep(0.2)
+    return width
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def folder(widths):
+        names = [f"{number:03}.png" for number in range(len(widths))]
+        for name, width in zip(names, widths, strict=True):
+            Image.new("RGB", (width, 5)).save(tmp_path / name)
+        return names
+
+    folder.path = tmp_path
+    return folder
+
+
+@pytest.mark.parametrize("crew", [1, 3])
+def test_results_come_in_the_order_of_the_names(folder, crew):
+    widths = [17, *range(20, 120), 17, 20]
+    names = folder(widths)
+    assert list(prepared(names, folder.path, misbehave, crew)) == list(zip(names, widths, strict=True))
+
+
+def test_files_that_are_none_of_ours(folder):
+    folder([20])
+    (folder.path / "torn.png").write_bytes((folder.path / "000.png").read_bytes()[:40])
+    names = ["000.png", "gone.png", "../000.png", "torn.png", "000.png"]
+    results = [result for _, result in prepared(names, folder.path, size, 2)]
+    assert results[0] == results[4] == (20, 5)
+    assert [isinstance(result, ImageError) for result in results] == [False, True, True, True, False]
+    assert results[1].reason == "no such file"
+    assert results[2].reason == "not the name of a file in the folder of images"
+
+
+@pytest.mark.parametrize("crew", [1, 2])
+def test_a_decoder_that_dies_takes_only_its_file_along(folder, crew):
+    widths = [20, 13, 21, 22, 13, 13, *range(30, 60)]
+    names = folder(widths)
+    for (name, result), width in zip(prepared(names, folder.path, misbehave, crew), widths, strict=True):
+        if width == 13:
+            assert str(result) == f"{folder.path / name}: ended the process that decoded it (code -11); convert it"
+        else:
+            assert result == width
+
+
+def test_a_decoder_that_never_ends_is_stopped(folder, monkeypatch):
+    monkeypatch.setattr(workers, "SECONDS", 3)
+    names = folder([20, 14, 21, 22])
+    results = [result for _, result in prepared(names, folder.path, misbehave, 2)]
+    assert results[1].reason == "not decoded within 3 s; convert it"
+    assert [results[0], *results[2:]] == [20, 21, 22]
+
+
+def test_a_file_that_wants_all_memory_is_refused(folder):
+    names = folder([20, 15, 21])
+    results = [result for _, result in prepared(names, folder.path, misbehave, 1)]
+    assert results[1].reason == "needs more than 4 GiB to be decoded; scale it down"
+    assert [results[0], results[2]] == [20, 21]
+
+
+def test_a_fault_of_ours_is_no_fault_of_the_file(folder):
+    names = folder([20, 16, 21])
+    with pytest.raises(RuntimeError, match=r"(?s)001\.png.*ZeroDivisionError: a fault of ours"):
+        list(prepared(names, folder.path, misbehave, 2))
+
+
+def test_no_process_is_left_when_the_reader_stops(folder):
+    names = folder(list(range(20, 80)))
+    images = prepared(names, folder.path, size, 2)
+    next(images)
+    crew = images.gi_frame.f_locals["crew"]
+    processes = [worker.process for worker in crew.workers]
+    assert len(processes) == 2
+    images.close()
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_no_image_at_all(folder):
+    assert list(prepared([], folder.path, size, 2)) == []

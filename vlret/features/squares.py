@@ -1,0 +1,115 @@
+"""Backbones that see an image as one square of pixels and describe the cells of a grid over it, or the whole."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Square:
+    """Makes of an image a square of pixels.
+
+    Attributes
+    ----------
+    size
+        Pixels a side.
+    resize
+        `squash`: the whole image, its aspect lost; `shortest`: its shorter side fits, the middle of the longer is kept.
+    interpolation
+        `bilinear`, `bicubic` or `lanczos`.
+    share
+        What of the resized sides is kept, around the middle (timm's `crop_pct`).
+    """
+
+    size: int
+    resize: str
+    interpolation: str = "bicubic"
+    share: float = 1.0
+
+    def __call__(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+        """An RGB image as `[size, size, 3]` uint8, and what part of it they show: x1, y1, x2, y2 in [0, 1]."""
+        side = int(self.size / self.share)
+        shorter = min(image.size)
+        width, height = (side if self.resize == "squash" else int(side * length / shorter) for length in image.size)
+        left, top = (round((length - self.size) / 2) for length in (width, height))
+        resized = image.resize((width, height), RESAMPLING[self.interpolation])
+        pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+        box = np.float32([left, top, left + self.size, top + self.size]) / np.float32([width, height, width, height])
+        return pixels, box
+
+    def __str__(self) -> str:
+        """In words, for a store's description."""
+        how = "without keeping the aspect" if self.resize == "squash" else "the shorter side, and its middle"
+        kept = "" if self.share == 1 else f", the inner {self.share:g} of its sides"
+        return f"{self.interpolation} to {self.size} × {self.size}, {how}{kept}"
+
+
+class SquareBackbone(ABC):
+    """A frozen model of square images, ready to describe them; the base of those that have nothing else to say.
+
+    Parameters
+    ----------
+    model
+        It is moved to the GPU where there is one.
+    weights
+        The file that its weights were read from.
+    prepare
+        From an image to pixels.
+    mean, std
+        What is subtracted from the pixels, and what they are then divided by, for each channel, of 255.
+    """
+
+    libraries: tuple[str, ...] = ("torch", "pillow")
+
+    def __init__(self, model: nn.Module, weights: Path, prepare: Square, mean: Sequence[float], std: Sequence[float]):
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = model.eval().to(self.device, memory_format=torch.channels_last)
+        self.weights, self.prepare = Path(weights), prepare
+        self.mean, self.std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (mean, std))
+        self.preprocessing = f"{prepare}, (RGB - {list(mean)}) / {list(std)}"
+        described = self._forward(np.zeros((1, prepare.size, prepare.size, 3), np.uint8))
+        self.dim, self.grid = described.shape[1], tuple(described.shape[2:])
+        self.regions = self.grid[0] * self.grid[1]
+
+    @abstractmethod
+    def cells(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels `[images, 3, size, size]` to what the model says: `[images, dim, rows, columns]`."""
+
+    def describe(self, images: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `prepare` made of images to features `[images, regions, dim]`, boxes `[images, regions, 4]`, counts."""
+        pixels, boxes = (np.stack(part) for part in zip(*images, strict=True))
+        cells = self._forward(pixels)
+        low, size = np.tile(boxes[:, :2], 2), np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        places = low[:, None] + grid_boxes(*self.grid) * size[:, None]
+        counts = np.full(len(images), self.regions)
+        return cells.flatten(2).transpose(1, 2).float().cpu().numpy(), places.astype(np.float32), counts
+
+    @torch.inference_mode()
+    def _forward(self, pixels: np.ndarray) -> Tensor:
+        # Pixels lie channel by channel for each place, which is what channels_last means.
+        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        return self.cells((images.float() - self.mean) / self.std)
+
+
+def grid_boxes(rows: int, columns: int) -> np.ndarray:
+    """Boxes of a grid's cells, row by row: `[rows * columns, 4]`, x1, y1, x2, y2 in [0, 1]."""
+    top, left = np.divmod(np.arange(rows * columns), columns)
+    edges = np.stack([left, top, left + 1, top + 1], axis=1)
+    return (edges / [columns, rows, columns, rows]).astype(np.float32)
+
+
+def of_255(values: Sequence[float]) -> list[float]:
+    """A mean or deviation of channels in [0, 1] as one of channels in [0, 255]."""
+    return [value * 255 for value in values]

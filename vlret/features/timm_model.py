@@ -1,0 +1,63 @@
+"""Image models of timm by name, such as the ImageNet ResNet-50 that is meerqat's baseline.
+
+Source: github.com/huggingface/pytorch-image-models, whose modules and published folders these are.
+"""
+
+from pathlib import Path
+
+import timm
+from torch import Tensor
+
+from vlret.encoders.checkpoints import load_strictly, read_tensors, weights_file
+from vlret.features.squares import RESAMPLING, Square, SquareBackbone, of_255
+from vlret.files import InputError, read_json
+
+
+class Timm(SquareBackbone):
+    """A model of timm.
+
+    Parameters
+    ----------
+    weights
+        A folder as timm publishes one: `config.json` and `model.safetensors` (or `pytorch_model.bin`).
+    output
+        `grid`: the last map of features or the patches after the last norm; `pooled`: what the classifier is given.
+    resize
+        `shortest` or `squash`; None for what the weights were trained with.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or does not fit, or what the folder says of itself is not known.
+    """
+
+    libraries = ("torch", "timm", "pillow")
+
+    def __init__(self, weights: Path, output: str, resize: str | None = None):
+        place, file = Path(weights) / "config.json", weights_file(Path(weights))
+        config = read_json(place)
+        try:
+            cfg = config["pretrained_cfg"]
+            options = {"num_classes": config["num_classes"], **config.get("model_args", {})}
+            model = timm.create_model(config["architecture"], **options)
+            size, mode = cfg["input_size"], {"center": "shortest", "squash": "squash"}[cfg.get("crop_mode", "center")]
+            share, how, mean, std = cfg["crop_pct"], cfg["interpolation"], cfg["mean"], cfg["std"]
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{place}: not the description of a model of timm ({error})") from error
+        if size[1] != size[2] or how not in RESAMPLING:
+            raise InputError(f"{place}: pretrained_cfg: {how} to {size[1:]} is unknown; give another model")
+        load_strictly(model.state_dict(), read_tensors(file), file)
+        self.output = output
+        prepare = Square(size[1], resize or mode, how, share)
+        super().__init__(model, file, prepare, mean=of_255(mean), std=of_255(std))
+
+    def cells(self, pixels: Tensor) -> Tensor:
+        """`[images, 3, size, size]` to `[images, dim, rows, columns]`, one row and column for the pooled vector."""
+        if self.output == "pooled":
+            features = self.model.forward_features(pixels)
+            return self.model.forward_head(features, pre_logits=True)[:, :, None, None]
+        last = {"indices": 1, "norm": True, "intermediates_only": True, "output_fmt": "NCHW"}
+        return self.model.forward_intermediates(pixels, **last)[0]
+
+
+backbone = Timm

@@ -1,0 +1,182 @@
+"""Image files to what a backbone takes, in processes of their own: a file may kill one or keep it busy, not more.
+
+A decoder that crashes or runs forever on a hostile file takes its process along; the file is then unreadable like any
+other broken one, and another process goes on.
+"""
+
+import resource
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vlret.data.images import ImageError, open_image
+
+SECONDS = 120  # that one file may take
+MEMORY = 4 * 2**30  # bytes that one file may take
+AHEAD = 32  # files for each worker that may be prepared before the first of them is used
+ASKED = 2  # files that a worker is given at a time, so that it does not wait for the next
+
+
+def prepared(
+    names: Sequence[str], folder: Path, prepare: Callable[[Image.Image], Any], workers: int
+) -> Iterator[tuple[str, Any | ImageError]]:
+    """Each of `names` in their order, and what `prepare` makes of its image, or what is wrong with it.
+
+    Parameters
+    ----------
+    names
+        Of files in `folder`; one that is more than a name is refused.
+    prepare
+        From an RGB image to anything; it travels to the workers, so it must be picklable.
+    workers
+        Processes that decode, at least one.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker does not start or `prepare` fails: neither is the file's fault.
+    """
+    crew = _Crew(names, Path(folder).absolute(), prepare, workers)
+    try:
+        for place, name in enumerate(names):
+            yield name, crew.result(place)
+    finally:
+        crew.dismiss()
+
+
+class _Crew:
+    """The workers, what each was asked, and the results that wait for their turn."""
+
+    def __init__(self, names: Sequence[str], folder: Path, prepare: Callable, workers: int):
+        self.names, self.what, self.size = names, (folder, prepare), workers
+        self.waiting, self.done = deque(range(len(names))), {}
+        self.suspects: set[int] = set()
+        self.workers: list[_Worker] = []
+
+    def result(self, place: int) -> Any | ImageError:
+        while place not in self.done:
+            self._hire()
+            self._ask(place + AHEAD * self.size)
+            connection.wait([worker.pipe for worker in self.workers if worker.asked], timeout=1)
+            for worker in list(self.workers):
+                self._hear(worker)
+        return self.done.pop(place)
+
+    def _hire(self) -> None:
+        for _ in range(min(self.size, len(self.names)) - len(self.workers)):
+            self.workers.append(_Worker(*self.what))
+
+    def _ask(self, end: int) -> None:
+        """Give work to whoever has too little, but none that is far from being used."""
+        for worker in self.workers:
+            while len(worker.asked) < ASKED and self.waiting and self.waiting[0] < end:
+                worker.ask(self.waiting.popleft(), self.names)
+
+    def _hear(self, worker: "_Worker") -> None:
+        try:
+            while worker.asked and worker.has_news():
+                self.done[worker.asked[0]] = worker.answer()
+                worker.asked.popleft()
+        except (EOFError, ConnectionError):
+            self._replace(worker)
+            return
+        if worker.asked and worker.started and time.monotonic() - worker.since > SECONDS:
+            self._give_up(worker, f"not decoded within {SECONDS} s; convert it")
+            self._replace(worker)
+
+    def _replace(self, worker: "_Worker") -> None:
+        """Let a dead or stuck worker go; what it was at is tried once more, since another may have killed it."""
+        worker.dismiss()
+        self.workers.remove(worker)
+        if not worker.started:
+            raise RuntimeError(f"a process that decodes images ended with code {worker.process.exitcode} at its start")
+        if worker.asked and worker.asked[0] in self.suspects:
+            self._give_up(worker, f"ended the process that decoded it (code {worker.process.exitcode}); convert it")
+        elif worker.asked:
+            self.suspects.add(worker.asked[0])
+        self.waiting.extendleft(reversed(worker.asked))
+
+    def _give_up(self, worker: "_Worker", reason: str) -> None:
+        place = worker.asked.popleft()
+        self.done[place] = ImageError(self.what[0] / self.names[place], reason)
+
+    def dismiss(self) -> None:
+        for worker in self.workers:
+            worker.dismiss()
+
+
+class _Worker:
+    """A process, the pipe to it, and the places of the names that it was given."""
+
+    def __init__(self, folder: Path, prepare: Callable):
+        # Not forked from this process, whose threads and GPU would be half there.
+        context = get_context("forkserver")
+        self.pipe, theirs = context.Pipe()
+        self.asked: deque[int] = deque()
+        self.started, self.since = False, time.monotonic()
+        self.process = context.Process(target=_work, args=(theirs, folder, prepare), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, place: int, names: Sequence[str]) -> None:
+        if not self.asked:
+            self.since = time.monotonic()
+        self.asked.append(place)
+        try:
+            self.pipe.send(names[place])
+        except ConnectionError:
+            return  # it is dead, which reading from it will tell
+
+    def has_news(self) -> bool:
+        if not self.started and self.pipe.poll():
+            self.started, self.since = self.pipe.recv(), time.monotonic()
+        return self.pipe.poll()
+
+    def answer(self) -> Any | ImageError:
+        kind, result = self.pipe.recv()
+        self.since = time.monotonic()
+        if kind == "fault":
+            raise RuntimeError(f"an image could not be prepared:\n{result}")
+        return result
+
+    def dismiss(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: connection.Connection, folder: Path, prepare: Callable) -> None:
+    """What a worker does until nobody asks any more."""
+    _limit_memory()
+    try:
+        pipe.send(True)
+        while True:
+            pipe.send(_prepared(folder, pipe.recv(), prepare))
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        return
+
+
+def _prepared(folder: Path, name: str, prepare: Callable) -> tuple[str, Any]:
+    try:
+        if Path(name).name != name:
+            raise ImageError(name, "not the name of a file in the folder of images")
+        return "image", prepare(open_image(folder / name))
+    except ImageError as error:
+        return "image", error
+    except MemoryError:
+        return "image", ImageError(name, f"needs more than {MEMORY // 2**30} GiB to be decoded; scale it down")
+    except Exception:
+        return "fault", f"{name}: {traceback.format_exc()}"
+
+
+def _limit_memory() -> None:
+    """Allow `MEMORY` more than what the process has, libraries and all."""
+    status = Path("/proc/self/status").read_text()
+    data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
