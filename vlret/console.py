@@ -19,7 +19,7 @@ def progress(items: Iterable[T], total: int | None, unit: str, label: str) -> It
     Where standard error is a file the bar is redrawn every 10 s, so that a log stays short.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    how = {"desc": label, "total": total, "unit": unit, "bar_format": BAR}
+    how = {"desc": label, "total": total, "unit": f" {unit.strip()}", "bar_format": BAR}
     yield from tqdm(items, mininterval=interval, file=sys.stderr, **how)
 
 
