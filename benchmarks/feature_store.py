@@ -1,48 +1,66 @@
 """Reading shuffled batches of features: the store against a `datasets` Array2D column in numpy format, in one run."""
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import datasets
 import numpy as np
-import torch
 
-from vlret.features.store import FeatureStore, FeatureWriter
+from vlret.features.store import DTYPES, FeatureStore, FeatureWriter
 
-IMAGES, REGIONS, DIM, BATCH, ROUNDS = 500, 36, 2048, 64, 3
+REGIONS, DIM, BATCH = 36, 2048, 64
 
 
-def seconds(read, batches):
-    """The fastest of some rounds over all batches."""
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for rows in batches:
-            read(rows)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def seconds(read, batches, clock):
+    """What it takes to read all batches."""
+    start = clock()
+    for rows in batches:
+        read(rows)
+    return clock() - start
+
+
+def stored(folder: Path, features: np.ndarray, dtype: str) -> FeatureStore:
+    """The features as a store of one precision."""
+    writer = FeatureWriter(folder / dtype, REGIONS, DIM, dtype)
+    boxes = np.zeros((len(features), REGIONS, 4), np.float32)
+    writer.add([str(row) for row in range(len(features))], features, boxes)
+    writer.finish({"backbone": "random"})
+    return FeatureStore.open(folder / dtype)
+
+
+def column(folder: Path, features: np.ndarray) -> datasets.Dataset:
+    """The features as an Array2D column, which gives numpy arrays."""
+    columns = datasets.Features({"features": datasets.Array2D((REGIONS, DIM), "float32")})
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"features": features}, features=columns).save_to_disk(folder / "table")
+    return datasets.load_from_disk(str(folder / "table")).with_format("numpy")
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpu-time", action="store_true", help="compare CPU seconds: for a machine that is not idle")
+    given = parser.parse_args()
+    clock = time.process_time if given.cpu_time else time.perf_counter
     random = np.random.default_rng(0)
-    features = random.random((IMAGES, REGIONS, DIM), dtype=np.float32)
-    batches = np.array_split(random.permutation(IMAGES), IMAGES // BATCH)
-    with tempfile.TemporaryDirectory() as folder:
-        writer = FeatureWriter(Path(folder) / "store", REGIONS, DIM)
-        writer.add([str(row) for row in range(IMAGES)], features, np.zeros((IMAGES, REGIONS, 4), np.float32))
-        writer.finish({"backbone": "random"})
-        columns = datasets.Features({"features": datasets.Array2D((REGIONS, DIM), "float32")})
-        table = datasets.Dataset.from_dict({"features": features}, features=columns)
-        table.save_to_disk(Path(folder) / "table")
-        table = datasets.load_from_disk(str(Path(folder) / "table")).with_format("numpy")
-        store = FeatureStore.open(Path(folder) / "store")
-        theirs = seconds(lambda rows: table[rows]["features"], batches)
-        stored = seconds(store.read, batches)
-        single = seconds(lambda rows: torch.from_numpy(store.read(rows)[0]).float(), batches)
-    ratios = f"fp16 as stored {theirs / stored:.1f}x, turned to fp32 {theirs / single:.1f}x"
-    print(f"feature store, {IMAGES} x [{REGIONS}, {DIM}], shuffled batches of {BATCH}, {ratios}")
-    print(f"the speed of an fp32 Array2D column of datasets {datasets.__version__} in numpy format")
+    features = random.random((given.images, REGIONS, DIM), dtype=np.float32)
+    batches = np.array_split(random.permutation(given.images), given.images // BATCH)
+    with tempfile.TemporaryDirectory() as temporary:
+        table = column(Path(temporary), features)
+        stores = {dtype: stored(Path(temporary), features, dtype) for dtype in DTYPES}
+        np.testing.assert_array_equal(table[batches[0]]["features"], stores["float32"].read(batches[0])[0])
+        readers = {"table": lambda rows: table[rows]["features"], **{name: one.read for name, one in stores.items()}}
+        rounds = [{name: seconds(read, batches, clock) for name, read in readers.items()} for _ in range(given.rounds)]
+    best = {name: min(one[name] for one in rounds) for name in readers}
+    print(
+        f"shuffled batches of {BATCH} from {given.images} x [{REGIONS}, {DIM}], best of {given.rounds} rounds, against"
+    )
+    print(f"an fp32 Array2D column of datasets {datasets.__version__} in numpy format")
+    for dtype in DTYPES:
+        print(f"  a store of {dtype} {best['table'] / best[dtype]:.1f}x")
 
 
 if __name__ == "__main__":

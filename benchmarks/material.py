@@ -109,8 +109,10 @@ def listed(store: FeatureStore, folder: Path) -> datasets.Dataset:
     lists = datasets.List(datasets.List(datasets.Value("float32")))
     columns = datasets.Features({"features": lists, "boxes": lists})
     datasets.disable_progress_bars()
-    values = {"features": store.features.tolist(), "boxes": store.boxes.tolist()}
-    datasets.Dataset.from_dict(values, features=columns).save_to_disk(str(folder / "table"))
+    values = (array.tolist() for array in store.read(np.arange(len(store))))
+    datasets.Dataset.from_dict(dict(zip(("features", "boxes"), values, strict=True)), features=columns).save_to_disk(
+        str(folder / "table")
+    )
     return datasets.load_from_disk(str(folder / "table"))
 
 

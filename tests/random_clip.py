@@ -17,7 +17,7 @@ RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8,
 
 def random_clip(folder, **sizes):
     """Write a random CLIP with `sizes` in place of `SIZES`; its vocabulary is letters, each also a word's end."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: row for row, word in enumerate(words)}

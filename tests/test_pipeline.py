@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import yaml
+from random_clip import RESNET, random_clip
 from safetensors.torch import load_file
 
 from vlret.experiment import grid, load_config
@@ -210,13 +211,27 @@ def test_two_runs_at_once_are_refused(repository):
     assert first.wait() == 0
 
 
-def test_tiny_vlt5_and_vlbart_go_through_the_whole_workflow(repository):
-    """Published layouts, a pre-training on every task that a second experiment starts from, LoRA, the decoder."""
-    config = read_config(repository)
-    made = {"tinyvlt5": tiny_models.vlt5, "tinyvlbart": tiny_models.vlbart}
-    config["models"] = {name: make(repository / "weights" / name, feature_dim=1280) for name, make in made.items()}
+def clip_models(repository):
+    """A tiny CLIP in the config: its grid for VL-BART, its joint vectors for images and titles; the models' names."""
+    random_clip(repository / "weights" / "clip", vision_cfg=RESNET)
+    weights = {"path": str(repository / "weights" / "clip")}
+    grid = {"family": "clip", "output": "grid", "resize": "squash", "dim": 256, "weights": weights}
+    backbones = {"tinyclip": grid, "tinyclip-joint": {**grid, "output": "joint", "dim": 6}}
+    vector = {"backbone": "tinyclip-joint", "visual": {"grid": [1, 1], "tokens": [1, 1]}}
+    text = {"architecture": "clip", "separator": ".", "weights": weights}
+    vlbart = tiny_models.vlbart(repository / "weights" / "tinyvlbart", feature_dim=256)
+    vlbart |= {"backbone": "tinyclip", "visual": {**vlbart["visual"], "grid": [2, 2], "tokens": [2, 2]}}
+    models = {"tinyclip": {"kind": "image", **vector}, "tinycliptitle": {"kind": "dual", "text": text, **vector}}
+    return {"backbones": backbones, "models": {**models, "tinyvlbart": vlbart}}
+
+
+def test_tiny_published_models_go_through_the_whole_workflow(repository):
+    """VL-T5, VL-BART over CLIP's grid and CLIP, a training on every task that a second one starts from, the decoder."""
+    config = {**read_config(repository), **clip_models(repository)}
+    config["models"]["tinyvlt5"] = tiny_models.vlt5(repository / "weights" / "tinyvlt5", feature_dim=1280)
     pretrained = "tinyvlt5_full_vqa_avg"
     names = [pretrained, "tinyvlt5_lora_vqa_avg", "tinyvlbart_adapter_none_decoder", "tinyvlbart_zs_none_sum-last-2"]
+    names += ["tinyclip_zs_none_avg", "tinycliptitle_zs_none_1token"]
     config["grid"]["include"] += names
     kinds = ("viquae", "triviaqa", "match_image", "match_article")
     every = {"tasks": {kind: {"kind": kind} for kind in kinds}, "steps": 8}
@@ -225,7 +240,8 @@ def test_tiny_vlt5_and_vlbart_go_through_the_whole_workflow(repository):
     described = call(repository, f"vlret model describe {pretrained}")
     assert "100.00 % of the parameters are trained" in described
     output = call(repository, f"snakemake --cores 2 {TABLE}")
-    assert jobs(output) == {"train": 4, "embed": 4, "index": 4, "search": 4, "metrics": 4, "table": 1}
+    stages = dict.fromkeys(("train", "embed", "index", "search", "metrics"), 6)
+    assert jobs(output) == {**stages, "features": 8, "gather": 4, "table": 1}
     rows = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
     assert set(names) <= set(rows)
     checkpoint = load_file(repository / "results/sample/checkpoints/tinyvlt5_lora_vqa_avg/model.safetensors")

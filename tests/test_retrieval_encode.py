@@ -29,7 +29,7 @@ class Letters:
 
 
 class Stored:
-    """Features as a store gives them: float16, and only rows that are there."""
+    """Features as a store gives them: float16, only rows that are there, some of fewer regions than others."""
 
     regions, dim = REGIONS, DIM
 
@@ -37,6 +37,7 @@ class Stored:
         rng = np.random.default_rng(0)
         self.features = rng.random((UNITS, REGIONS, DIM)).astype(np.float16)
         self.boxes = rng.random((UNITS, REGIONS, 4), dtype=np.float32)
+        self.counts = rng.integers(0, REGIONS + 1, UNITS)
 
     def read(self, rows):
         assert (rows >= 0).all()
@@ -65,9 +66,9 @@ def one_by_one(model, side):
     vectors = []
     for text, row in zip(side.texts, side.images, strict=True):
         inputs = {"input_ids": torch.tensor([side.tokenizer([text], True, side.limit)["input_ids"][0]])}
-        if row >= 0:
-            inputs["features"] = torch.from_numpy(side.features.features[[row]].astype(np.float32))
-            inputs["boxes"] = torch.from_numpy(side.features.boxes[[row]])
+        if row >= 0 and (count := side.features.counts[row]):
+            inputs["features"] = torch.from_numpy(side.features.features[[row], :count].astype(np.float32))
+            inputs["boxes"] = torch.from_numpy(side.features.boxes[[row], :count])
         with torch.no_grad():
             vectors.append(model.eval().encode("passage", inputs)[0].numpy())
     return np.stack(vectors)

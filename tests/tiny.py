@@ -29,6 +29,7 @@ class Images:
 
     def __init__(self):
         self.features = np.random.default_rng(0).random((UNITS, 3, 4), dtype=np.float32)
+        self.counts = np.full(UNITS, 3)
 
     def read(self, rows):
         return self.features[rows], np.zeros((len(rows), 3, 4), np.float32)

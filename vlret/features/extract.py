@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -74,8 +74,8 @@ def extract(
             say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
         problem = f"(column image of {dataset}); mend the file or drop what names it" if unreadable == "error" else None
-        batches = ahead(_batches(prepared(left, images, model.prepare, workers), size))
-        for _ in progress(_described(batches, model, writer, problem), len(left), " images", backbone):
+        described = fill(writer, model, left, images, workers, size, problem)
+        for _ in progress(described, len(left), "images", backbone):
             pass
         seconds = time.perf_counter() - start
         writer.finish(description)
@@ -107,14 +107,21 @@ def share(names: list[str], shard: str) -> list[str]:
     return names[(number - 1) * len(names) // of : number * len(names) // of]
 
 
-def _described(
-    batches: Iterable[list[tuple]], model: Backbone, writer: FeatureWriter, problem: str | None
+def fill(
+    writer: FeatureWriter,
+    model: Backbone,
+    names: list[str],
+    folder: Path,
+    workers: int,
+    batch_size: int,
+    problem: str | None,
 ) -> Iterator[str]:
-    """Describe batches of images and store them; each name, after its batch is stored.
+    """Describe images batch by batch and store them; each name, after its batch is stored.
 
-    An image that cannot be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None.
+    While one batch is described, the next is gathered and `workers` decode the images after it. An image that cannot
+    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None.
     """
-    for batch in batches:
+    for batch in ahead(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
         readable = {name: image for name, image in batch if not isinstance(image, ImageError)}
         broken = {name: image for name, image in batch if isinstance(image, ImageError)}
         if broken and problem is not None:
