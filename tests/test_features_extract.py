@@ -202,7 +202,9 @@ def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys)
         run(["0.png", "1.png", "2.png", "3.png", "gone.png"])
     assert (tmp_path / "store.unfinished/store/journal.jsonl").read_text().count("\n") == 1
     run(["0.png", "1.png", "2.png", "4.png", "5.png"])
-    assert "already" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "already" not in said
+    assert "store.unfinished: done with other settings, so it is removed" in said
 
 
 def test_the_bar_says_speed_and_time_left(folder, tmp_path):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -104,6 +106,11 @@ def test_no_process_is_left_when_the_reader_stops(folder):
     assert len(processes) == 2
     images.close()
     assert not any(process.is_alive() for process in processes)
+
+
+def test_who_decodes_imports_no_torch():
+    command = "import sys, vlret.features.workers, vlret.features.pixels; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)
 
 
 def test_no_image_at_all(folder):

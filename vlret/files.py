@@ -65,6 +65,8 @@ def unfinished(folder: Path, settings: dict) -> None:
     """Make a folder for what a long job has done so far; what a job of other `settings` left there is removed."""
     path = folder / "settings.json"
     if not path.is_file() or read_json(path) != settings:
+        if path.is_file():
+            say(f"{folder}: done with other settings, so it is removed")
         remove(folder)
     write_json(path, settings)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vlret.encoders.clip import load_clip
-from vlret.features.squares import Square, SquareBackbone, of_255
+from vlret.features.pixels import Square
+from vlret.features.squares import SquareBackbone, of_255
 from vlret.files import InputError
 
 OUTPUTS = ("grid", "joint")

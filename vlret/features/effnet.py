@@ -12,7 +12,8 @@ import timm
 import torch
 from torch import Tensor
 
-from vlret.features.squares import Square, SquareBackbone
+from vlret.features.pixels import Square
+from vlret.features.squares import SquareBackbone
 from vlret.files import InputError
 
 SIZE = 224

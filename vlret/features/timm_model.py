@@ -9,7 +9,8 @@ import timm
 from torch import Tensor
 
 from vlret.encoders.checkpoints import load_strictly, read_tensors, weights_file
-from vlret.features.squares import RESAMPLING, Square, SquareBackbone, of_255
+from vlret.features.pixels import RESAMPLING, Square
+from vlret.features.squares import SquareBackbone, of_255
 from vlret.files import InputError, read_json
 
 
