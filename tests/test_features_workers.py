@@ -105,7 +105,7 @@ def test_no_process_is_left_when_the_reader_stops(folder):
     processes = [worker.process for worker in crew.workers]
     assert len(processes) == 2
     images.close()
-    assert not any(process.is_alive() for process in processes)
+    assert all(process.poll() is not None for process in processes)
 
 
 def test_who_decodes_imports_no_torch():

@@ -5,11 +5,13 @@ other broken one, and another process goes on.
 """
 
 import resource
+import subprocess
+import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,16 @@ from vlret.data.images import ImageError, open_image
 
 SECONDS = 120  # that one file may take
 MEMORY = 4 * 2**30  # bytes that one file may take
+# An interrupt is for the process that asks, which ends this one. The path first: by it the rest is found.
+START = """
+import signal, sys
+from multiprocessing.connection import Connection
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pipe = Connection(int(sys.argv[1]))
+sys.path = pipe.recv()
+from vlret.features.workers import work
+work(pipe)
+"""
 AHEAD = 32  # files for each worker that may be prepared before the first of them is used
 ASKED = 2  # files that a worker is given at a time, so that it does not wait for the next
 
@@ -95,9 +107,11 @@ class _Crew:
         worker.dismiss()
         self.workers.remove(worker)
         if not worker.started:
-            raise RuntimeError(f"a process that decodes images ended with code {worker.process.exitcode} at its start")
+            raise RuntimeError(
+                f"a process that decodes images ended with code {worker.process.returncode} at its start"
+            )
         if worker.asked and worker.asked[0] in self.suspects:
-            self._give_up(worker, f"ended the process that decoded it (code {worker.process.exitcode}); convert it")
+            self._give_up(worker, f"ended the process that decoded it (code {worker.process.returncode}); convert it")
         elif worker.asked:
             self.suspects.add(worker.asked[0])
         self.waiting.extendleft(reversed(worker.asked))
@@ -115,14 +129,16 @@ class _Worker:
     """A process, the pipe to it, and the places of the names that it was given."""
 
     def __init__(self, folder: Path, prepare: Callable):
-        # Not forked from this process, whose threads and GPU would be half there.
-        context = get_context("forkserver")
-        self.pipe, theirs = context.Pipe()
+        self.pipe, theirs = connection.Pipe()
         self.asked: deque[int] = deque()
         self.started, self.since = False, time.monotonic()
-        self.process = context.Process(target=_work, args=(theirs, folder, prepare), daemon=True)
-        self.process.start()
+        # Not forked from this process, whose threads and GPU would be half there, and not multiprocessing's own way of
+        # starting afresh, which imports this process's main module again.
+        command = [sys.executable, "-P", "-c", START, str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
+        for message in (sys.path, (folder, prepare)):
+            self.pipe.send(message)
 
     def ask(self, place: int, names: Sequence[str]) -> None:
         if not self.asked:
@@ -147,18 +163,19 @@ class _Worker:
 
     def dismiss(self) -> None:
         self.process.kill()
-        self.process.join()
+        self.process.wait()
         self.pipe.close()
 
 
-def _work(pipe: connection.Connection, folder: Path, prepare: Callable) -> None:
+def work(pipe: connection.Connection) -> None:
     """What a worker does until nobody asks any more."""
+    folder, prepare = pipe.recv()
     _limit_memory()
     try:
         pipe.send(True)
         while True:
             pipe.send(_prepared(folder, pipe.recv(), prepare))
-    except (EOFError, ConnectionError, KeyboardInterrupt):
+    except (EOFError, ConnectionError):
         return
 
 
@@ -176,7 +193,8 @@ def _prepared(folder: Path, name: str, prepare: Callable) -> tuple[str, Any]:
 
 
 def _limit_memory() -> None:
-    """Allow `MEMORY` more than what the process has, libraries and all."""
+    """Allow `MEMORY` more than what the process has, libraries and all; a crash leaves no core behind."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     status = Path("/proc/self/status").read_text()
     data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
     resource.setrlimit(resource.RLIMIT_DATA, (data + MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
