@@ -9,8 +9,9 @@ import pytest
 from datasets import Dataset
 
 from vlret.files import InputError
-from vlret.lexical.index import Index, analyse, build
+from vlret.lexical.index import Index, analyse, build, invert, lucene_lengths, write_index
 
+PLAIN = {"stop_words": "none", "lengths": "exact"}
 PASSAGES = {
     "article": [0, 0, 1],
     "title": ["Peru", "Peru", "Łódź"],
@@ -33,7 +34,7 @@ def test_analysis_splits_unicode_words_in_lower_case():
 
 
 def test_the_index_counts_as_one_does_by_hand(passages, tmp_path):
-    build(passages, {"stop_words": "none"}, tmp_path / "index")
+    build(passages, PLAIN, tmp_path / "index")
     index = Index(tmp_path / "index")
     assert list(index.terms) == ["peru", "the", "sea", "łódź", "fine", "sea_side", "42"]
     assert index.lengths.tolist() == [5, 1, 4]
@@ -52,7 +53,7 @@ def test_the_index_counts_as_one_does_by_hand(passages, tmp_path):
 
 
 def test_stop_words_leave_passages_and_questions(passages, tmp_path):
-    build(passages, {"stop_words": ["the", "peru"]}, tmp_path / "index")
+    build(passages, PLAIN | {"stop_words": ["the", "peru"]}, tmp_path / "index")
     index = Index(tmp_path / "index")
     assert index.lengths.tolist() == [2, 0, 4]
     assert index.known("the Peru sea") == [(index.terms["sea"], 1)]
@@ -60,7 +61,7 @@ def test_stop_words_leave_passages_and_questions(passages, tmp_path):
 
 def test_frequencies_stop_at_255_and_lengths_do_not(tmp_path):
     Dataset.from_dict({"title": ["a"], "text": ["b " * 300]}).save_to_disk(str(tmp_path / "passages"))
-    build(tmp_path / "passages", {"stop_words": "none"}, tmp_path / "index")
+    build(tmp_path / "passages", PLAIN, tmp_path / "index")
     index = Index(tmp_path / "index")
     assert index.postings(1)[1].tolist() == [255]
     assert index.lengths.tolist() == [301]
@@ -68,22 +69,86 @@ def test_frequencies_stop_at_255_and_lengths_do_not(tmp_path):
 
 def test_the_same_passages_give_the_same_bytes(passages, tmp_path):
     for name in ("one", "two"):
-        build(passages, {"stop_words": "none"}, tmp_path / name)
+        build(passages, PLAIN, tmp_path / name)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
     assert json.loads(one["index.json"]) == {
         "passages": 3,
         "terms": 7,
         "tokens": 10,
-        "analysis": {"stop_words": []},
+        "analysis": {"stop_words": [], "lengths": "exact"},
     }
+
+
+def test_the_english_stop_words_are_those_of_lucene(passages, tmp_path):
+    build(passages, PLAIN | {"stop_words": "english"}, tmp_path / "index")
+    index = Index(tmp_path / "index")
+    assert len(index.stop_words) == 33
+    assert "the" not in index.terms
+    assert index.lengths.tolist() == [3, 1, 4]
+
+
+def test_inversion_is_a_sort_of_all_tokens_whatever_is_taken_at_once(tmp_path):
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(0, 40, size=500).astype(np.int32)
+    tokens = (generator.random(lengths.sum()) ** 3 * 90).astype(np.int32)  # common and rare, and terms without passage
+    tokens[lengths[:250].sum() :][: lengths[250]] = 91
+    keys, counts = np.unique(tokens * 500 + np.repeat(np.arange(500), lengths), return_counts=True)
+    expected = {
+        "starts": np.searchsorted(keys, np.arange(94) * 500),
+        "passages": keys % 500,
+        "frequencies": counts,
+    }
+    for at_once in (1, 7, 200, 10**6):
+        invert(tokens, lengths, 93, tmp_path, at_once)
+        for name, array in expected.items():
+            found = np.load(tmp_path / f"{name}.npy")
+            np.testing.assert_array_equal(found, array)
+            assert found.dtype == {"starts": np.int64, "passages": np.int32, "frequencies": np.uint8}[name]
+
+
+def test_lucene_keeps_a_length_in_a_byte(tmp_path):
+    lengths = np.arange(5000)
+    kept = lucene_lengths(lengths)
+    np.testing.assert_array_equal(kept, [from_byte(to_byte(length)) for length in lengths.tolist()])
+    assert [to_byte(length) for length in (0, 23, 40, 41, 42, 2**31 - 1)] == [0, 23, 40, 40, 41, 255]
+    assert kept[[40, 41, 100, 119, 120, 4999]].tolist() == [40, 40, 96, 112, 120, 4632]
+    write_index(tmp_path, ["a"], np.zeros(260, np.int32), np.array([43, 217]), {"stop_words": [], "lengths": "lucene"})
+    index = Index(tmp_path)
+    assert index.lengths.tolist() == [42, 216]
+    assert index.average_length == 130  # of the exact ones, as Lucene has it
+    assert index.distinct[index.codes].tolist() == [42 / 130, 216 / 130]
+
+
+def to_byte(length):
+    """Lucene's SmallFloat.intToByte4: the number of a length among those that it can keep."""
+    if length < 24:
+        return length
+    bits = (length - 24).bit_length()
+    if bits < 4:
+        return length
+    return 24 + (((length - 24) >> (bits - 4) & 7) | (bits - 3) << 3)
+
+
+def from_byte(byte):
+    """Its byte4ToInt."""
+    if byte < 24:
+        return byte
+    low, shift = byte - 24 & 7, (byte - 24 >> 3) - 1
+    return 24 + (low if shift < 0 else (low | 8) << shift)
 
 
 def test_nothing_to_index_is_an_error_and_leaves_nothing(tmp_path):
     Dataset.from_dict({"title": ["", "!"], "text": ["…", ""]}).save_to_disk(str(tmp_path / "passages"))
     with pytest.raises(InputError, match="passages: no passage holds a word"):
-        build(tmp_path / "passages", {"stop_words": "none"}, tmp_path / "index")
+        build(tmp_path / "passages", PLAIN, tmp_path / "index")
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(("wrong", "message"), [({"stop_words": "some"}, "'some'"), ({"lengths": "x"}, "'x' is nei")])
+def test_unknown_settings_are_an_error(passages, tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        build(passages, PLAIN | wrong, tmp_path / "index")
 
 
 def test_the_lexical_room_imports_no_torch():

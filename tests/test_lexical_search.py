@@ -13,6 +13,7 @@ from vlret.lexical.index import Index, analyse, build
 from vlret.lexical.search import rank, search
 from vlret.runs import read_run
 
+PLAIN = {"stop_words": "none", "lengths": "exact"}
 PARAMETERS = [(0.0, 0.0), (0.75, 1.2), (0.4, 0.9), (1.0, 3.0), (0.0, 2.0)]
 
 
@@ -26,7 +27,7 @@ def corpus(tmp_path_factory):
     draw = lambda n: " ".join(generator.choice(words, size=n, p=chances / chances.sum()))  # noqa: E731
     texts = [draw(length) for length in generator.integers(3, 60, size=800)]
     Dataset.from_dict({"title": ["w7"] * 800, "text": texts}).save_to_disk(str(folder / "passages"))
-    build(folder / "passages", {"stop_words": "none"}, folder / "index")
+    build(folder / "passages", PLAIN, folder / "index")
     questions = [draw(12) for _ in range(38)] + ["w3 w3 w3 unknown", "w399"]
     return Index(folder / "index"), [analyse(f"w7 {text}") for text in texts], questions
 
@@ -52,7 +53,7 @@ def same_top(ranking, expected, k=100):
 def test_a_score_is_the_formula_by_hand(tmp_path):
     texts = ["sea sea salt", "salt", "land"]
     Dataset.from_dict({"title": ["a", "b", "c"], "text": texts}).save_to_disk(str(tmp_path / "passages"))
-    build(tmp_path / "passages", {"stop_words": "none"}, tmp_path / "index")
+    build(tmp_path / "passages", PLAIN, tmp_path / "index")
     ranking = rank(Index(tmp_path / "index"), "salt, sea salt or none", 0.75, 1.2, 10)
     average = 8 / 3
     sea, salt = math.log(1 + 2.5 / 1.5), math.log(1 + 1.5 / 2.5)
@@ -90,7 +91,7 @@ def test_a_search_writes_the_questions_of_its_split(tmp_path):
     DatasetDict(
         {"train": split("train", ["desert"]), "test": split("test", ["which sea?", "unheard of", "chad the sea"])}
     ).save_to_disk(str(tmp_path / "questions"))
-    build(tmp_path / "passages", {"stop_words": "none"}, tmp_path / "index")
+    build(tmp_path / "passages", PLAIN, tmp_path / "index")
     write_json(tmp_path / "tuning.json", {"b": 0.75, "k1": 1.2})
     arguments = {"index": tmp_path / "index", "questions": tmp_path / "questions", "split": "test", "tag": "bm25"}
     search(**arguments, tuning=tmp_path / "tuning.json", k=2, out=tmp_path / "test.trec")

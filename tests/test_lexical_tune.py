@@ -10,6 +10,7 @@ from vlret.lexical.search import rank
 from vlret.lexical.tune import axis, tune
 from vlret.runs import per_question, read_qrels, write_qrels
 
+PLAIN = {"stop_words": "none", "lengths": "exact"}
 GRID = {"b": {"start": 0, "stop": 1, "step": 0.5}, "k1": {"start": 0, "stop": 3, "step": 1.0}}
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
     words = [f"w{number}" for number in range(30)]
     texts = [" ".join(generator.choice(words, size=length)) for length in generator.integers(1, 12, size=300)]
     Dataset.from_dict({"title": [""] * 300, "text": texts}).save_to_disk(str(folder / "passages"))
-    build(folder / "passages", {"stop_words": "none"}, folder / "index")
+    build(folder / "passages", PLAIN, folder / "index")
     ids = [f"q{number}" for number in range(30)]
     inputs = [" ".join(generator.choice(words, size=4)) for _ in ids]
     DatasetDict({"validation": Dataset.from_dict({"id": ids, "input": inputs})}).save_to_disk(str(folder / "questions"))

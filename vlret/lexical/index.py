@@ -5,14 +5,14 @@ On disk a folder of
 - `starts.npy` [terms + 1] int64: postings of term `t` lie at `starts[t]:starts[t + 1]`;
 - `passages.npy` [postings] int32: passage rows, ascending within a term;
 - `frequencies.npy` [postings] uint8: how often the term stands in that passage, 255 meaning 255 or more;
-- `lengths.npy` [passages] int32: terms of each passage, counted exactly;
+- `lengths.npy` [passages] unsigned, as wide as need be: terms of each passage, exact or as Lucene rounds them;
 - `index.json`: counts and the analysis, which a search repeats on its questions.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,16 @@ from datasets import load_from_disk
 
 from vlret.console import progress
 from vlret.files import InputError, read_json, whole, write_json
+from vlret.lexical.invert import document_frequencies, fill
 
 WORD = re.compile(r"\w+")
+POSTINGS_AT_ONCE = 200_000_000  # five bytes each
+# Those of Lucene's EnglishAnalyzer.
+ENGLISH = """a an and are as at be but by for if in into is it no not of on or such that the their then there these they
+this to was will with"""
 
 
-def analyse(text: str, stop_words: Iterable[str] = ()) -> list[str]:
+def analyse(text: str, stop_words: Collection[str] = ()) -> list[str]:
     """The terms of a text, in order: NFKC, lower case, Unicode words (`\\w+`), less the stop words."""
     words = WORD.findall(unicodedata.normalize("NFKC", text).lower())
     return [word for word in words if word not in stop_words] if stop_words else words
@@ -32,6 +37,17 @@ def analyse(text: str, stop_words: Iterable[str] = ()) -> list[str]:
 
 class Index:
     """An index opened for search; its arrays are read-only views of the files.
+
+    Attributes
+    ----------
+    terms
+        The number of each term.
+    lengths
+        `[passages]`, unsigned.
+    distinct
+        `[distinct lengths]`, each length that a passage has, over the average length; ascending.
+    codes
+        `[passages]`, where the length of each passage stands in `distinct`.
 
     Raises `InputError` if the folder holds no whole index.
     """
@@ -48,6 +64,10 @@ class Index:
             np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
             for name in ("passages", "frequencies", "lengths")
         )
+        held = np.bincount(self.lengths) > 0
+        self.distinct = np.flatnonzero(held) / self.average_length
+        places = np.cumsum(held) - 1
+        self.codes = places.astype(np.min_scalar_type(places[-1]))[self.lengths]
 
     def known(self, text: str) -> list[tuple[int, int]]:
         """`(term number, count in the text)` for each term of the text that the index knows, by number."""
@@ -60,50 +80,101 @@ class Index:
         return self.passages[here], self.frequencies[here]
 
 
-def build(passages: Path, settings: dict, out: Path) -> None:
-    """Index the passages' text, title first.
+def build(passages: Path, settings: Mapping, out: Path) -> None:
+    """Index the passages' text, title first, in memory that grows with the terms and not with the passages.
 
-    `settings["stop_words"]` is `none` or a list of words that are left out of passages and questions.
-    Raises `InputError` if there is no passage or no term.
+    `settings["stop_words"]` is `none`, `english` (Lucene's 33) or a list of words that are left out of passages and
+    questions; `settings["lengths"]` is `exact` or `lucene` (see `lucene_lengths`).
+    Raises `InputError` for other settings, and if there is no passage or no term.
     """
     table = load_from_disk(str(passages))
-    stop_words = [] if settings["stop_words"] == "none" else sorted(settings["stop_words"])
+    stop_words = _stop_words(settings["stop_words"])
+    if settings["lengths"] not in ("exact", "lucene"):
+        raise InputError(f"bm25 lengths: {settings['lengths']!r} is neither exact nor lucene")
     texts = (
         f"{title} {text}"
         for batch in table.iter(1000)
         for title, text in zip(batch["title"], batch["text"], strict=True)
     )
-    terms, tokens, lengths = _number(progress(texts, len(table), "passage", "index"), frozenset(stop_words))
-    if not len(tokens):
-        raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
     with whole(out) as aside:
         aside.mkdir()
-        (aside / "terms.txt").write_text("\n".join(terms), encoding="utf-8")
-        for name, array in invert(tokens, lengths, len(terms)).items():
-            np.save(aside / f"{name}.npy", array)
-        np.save(aside / "lengths.npy", lengths)
-        counts = {"passages": len(lengths), "terms": len(terms), "tokens": len(tokens)}
-        write_json(aside / "index.json", {**counts, "analysis": {"stop_words": stop_words}})
+        spool = aside / "tokens"
+        terms, lengths = _number(progress(texts, len(table), "passage", "index"), stop_words, spool)
+        if not terms:
+            raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
+        analysis = {"stop_words": sorted(stop_words), "lengths": settings["lengths"]}
+        write_index(aside, terms, np.memmap(spool, np.int32, "r"), lengths, analysis)
+        spool.unlink()
 
 
-def invert(tokens: np.ndarray, lengths: np.ndarray, terms: int) -> dict[str, np.ndarray]:
-    """Turn the term numbers of all passages, one after the other [tokens], into `starts`, `passages`, `frequencies`."""
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    keys, counts = np.unique(tokens * np.int64(len(lengths)) + rows, return_counts=True)
-    starts = np.searchsorted(keys, np.arange(terms + 1, dtype=np.int64) * len(lengths))
-    return {
-        "starts": starts.astype(np.int64),
-        "passages": (keys % len(lengths)).astype(np.int32),
-        "frequencies": np.minimum(counts, 255).astype(np.uint8),
-    }
+def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.ndarray, analysis: dict) -> None:
+    """Write the files of an index into a folder.
+
+    Parameters
+    ----------
+    terms
+        By their number.
+    tokens
+        `[tokens]` int32, the term numbers of all passages, one passage after the other.
+    lengths
+        `[passages]` int32, how many of them are each passage's.
+    analysis
+        What made terms of text: `stop_words`, a list; `lengths`, `exact` or `lucene`.
+    """
+    (folder / "terms.txt").write_text("\n".join(terms), encoding="utf-8")
+    invert(tokens, lengths, len(terms), folder)
+    kept = lengths if analysis["lengths"] == "exact" else lucene_lengths(lengths)
+    np.save(folder / "lengths.npy", kept.astype(np.min_scalar_type(kept.max())))
+    counts = {"passages": len(lengths), "terms": len(terms), "tokens": len(tokens)}
+    write_json(folder / "index.json", {**counts, "analysis": analysis})
 
 
-def _number(texts: Iterable[str], stop_words: frozenset[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Number terms as they first appear: the terms, the numbers of all texts [tokens] int64, lengths [texts] int32."""
+def invert(tokens: np.ndarray, lengths: np.ndarray, terms: int, folder: Path, at_once: int = POSTINGS_AT_ONCE) -> None:
+    """Write `starts`, `passages` and `frequencies` of all passages' term numbers.
+
+    A counting sort: postings are counted, then set where they belong. Terms are taken in ranges of `at_once` postings
+    (or one term), each with a pass over the tokens, so that memory is bounded and files are written from start to end.
+    """
+    starts = np.concatenate([[0], np.cumsum(document_frequencies(tokens, lengths, terms))])
+    np.save(folder / "starts.npy", starts)
+    first = 0
+    with open(folder / "passages.npy", "wb") as passages, open(folder / "frequencies.npy", "wb") as frequencies:
+        for stream, kind in ((passages, np.int32), (frequencies, np.uint8)):
+            header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": (int(starts[-1]),)}
+            np.lib.format.write_array_header_1_0(stream, header)
+        while first < terms:
+            end = max(int(np.searchsorted(starts, starts[first] + at_once, side="right")) - 1, first + 1)
+            for stream, array in zip(
+                (passages, frequencies), fill(tokens, lengths, starts[first : end + 1], first), strict=True
+            ):
+                array.tofile(stream)
+            first = end
+
+
+def lucene_lengths(lengths: np.ndarray) -> np.ndarray:
+    """Lengths as Lucene keeps them in a byte: 24 and below as they are, beyond that four significant bits of the rest.
+
+    Lucene's `SmallFloat.intToByte4` followed by `byte4ToInt`, which rounds down.
+    """
+    rest = np.maximum(lengths - 24, 0)
+    shift = np.maximum(np.frexp(rest)[1] - 4, 0)
+    return np.where(lengths < 24, lengths, 24 + (rest >> shift << shift)).astype(np.int32)
+
+
+def _stop_words(asked: str | list[str]) -> frozenset[str]:
+    named = {"none": [], "english": ENGLISH.split()}
+    if isinstance(asked, str) and asked not in named:
+        raise InputError(f"bm25 stop words: {asked!r} is neither none nor english nor a list of words")
+    return frozenset(named[asked] if isinstance(asked, str) else asked)
+
+
+def _number(texts: Iterable[str], stop_words: frozenset[str], spool: Path) -> tuple[list[str], np.ndarray]:
+    """Number terms as they first appear: the terms, lengths [texts] int32; all texts' numbers go to `spool`, int32."""
     numbers: dict[str, int] = {}
-    blocks, lengths = [np.empty(0, np.int64)], []
-    for text in texts:
-        words = analyse(text, stop_words)
-        blocks.append(np.array([numbers.setdefault(word, len(numbers)) for word in words], dtype=np.int64))
-        lengths.append(len(words))
-    return list(numbers), np.concatenate(blocks), np.array(lengths, dtype=np.int32)
+    lengths = []
+    with open(spool, "wb") as stream:
+        for text in texts:
+            words = analyse(text, stop_words)
+            stream.write(np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int32).tobytes())
+            lengths.append(len(words))
+    return list(numbers), np.array(lengths, dtype=np.int32)
