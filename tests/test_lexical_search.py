@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from vlret.files import InputError, write_json
 from vlret.lexical.index import Index, analyse, build
-from vlret.lexical.search import rank, search
+from vlret.lexical.search import Searcher, search
 from vlret.runs import read_run
 
 PLAIN = {"stop_words": "none", "lengths": "exact"}
@@ -54,7 +54,7 @@ def test_a_score_is_the_formula_by_hand(tmp_path):
     texts = ["sea sea salt", "salt", "land"]
     Dataset.from_dict({"title": ["a", "b", "c"], "text": texts}).save_to_disk(str(tmp_path / "passages"))
     build(tmp_path / "passages", PLAIN, tmp_path / "index")
-    ranking = rank(Index(tmp_path / "index"), "salt, sea salt or none", 0.75, 1.2, 10)
+    ranking = Searcher(Index(tmp_path / "index"), 0.75, 1.2).rank("salt, sea salt or none", 10)
     average = 8 / 3
     sea, salt = math.log(1 + 2.5 / 1.5), math.log(1 + 1.5 / 2.5)
     norms = [1.2 * (0.25 + 0.75 * length / average) for length in (4, 2)]
@@ -68,17 +68,48 @@ def test_bm25s_agrees(corpus, b, k1):
     index, tokens, questions = corpus
     oracle = bm25s.BM25(method="lucene", k1=k1, b=b)
     oracle.index(tokens, show_progress=False)
+    searcher = Searcher(index, b, k1)
     for question in questions:
         words = [word for word in analyse(question) if word in oracle.vocab_dict]
-        same_top(rank(index, question, b, k1, 100), oracle.get_scores(words))
+        same_top(searcher.rank(question, 100), oracle.get_scores(words))
 
 
 @pytest.mark.parametrize(("b", "k1"), PARAMETERS[1:])  # with k1 = 0 it divides 0 by 0
 def test_rank_bm25_agrees_up_to_its_constant(corpus, b, k1):
     index, tokens, questions = corpus
     oracle = LuceneOkapi(tokens, k1=k1, b=b)
+    searcher = Searcher(index, b, k1)
     for question in questions[::4] + questions[-2:]:
-        same_top(rank(index, question, b, k1, 100), oracle.get_scores(analyse(question)) / (k1 + 1))
+        same_top(searcher.rank(question, 100), oracle.get_scores(analyse(question)) / (k1 + 1))
+
+
+@pytest.mark.parametrize(("b", "k1"), PARAMETERS)
+@pytest.mark.parametrize("k", [1, 7, 100, 800])
+def test_scores_are_numpys_sums_to_the_last_bit_and_equal_ones_go_by_row(corpus, b, k1, k):
+    index, _, questions = corpus
+    searcher = Searcher(index, b, k1)
+    for question in questions:
+        scores = summed(index, question, b, k1)
+        order = np.lexsort((np.arange(800), -scores))[: min(k, np.count_nonzero(scores))]
+        ranking = searcher.rank(question, k)
+        np.testing.assert_array_equal(ranking.passages, order)
+        np.testing.assert_array_equal(ranking.scores, scores[order])
+
+
+def summed(index, question, b, k1):
+    """The scores of all passages, in numpy, term after term."""
+    scores = np.zeros(len(index.lengths))
+    norms = k1 * (1 - b + b * (index.lengths / index.average_length))
+    for term, count in index.known(question):
+        rows, frequencies = index.postings(term)
+        idf = np.log(1 + (len(scores) - len(rows) + 0.5) / (len(rows) + 0.5))
+        scores[rows] += idf * count * (frequencies / (frequencies + norms[rows]))
+    return scores
+
+
+def test_a_question_of_no_known_term_finds_nothing(corpus):
+    ranking = Searcher(corpus[0], 0.75, 1.2).rank("nothing, nowhere", 10)
+    assert (len(ranking.passages), len(ranking.scores)) == (0, 0)
 
 
 def test_a_search_writes_the_questions_of_its_split(tmp_path):

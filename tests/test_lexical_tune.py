@@ -6,7 +6,7 @@ from datasets import Dataset, DatasetDict
 
 from vlret.files import InputError, read_json
 from vlret.lexical.index import Index, build
-from vlret.lexical.search import rank
+from vlret.lexical.search import Searcher
 from vlret.lexical.tune import axis, tune
 from vlret.runs import per_question, read_qrels, write_qrels
 
@@ -40,7 +40,8 @@ def test_every_point_is_what_a_single_search_gives(folder, tmp_path):
     index, qrels = Index(folder / "index"), read_qrels(folder / "qrels.trec")
     texts = DatasetDict.load_from_disk(str(folder / "questions"))["validation"]
     for point in tuned["surface"]:
-        run = {row["id"]: rank(index, row["input"], point["b"], point["k1"], 100) for row in texts}
+        searcher = Searcher(index, point["b"], point["k1"])
+        run = {row["id"]: searcher.rank(row["input"], 100) for row in texts}
         assert per_question(run, qrels, ["mrr@100"])["mrr@100"].mean() == point["mrr"]
     best = max(point["mrr"] for point in tuned["surface"])
     first = next(point for point in tuned["surface"] if point["mrr"] == best)

@@ -1,9 +1,8 @@
 """The counting sort of an inverted index, compiled."""
 
-import numba
 import numpy as np
 
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+from vlret.lexical.compiled import compiled
 
 
 @compiled

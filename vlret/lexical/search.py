@@ -8,7 +8,6 @@ a term that stands twice in the question counting twice. Lucene left the constan
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from datasets import load_from_disk
@@ -16,49 +15,47 @@ from datasets import load_from_disk
 from vlret.console import progress
 from vlret.files import InputError, read_json
 from vlret.lexical.index import Index
-from vlret.runs import Ranking, sort_ranking, write_run
+from vlret.lexical.score import add, take_best
+from vlret.runs import Ranking, write_run
 
 
-class Postings(NamedTuple):
-    """All that a question's scores depend on, gathered once and scored with any b and k1.
+class Searcher:
+    """An index, b and k1: all that a ranking depends on but the question."""
 
-    `passages [candidates]`: rows that share a term with the question, ascending; `lengths [candidates]`: their
-    length over the average length. A posting is one term in one passage, ordered by term: `places [postings]`
-    points into `passages`; `frequencies [postings]`; `weights [postings]` is idf times the count in the question.
-    """
+    def __init__(self, index: Index, b: float, k1: float):
+        self.index = index
+        self.impacts = impacts(norms(index, b, k1))
+        self.scores = np.zeros(len(index.codes))
 
-    passages: np.ndarray
-    lengths: np.ndarray
-    places: np.ndarray
-    frequencies: np.ndarray
-    weights: np.ndarray
+    def rank(self, text: str, k: int) -> Ranking:
+        """The `k` best passages for a text, equal ones by row; fewer if fewer share a term with it.
+
+        Scores are sums in float64, over the terms by their number.
+        """
+        for term, weight in weights(self.index, text):
+            add(self.scores, *self.index.postings(term), self.index.codes, self.impacts, weight)
+        return Ranking(*take_best(self.scores, k))
 
 
-def gather(index: Index, text: str) -> Postings:
-    """The postings of a question's text; all arrays are empty if the index knows none of its terms."""
+def weights(index: Index, text: str) -> list[tuple[int, float]]:
+    """`(term number, idf times the count in the text)` for each term of the text that the index knows, by number."""
     known = index.known(text)
-    found = [index.postings(term) for term, _ in known]
-    sizes = np.array([len(rows) for rows, _ in found], dtype=np.int64)
-    counts = np.array([count for _, count in known], dtype=np.float64)
-    idf = np.log(1 + (len(index.lengths) - sizes + 0.5) / (sizes + 0.5))
-    rows = np.concatenate([np.empty(0, np.int32), *(rows for rows, _ in found)])
-    frequencies = np.concatenate([np.empty(0, np.uint8), *(frequencies for _, frequencies in found)])
-    passages, places = np.unique(rows, return_inverse=True)
-    lengths = index.lengths[passages] / index.average_length
-    return Postings(passages, lengths, places, frequencies.astype(np.float64), np.repeat(idf * counts, sizes))
+    held = np.array([index.starts[term + 1] - index.starts[term] for term, _ in known], dtype=np.int64)
+    idf = np.log(1 + (len(index.codes) - held + 0.5) / (held + 0.5))
+    return [(term, weight * count) for (term, count), weight in zip(known, idf.tolist(), strict=True)]
 
 
-def score(postings: Postings, b: float, k1: float) -> np.ndarray:
-    """BM25 of every candidate: float64 `[candidates]`, terms always added in the same order."""
-    norms = k1 * (1 - b + b * postings.lengths)
-    impacts = postings.weights * (postings.frequencies / (postings.frequencies + norms[postings.places]))
-    return np.bincount(postings.places, weights=impacts, minlength=len(postings.passages))
+def norms(index: Index, b: float, k1: float) -> np.ndarray:
+    """What stands beside tf below the line: float64 `[distinct lengths]`."""
+    return k1 * (1 - b + b * index.distinct)
 
 
-def rank(index: Index, text: str, b: float, k1: float, k: int) -> Ranking:
-    """The `k` best passages for a text; fewer if fewer share a term with it."""
-    postings = gather(index, text)
-    return sort_ranking(postings.passages, score(postings, b, k1), k)
+def impacts(norms: np.ndarray) -> np.ndarray:
+    """tf / (tf + norm) for each frequency and length: float64 `[256, distinct lengths]`."""
+    table = np.zeros((256, len(norms)))
+    frequencies = np.arange(1.0, 256.0)[:, None]
+    table[1:] = frequencies / (frequencies + norms)
+    return table
 
 
 def search(index: Path, questions: Path, split: str, tuning: Path, k: int, tag: str, out: Path) -> None:
@@ -67,7 +64,7 @@ def search(index: Path, questions: Path, split: str, tuning: Path, k: int, tag: 
     for field in ("b", "k1"):
         if not isinstance(tuned.get(field), int | float):
             raise InputError(f"{tuning}: {field} is not a number: run the tuning again")
-    opened = Index(index)
+    searcher = Searcher(Index(index), tuned["b"], tuned["k1"])
     table = load_from_disk(str(questions))[split].select_columns(["id", "input"])
     rows = progress(table, len(table), "question", f"bm25 {split}")
-    write_run(out, {row["id"]: rank(opened, row["input"], tuned["b"], tuned["k1"], k) for row in rows}, tag)
+    write_run(out, {row["id"]: searcher.rank(row["input"], k) for row in rows}, tag)

@@ -7,8 +7,9 @@ from datasets import load_from_disk
 
 from vlret.console import progress, say
 from vlret.files import InputError, write_json
+from vlret.lexical.grid import Grid
 from vlret.lexical.index import Index
-from vlret.lexical.search import Postings, gather, score
+from vlret.lexical.score import reciprocal_ranks
 from vlret.runs import read_qrels
 
 CUT = 100
@@ -24,14 +25,16 @@ def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path) -
     points = [(b, k1) for b in bs for k1 in k1s]
     table = load_from_disk(str(questions))["validation"]
     texts = dict(zip(table["id"], table["input"], strict=True))
-    opened = Index(index)
+    grid = Grid(Index(index), points, CUT)
     judged = read_qrels(qrels)
     reciprocals = np.zeros((len(points), len(judged)))
     for column, (question, relevant) in enumerate(progress(judged.items(), len(judged), "question", "tune bm25")):
         if question not in texts:
             raise InputError(f"{qrels}: question {question} is not a validation question of {questions}")
         if relevant:
-            reciprocals[:, column] = _reciprocal_ranks(gather(opened, texts[question]), relevant, points)
+            reciprocals[:, column] = reciprocal_ranks(*grid.best(texts[question]), np.array(sorted(relevant)))[
+                grid.places
+            ]
     surface = [
         {"b": b, "k1": k1, "mrr": float(mean)} for (b, k1), mean in zip(points, map(np.mean, reciprocals), strict=True)
     ]
@@ -47,18 +50,3 @@ def axis(name: str, bounds: dict) -> list[float]:
     if start < 0 or steps < 0 or abs(steps - round(steps)) > 1e-6:
         raise InputError(f"config, bm25 tuning, {name}: no whole number of steps of {step} from {start} to {stop}")
     return [round(start + number * step, 10) for number in range(round(steps) + 1)]
-
-
-def _reciprocal_ranks(postings: Postings, relevant: set[int], points: list[tuple[float, float]]) -> np.ndarray:
-    """1 / rank of the first relevant passage at each point, 0 beyond the cut: `[points]`."""
-    targets = np.flatnonzero(np.isin(postings.passages, sorted(relevant)))
-    if not len(targets):
-        return np.zeros(len(points))
-    return np.array([_reciprocal_rank(score(postings, b, k1), targets) for b, k1 in points])
-
-
-def _reciprocal_rank(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Count what stands before the best target: higher scores, and equal ones of smaller rows."""
-    best = targets[np.argmax(scores[targets])]
-    rank = 1 + np.count_nonzero(scores > scores[best]) + np.count_nonzero(scores[:best] == scores[best])
-    return 1 / rank if rank <= CUT else 0.0

@@ -1,0 +1,147 @@
+"""Exact search with every b and k1 of a grid at once.
+
+tf / (tf + norm) falls as the norm grows, so a passage's score with the least norms of a block of points bounds its
+scores at all points of the block, and one below the k-th score of each is none of their best. Blocks are halved down to
+single points; what remains of the passages there is scored as in a search, so the results are the same bits. Passages
+are taken by their weightiest term, so that a block leaves out those whose terms cannot make its threshold together
+(Turtle and Flood, "Query evaluation: strategies and optimizations", 1995, leave terms out so).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vlret.lexical.index import Index
+from vlret.lexical.prune import collect, descend, enlist, find, highest_impacts, raise_thresholds, smallest_codes
+from vlret.lexical.score import add, take_best
+from vlret.lexical.search import impacts, norms, weights
+from vlret.runs import Ranking, sort_ranking
+
+SMALL = 1e-300  # added to a frequency it changes no bit
+WIDEST = (
+    1.3  # the ratio between a block's impacts of a single occurrence, in blocks that are compared with all passages
+)
+SLACK = 1 + 1e-9  # more than sums in another order differ by
+GOOD = 3  # times k passages set the first thresholds
+COMMON = 0.1  # a term in more of the passages does not help to find them
+
+
+class Grid:
+    """An index and the points of a grid, `(b, k1)` each, of which the best `k` passages are asked."""
+
+    def __init__(self, index: Index, points: list[tuple[float, float]], k: int):
+        self.index, self.k = index, k
+        stacked = np.maximum([norms(index, b, k1) for b, k1 in points], SMALL)
+        distinct, places = np.unique(stacked, axis=0, return_inverse=True)
+        nodes = list(_blocks(np.log1p(distinct[:, _typical_codes(index)]), np.arange(len(distinct)), 0))
+        order = np.concatenate([members for _, members in nodes if len(members) == 1])
+        self.norms = np.ascontiguousarray(distinct[order])
+        self.places = np.argsort(order)[places.ravel()]
+        self.floors = np.array([distinct[members].min(axis=0) for _, members in nodes])
+        firsts = [np.argsort(order)[members].min() for _, members in nodes]
+        self.tree = np.array(
+            [(level, first, first + len(members)) for (level, members), first in zip(nodes, firsts, strict=True)]
+        )
+        self.roots = np.flatnonzero(self.tree[:, 0] == 1)
+        self.smallest: dict[int, np.ndarray] = {}
+        self.scores = np.zeros(len(index.codes))
+        self.slots = np.zeros(len(index.codes), np.int32)
+        self.middle = impacts(norms(index, *points[len(points) // 2]))
+
+    def rank(self, text: str) -> list[Ranking]:
+        """What `Searcher.rank` gives for a text at each point."""
+        rows, scores, sizes = self.best(text)
+        return [
+            sort_ranking(rows[place, : sizes[place]], scores[place, : sizes[place]]) for place in self.places.tolist()
+        ]
+
+    def best(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The best passages of a text at every distinct point; `places [points]` is where each point stands.
+
+        Rows and scores `[distinct points, k]` in no order, of which as many are filled as `[distinct points]` says.
+        """
+        k, index = self.k, self.index
+        rows, scores = np.empty((len(self.norms), k), np.int64), np.empty((len(self.norms), k))
+        terms = weights(index, text)
+        if not terms:
+            return rows, scores, np.zeros(len(rows), np.int64)
+        postings = [index.postings(term) for term, _ in terms]
+        weight = np.array([weight for _, weight in terms])
+        thresholds = np.zeros(len(self.norms))
+        raise_thresholds(*self._look_up(postings, self._good(postings, weight)), self.norms, weight, k, thresholds)
+        smallest = np.array([self._smallest_codes(term) for term, _ in terms])
+        order, prefixes = self._prefixes(weight, smallest, thresholds)
+        frequencies, candidates, ends = self._collect(postings, order[: prefixes.max()])
+        sizes = descend(
+            frequencies, index.codes[candidates], candidates, ends[prefixes], self.tree, self.floors, self.norms,
+            weight, thresholds, rows, scores,
+        )  # fmt: skip
+        return rows, scores, sizes
+
+    def _good(self, postings: list, weight: np.ndarray) -> np.ndarray:
+        """Rows, ascending, of passages that score well in the middle of the grid, without the commonest terms."""
+        sizes = np.array([len(passages) for passages, _ in postings])
+        for term in np.flatnonzero(sizes <= max(sizes.min(), COMMON * len(self.scores))):
+            add(self.scores, *postings[term], self.index.codes, self.middle, weight[term])
+        return np.sort(take_best(self.scores, GOOD * self.k)[0])
+
+    def _look_up(self, postings: list, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frequencies `[terms, rows]` and lengths' codes `[rows]` of some passages, ascending."""
+        frequencies = np.zeros((len(postings), len(rows)), np.uint8)
+        for term, (passages, held) in enumerate(postings):
+            find(passages, held, rows, frequencies[term])
+        return frequencies, self.index.codes[rows]
+
+    def _smallest_codes(self, term: int) -> np.ndarray:
+        """Those of `smallest_codes`, kept: the commonest terms, which take longest, return in many questions."""
+        if term not in self.smallest:
+            beyond = len(self.index.distinct)
+            self.smallest[term] = smallest_codes(*self.index.postings(term), self.index.codes, beyond).astype(np.int32)
+        return self.smallest[term]
+
+    def _prefixes(
+        self, weight: np.ndarray, smallest: np.ndarray, thresholds: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The terms, weightiest first, and how many each root needs: the others cannot make its threshold together."""
+        highest = weight * highest_impacts(self.floors[self.roots], smallest)
+        order = np.argsort(-weight, kind="stable")
+        remaining = np.cumsum(highest[:, order[::-1]], axis=1)[:, ::-1] * SLACK
+        lowest = np.minimum.reduceat(thresholds, self.tree[self.roots, 1])
+        return order, np.count_nonzero(remaining >= lowest[:, None], axis=1)
+
+    def _collect(self, postings: list, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The passages that hold some terms, by the first of them in `order`.
+
+        Their frequencies `[all terms, passages]`, rows `[passages]`, and how many hold the first n terms `[n + 1]`.
+        """
+        rows = np.empty(min(sum(len(postings[term][0]) for term in order), len(self.slots)), np.int32)
+        ends = np.zeros(len(order) + 1, np.int64)
+        for number, term in enumerate(order):
+            ends[number + 1] = enlist(postings[term][0], self.slots, rows, ends[number])
+        rows = rows[: ends[-1]]
+        frequencies = np.zeros((len(postings), 1 + len(rows)), np.uint8)
+        for term, (passages, held) in enumerate(postings):
+            collect(passages, held, self.slots, frequencies[term])
+        self.slots[rows] = 0
+        return frequencies[:, 1:], rows, ends
+
+
+def _typical_codes(index: Index) -> np.ndarray:
+    """The codes of a short and of a long length: the norms of two lengths give those of all others."""
+    shares = np.cumsum(np.bincount(index.codes)) / len(index.codes)
+    return np.searchsorted(shares, [0.1, 0.9])
+
+
+def _blocks(spread: np.ndarray, members: np.ndarray, level: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Halve a block of points down to single ones, and yield `(level, members)` of each from level 1, parents first.
+
+    `spread [points, 2]` is the logarithm of 1 + norm at two lengths; a block spreads wide where that differs much.
+    """
+    widths = np.ptp(spread[members], axis=0)
+    if level or len(members) == 1 or widths.max() <= np.log(WIDEST):
+        level += 1
+        yield level, members
+    if len(members) > 1:
+        halves = np.array_split(members[np.argsort(spread[members, widths.argmax()], kind="stable")], 2)
+        for half in halves:
+            yield from _blocks(spread, half, level)
