@@ -18,12 +18,11 @@ from vlret.lexical.search import impacts, norms, weights
 from vlret.runs import Ranking, sort_ranking
 
 SMALL = 1e-300  # added to a frequency it changes no bit
-WIDEST = (
-    1.3  # the ratio between a block's impacts of a single occurrence, in blocks that are compared with all passages
-)
+WIDEST = 1.8  # blocks that are compared with all passages: the ratio between impacts of one occurrence within them
+FAN = 8  # how many blocks a smaller one makes
 SLACK = 1 + 1e-9  # more than sums in another order differ by
-GOOD = 3  # times k passages set the first thresholds
-COMMON = 0.1  # a term in more of the passages does not help to find them
+GOOD = 2  # times k passages set the first thresholds
+COMMON = 0.2  # a term in more of the passages does not help to find them
 
 
 class Grid:
@@ -33,7 +32,7 @@ class Grid:
         self.index, self.k = index, k
         stacked = np.maximum([norms(index, b, k1) for b, k1 in points], SMALL)
         distinct, places = np.unique(stacked, axis=0, return_inverse=True)
-        nodes = list(_blocks(np.log1p(distinct[:, _typical_codes(index)]), np.arange(len(distinct)), 0))
+        nodes = list(_blocks(np.log1p(distinct[:, _typical_codes(index)]), np.arange(len(distinct))))
         order = np.concatenate([members for _, members in nodes if len(members) == 1])
         self.norms = np.ascontiguousarray(distinct[order])
         self.places = np.argsort(order)[places.ravel()]
@@ -73,7 +72,7 @@ class Grid:
         order, prefixes = self._prefixes(weight, smallest, thresholds)
         frequencies, candidates, ends = self._collect(postings, order[: prefixes.max()])
         sizes = descend(
-            frequencies, index.codes[candidates], candidates, ends[prefixes], self.tree, self.floors, self.norms,
+            frequencies, index.codes[candidates], candidates, order, ends, prefixes, self.tree, self.floors, self.norms,
             weight, thresholds, rows, scores,
         )  # fmt: skip
         return rows, scores, sizes
@@ -112,18 +111,18 @@ class Grid:
     def _collect(self, postings: list, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The passages that hold some terms, by the first of them in `order`.
 
-        Their frequencies `[all terms, passages]`, rows `[passages]`, and how many hold the first n terms `[n + 1]`.
+        Their frequencies `[all terms, passages + 1]`, rows `[passages]`, and how many hold the first n terms `[n + 1]`.
         """
         rows = np.empty(min(sum(len(postings[term][0]) for term in order), len(self.slots)), np.int32)
         ends = np.zeros(len(order) + 1, np.int64)
         for number, term in enumerate(order):
             ends[number + 1] = enlist(postings[term][0], self.slots, rows, ends[number])
         rows = rows[: ends[-1]]
-        frequencies = np.zeros((len(postings), 1 + len(rows)), np.uint8)
+        frequencies = np.zeros((len(postings), len(rows) + 1), np.uint8)
         for term, (passages, held) in enumerate(postings):
             collect(passages, held, self.slots, frequencies[term])
         self.slots[rows] = 0
-        return frequencies[:, 1:], rows, ends
+        return frequencies, rows, ends
 
 
 def _typical_codes(index: Index) -> np.ndarray:
@@ -132,16 +131,17 @@ def _typical_codes(index: Index) -> np.ndarray:
     return np.searchsorted(shares, [0.1, 0.9])
 
 
-def _blocks(spread: np.ndarray, members: np.ndarray, level: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Halve a block of points down to single ones, and yield `(level, members)` of each from level 1, parents first.
+def _blocks(spread: np.ndarray, members: np.ndarray, parent: tuple[int, int] = (0, 0)) -> Iterator[tuple]:
+    """Halve a block of points down to single ones; yield `(level, members)` of some, parents first.
 
-    `spread [points, 2]` is the logarithm of 1 + norm at two lengths; a block spreads wide where that differs much.
+    `spread [points, 2]` is the logarithm of 1 + norm at two lengths. Level 1 are the first blocks in which it differs
+    little, below come blocks `FAN` times smaller, and single points. `parent` is the level and size of the block above.
     """
-    widths = np.ptp(spread[members], axis=0)
-    if level or len(members) == 1 or widths.max() <= np.log(WIDEST):
-        level += 1
-        yield level, members
+    widths, (level, size) = np.ptp(spread[members], axis=0), parent
+    narrow = len(members) * FAN <= size if level else widths.max() <= np.log(WIDEST)
+    if narrow or len(members) == 1:
+        parent = (level + 1, len(members))
+        yield level + 1, members
     if len(members) > 1:
-        halves = np.array_split(members[np.argsort(spread[members, widths.argmax()], kind="stable")], 2)
-        for half in halves:
-            yield from _blocks(spread, half, level)
+        for half in np.array_split(members[np.argsort(spread[members, widths.argmax()], kind="stable")], 2):
+            yield from _blocks(spread, half, parent)

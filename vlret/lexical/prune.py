@@ -64,21 +64,24 @@ def enlist(passages, slots, rows, size):
 
 @compiled
 def collect(passages, frequencies, slots, found):
-    """The frequencies of one term into `found [1 + candidates]`, at the passages' slots; slot 0 takes the others'."""
+    """The frequencies of one term into `found [candidates + 1]`, where the slots say; the others' go to the last."""
     for place in range(len(passages)):
-        found[slots[np.uint32(passages[place])]] = frequencies[place]
+        found[slots[np.uint32(passages[place])] - 1] = frequencies[place]
 
 
 @compiled
-def score(frequencies, codes, norms, weights, scores):
-    """BM25 of passages into `scores [passages]`: the same operations in the same order as in a search."""
+def score(frequencies, codes, norms, weights, scores, start, terms):
+    """BM25 of passages into `scores [passages]` from `start` on: a search's operations in their order.
+
+    `terms` are the ones that stand in them, ascending: the others' 0 changes no sum.
+    """
     below = np.empty(TILE)
-    for first in range(0, len(scores), TILE):
+    for first in range(start, len(scores), TILE):
         tile = scores[first : first + TILE]
         tile[:] = 0
         for place in range(len(tile)):
             below[place] = norms[codes[first + place]]
-        for term in range(len(weights)):
+        for term in terms:
             here, weight = frequencies[term, first : first + TILE], weights[term]
             for place in range(len(tile)):
                 frequency = float(here[place])
@@ -91,28 +94,27 @@ def raise_thresholds(frequencies, codes, norms, weights, k, thresholds):
 
     `norms [points, distinct lengths]`, `thresholds [points]`.
     """
-    scores, items = np.empty(len(codes)), np.empty(k, np.int64)
-    heap = np.empty(k)
+    scores, terms = np.empty(len(codes)), np.arange(len(weights))
+    if len(scores) < k:
+        return
     for point in range(len(thresholds)):
-        score(frequencies, codes, norms[point], weights, scores)
-        if len(scores) == k:
-            thresholds[point] = max(thresholds[point], scores.min())
-            continue
-        size = 0
-        for item in range(len(scores)):
-            size = offer(heap, items, size, scores[item], item)
-        if size == k:
-            thresholds[point] = max(thresholds[point], heap[0])
+        score(frequencies, codes, norms[point], weights, scores, 0, terms)
+        last = scores.min() if len(scores) == k else np.partition(scores, len(scores) - k)[len(scores) - k]
+        thresholds[point] = max(thresholds[point], last)
 
 
 @compiled
-def descend(frequencies, codes, rows, counts, tree, floors, norms, weights, thresholds, best_rows, best_scores):
+def descend(
+    frequencies, codes, rows, order, ends, prefixes, tree, floors, norms, weights, thresholds, best_rows, best_scores
+):
     """The best passages of every point: rows and scores `[points, k]`, each a heap; how many they are `[points]`.
 
     Parameters
     ----------
-    counts
-        `[nodes of level 1]`, how many of the passages concern each.
+    order, ends
+        Passages lie by the first term of `order` that they hold; those by the first n end at `ends[n]`.
+    prefixes
+        `[nodes of level 1]`, how many terms' passages concern each.
     tree
         `[nodes, (level, first point, end)]`, a node before its children, whose level is one higher; from 1.
     floors
@@ -128,18 +130,21 @@ def descend(frequencies, codes, rows, counts, tree, floors, norms, weights, thre
     kept_rows = np.empty((levels, width), rows.dtype)
     found = np.zeros(len(thresholds), np.int64)
     scores, heap, items = np.empty(width), np.empty(k), np.empty(k, np.int64)
-    root = 0
+    root, terms = 0, np.arange(len(weights))
     for node in range(len(tree)):
         level, first, end = tree[node]
         if level == 1:
             here_frequencies, here_codes, here_rows = frequencies, codes, rows
-            size = counts[root]
+            size = ends[prefixes[root]]
+            for group in range(prefixes[root]):
+                held = np.sort(order[group:])
+                score(frequencies, codes, floors[node], weights, scores[: ends[group + 1]], ends[group], held)
             root += 1
         else:
             here_frequencies = kept_frequencies[level - 2]
             here_codes, here_rows = kept_codes[level - 2], kept_rows[level - 2]
             size = sizes[level - 2]
-        score(here_frequencies, here_codes, floors[node], weights, scores[:size])
+            score(here_frequencies, here_codes, floors[node], weights, scores[:size], 0, terms)
         if end - first == 1:
             found[first] = _keep(scores[:size], here_rows, thresholds[first], best_scores[first], best_rows[first])
             continue
