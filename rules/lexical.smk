@@ -21,7 +21,8 @@ rule lexical_tune:
         questions=rules.questions.output.table,
         qrels=f"{RESULTS}/data/qrels/validation.trec",
     output:
-        f"{RESULTS}/lexical/tuning.json",
+        tuning=f"{RESULTS}/lexical/tuning.json",
+        heatmap=report(f"{RESULTS}/lexical/tuning.svg", caption="../workflow/report/tuning.rst", category="Tuning"),
     log:
         f"{LOGS}/lexical/tune.log",
     benchmark:
@@ -32,14 +33,14 @@ rule lexical_tune:
         settings=json.dumps({key: config["lexical"][key] for key in ("b", "k1")}),
     shell:
         "vlret lexical tune --index {input.index} --questions {input.questions} --qrels {input.qrels}"
-        " --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
+        " --settings {params.settings:q} --out {output.tuning} --heatmap {output.heatmap} 2>&1 | tee {log}"
 
 
 rule lexical_search:
     input:
         index=rules.lexical_index.output,
         questions=rules.questions.output.table,
-        tuning=rules.lexical_tune.output,
+        tuning=rules.lexical_tune.output.tuning,
     output:
         f"{RESULTS}/lexical/runs/{{split}}.trec",
     log:

@@ -1,10 +1,13 @@
 """The tuning surface against single searches and their metrics."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
 from vlret.files import InputError, read_json
+from vlret.lexical.heatmap import draw
 from vlret.lexical.index import Index, build
 from vlret.lexical.search import Searcher
 from vlret.lexical.tune import axis, tune
@@ -32,7 +35,14 @@ def folder(tmp_path_factory):
 
 
 def test_every_point_is_what_a_single_search_gives(folder, tmp_path):
-    tune(folder / "index", folder / "questions", folder / "qrels.trec", GRID, tmp_path / "tuning.json")
+    tune(
+        folder / "index",
+        folder / "questions",
+        folder / "qrels.trec",
+        GRID,
+        tmp_path / "tuning.json",
+        tmp_path / "map.svg",
+    )
     tuned = read_json(tmp_path / "tuning.json")
     assert [(point["b"], point["k1"]) for point in tuned["surface"]] == [
         (b, k1) for b in (0.0, 0.5, 1.0) for k1 in (0.0, 1.0, 2.0, 3.0)
@@ -49,6 +59,22 @@ def test_every_point_is_what_a_single_search_gives(folder, tmp_path):
     assert len({point["mrr"] for point in tuned["surface"]}) > 3
 
 
+def test_the_picture_shows_every_point_and_frames_the_best():
+    surface = [{"b": b, "k1": k1, "mrr": b + k1 / 10} for b in (0.0, 0.5, 1.0) for k1 in (0.0, 1.0)]
+    svg = ElementTree.fromstring(draw(surface, surface[5], "MRR@100"))
+    rects = svg.findall("{*}rect")[1:]
+    titles = [rect[0].text for rect in rects if len(rect)]
+    assert titles == [f"b {p['b']:g}, k1 {p['k1']:g}: {p['mrr']:.4f}" for p in surface]
+    places = [(int(rect.get("x")), int(rect.get("y"))) for rect in rects]
+    assert places[1][0] > places[0][0]  # k1 grows to the right
+    assert places[2][1] < places[0][1]  # and b upwards
+    assert places[6] == places[5] == (max(x for x, _ in places), min(y for _, y in places))
+    colours = [int(rect.get("fill")[1:], 16) for rect in rects[:6]]
+    assert sorted(colours, reverse=True) == [colours[0], colours[1], colours[2], colours[3], colours[4], colours[5]]
+    assert len(set(colours)) == 6
+    assert "#f0f4f8" in draw([surface[0]], surface[0], "MRR@100")  # one point is neither better nor worse
+
+
 def test_the_grid_includes_both_bounds_without_rounding_dust():
     values = axis("k1", {"start": 0, "stop": 3, "step": 0.1})
     assert (len(values), values[3], values[-1]) == (31, 0.3, 3.0)
@@ -61,5 +87,12 @@ def test_the_grid_includes_both_bounds_without_rounding_dust():
 def test_qrels_of_other_questions_are_refused(folder, tmp_path):
     write_qrels(tmp_path / "other.trec", {"nobody": {1}})
     with pytest.raises(InputError, match=r"other\.trec: question nobody is not a validation question"):
-        tune(folder / "index", folder / "questions", tmp_path / "other.trec", GRID, tmp_path / "tuning.json")
+        tune(
+            folder / "index",
+            folder / "questions",
+            tmp_path / "other.trec",
+            GRID,
+            tmp_path / "tuning.json",
+            tmp_path / "map.svg",
+        )
     assert not (tmp_path / "tuning.json").exists()

@@ -195,7 +195,14 @@ VERBS = [
         "tune",
         "vlret.lexical.tune:tune",
         "choose b and k1 on validation",
-        [Option("index", "BM25 index"), QUESTIONS, Option("qrels", "validation judgements"), SETTINGS, OUT],
+        [
+            Option("index", "BM25 index"),
+            QUESTIONS,
+            Option("qrels", "validation judgements"),
+            SETTINGS,
+            OUT,
+            Option("heatmap", "picture of the whole grid (SVG)"),
+        ],
     ),
     Verb(
         "lexical",

@@ -6,8 +6,9 @@ import numpy as np
 from datasets import load_from_disk
 
 from vlret.console import progress, say
-from vlret.files import InputError, write_json
+from vlret.files import InputError, whole, write_json
 from vlret.lexical.grid import Grid
+from vlret.lexical.heatmap import draw
 from vlret.lexical.index import Index
 from vlret.lexical.score import reciprocal_ranks
 from vlret.runs import read_qrels
@@ -15,8 +16,8 @@ from vlret.runs import read_qrels
 CUT = 100
 
 
-def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path) -> None:
-    """Write b and k1 with the best MRR@100 over the validation questions, and the whole surface.
+def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path, heatmap: Path) -> None:
+    """Write b and k1 with the best MRR@100 over the validation questions, the whole surface, and a picture of it.
 
     `settings` gives `{"start", "stop", "step"}` of `b` and of `k1`, both bounds included. Of equally good points
     the first in the order of the grid (b, then k1) is taken. A question without relevant passage counts as zero.
@@ -32,14 +33,15 @@ def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path) -
         if question not in texts:
             raise InputError(f"{qrels}: question {question} is not a validation question of {questions}")
         if relevant:
-            reciprocals[:, column] = reciprocal_ranks(*grid.best(texts[question]), np.array(sorted(relevant)))[
-                grid.places
-            ]
+            found = reciprocal_ranks(*grid.best(texts[question]), np.array(sorted(relevant)))
+            reciprocals[:, column] = found[grid.places]
     surface = [
         {"b": b, "k1": k1, "mrr": float(mean)} for (b, k1), mean in zip(points, map(np.mean, reciprocals), strict=True)
     ]
     best = max(surface, key=lambda point: point["mrr"])
     say(f"bm25: b {best['b']}, k1 {best['k1']}, validation MRR@{CUT} {best['mrr']:.4f} of {len(points)} points")
+    with whole(heatmap) as aside:
+        aside.write_text(draw(surface, best, f"MRR@{CUT}"), encoding="utf-8")
     write_json(out, {"b": best["b"], "k1": best["k1"], f"mrr@{CUT}": best["mrr"], "surface": surface})
 
 
