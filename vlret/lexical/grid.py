@@ -22,11 +22,17 @@ WIDEST = 1.8  # blocks that are compared with all passages: the ratio between im
 FAN = 8  # how many blocks a smaller one makes
 SLACK = 1 + 1e-9  # more than sums in another order differ by
 GOOD = 2  # times k passages set the first thresholds
-COMMON = 0.2  # a term in more of the passages does not help to find them
+COMMON = 0.2  # a term in more of the passages helps little to find them
 
 
 class Grid:
-    """An index and the points of a grid, `(b, k1)` each, of which the best `k` passages are asked."""
+    """An index and the points of a grid, `(b, k1)` each, of which the best `k` passages are asked.
+
+    Attributes
+    ----------
+    places
+        `[points]`, where each point stands among the distinct ones: with k1 = 0 all b are one.
+    """
 
     def __init__(self, index: Index, points: list[tuple[float, float]], k: int):
         self.index, self.k = index, k
@@ -55,9 +61,9 @@ class Grid:
         ]
 
     def best(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best passages of a text at every distinct point; `places [points]` is where each point stands.
+        """The best passages of a text at every distinct point: rows and scores `[distinct points, k]`, in no order.
 
-        Rows and scores `[distinct points, k]` in no order, of which as many are filled as `[distinct points]` says.
+        Of each point's as many are filled as the third array says, `[distinct points]`.
         """
         k, index = self.k, self.index
         rows, scores = np.empty((len(self.norms), k), np.int64), np.empty((len(self.norms), k))
@@ -79,10 +85,14 @@ class Grid:
 
     def _good(self, postings: list, weight: np.ndarray) -> np.ndarray:
         """Rows, ascending, of passages that score well in the middle of the grid, without the commonest terms."""
+        wanted, added = GOOD * self.k, 0
         sizes = np.array([len(passages) for passages, _ in postings])
-        for term in np.flatnonzero(sizes <= max(sizes.min(), COMMON * len(self.scores))):
+        for term in np.argsort(sizes, kind="stable"):
+            if added >= wanted and sizes[term] > COMMON * len(self.scores):
+                break
             add(self.scores, *postings[term], self.index.codes, self.middle, weight[term])
-        return np.sort(take_best(self.scores, GOOD * self.k)[0])
+            added += sizes[term]
+        return np.sort(take_best(self.scores, wanted)[0])
 
     def _look_up(self, postings: list, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frequencies `[terms, rows]` and lengths' codes `[rows]` of some passages, ascending."""

@@ -152,15 +152,12 @@ def descend(
         if filled == k:
             best_frequencies, best_codes = here_frequencies[:, items], here_codes[items]
             raise_thresholds(best_frequencies, best_codes, norms[first:end], weights, k, thresholds[first:end])
-        threshold, kept = thresholds[first:end].min(), 0
-        for place in range(size):
-            if scores[place] >= threshold:
-                for term in range(len(weights)):
-                    kept_frequencies[level - 1, term, kept] = here_frequencies[term, place]
-                kept_codes[level - 1, kept] = here_codes[place]
-                kept_rows[level - 1, kept] = here_rows[place]
-                kept += 1
-        sizes[level - 1] = kept
+        kept = np.flatnonzero(scores[:size] >= thresholds[first:end].min())
+        sizes[level - 1] = len(kept)
+        for place in range(len(kept)):
+            kept_frequencies[level - 1, :, place] = here_frequencies[:, kept[place]]
+            kept_codes[level - 1, place] = here_codes[kept[place]]
+            kept_rows[level - 1, place] = here_rows[kept[place]]
     return found
 
 

@@ -1,0 +1,100 @@
+"""BM25 in ratios of CPU time: the index against `bm25s.index`, the whole grid of b and k1 against search passes.
+
+All work on the same term numbers in one process and thread, with the configured 341 points. What our index takes to
+write its files is counted; bm25s keeps its own in memory, made by scipy, its faster way. What 341 searches would take
+is 341 times the mean of the passes at a few points, whose rankings the grid's must equal.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import bm25s
+import corpus as made
+import numpy as np
+
+from vlret.lexical.grid import Grid
+from vlret.lexical.index import Index
+from vlret.lexical.score import reciprocal_ranks
+from vlret.lexical.search import Searcher
+from vlret.lexical.tune import CUT, axis
+
+POINTS = [(b, k1) for b in axis("b", {"start": 0, "stop": 1, "step": 0.1})
+          for k1 in axis("k1", {"start": 0, "stop": 3, "step": 0.1})]  # fmt: skip
+SINGLE = [POINTS[place] for place in (0, 45, 170, 295, 340)]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def building(of: made.Corpus, folder: Path, few: int) -> None:
+    """Both index the first `few` passages, ours all of them too."""
+    made.index(made.corpus(100), folder / "compiles")
+    first = made.Corpus(of.tokens[: of.lengths[:few].sum()], of.lengths[:few])
+    lists = [row.tolist() for row in np.split(first.tokens, np.cumsum(first.lengths)[:-1])]
+    vocabulary = {number: number for number in range(made.TYPES)}
+    theirs = seconds(
+        lambda: bm25s.BM25(method="lucene", csc_backend="scipy").index((lists, vocabulary), show_progress=False)
+    )
+    ours = seconds(lambda: made.index(first, folder / "few"))
+    print(f"index of {few} passages: {theirs / ours:.1f}x the speed of bm25s {bm25s.__version__}")
+    whole = seconds(lambda: made.index(of, folder / "index"))
+    size = sum(file.stat().st_size for file in (folder / "index").iterdir()) / len(of.lengths)
+    print(f"  all {len(of.lengths)} passages: {whole:.1f} s, {size:.0f} bytes a passage")
+
+
+def tuning(index: Index, questions: dict[str, tuple[str, int]]) -> None:
+    grid = Grid(index, POINTS, CUT)
+    searchers = [Searcher(index, *point) for point in SINGLE]
+    texts = [text for text, _ in questions.values()]
+    for text in texts[:2]:
+        for place, searcher in zip(map(POINTS.index, SINGLE), searchers, strict=True):
+            same(grid.rank(text)[place], searcher.rank(text, CUT))
+    passes = [seconds(lambda one=one: [one.rank(text, CUT) for text in texts]) for one in searchers]
+    reciprocals = []
+    whole = seconds(lambda: reciprocals.extend(tuned(grid, *question) for question in questions.values()))
+    again = seconds(lambda: [tuned(grid, *question) for question in questions.values()])
+    one, surface = np.mean(passes), np.mean(reciprocals, axis=0)
+    union = np.mean([found(grid, text) for text in texts])
+    print(f"grid of {len(POINTS)} points: {whole / one:.1f}x one search pass, mean of {len(passes)} passes")
+    print(f"  {len(POINTS) * one / whole:.0f}x the speed of {len(POINTS)} passes (extrapolated from these)")
+    print(f"  {again / one:.1f}x with what it keeps of common terms from other questions")
+    print(f"  {1e3 * one / len(texts):.2f} ms a pass and question; all the best {CUT} are {union:.0f} passages")
+    print(f"  MRR@{CUT} from {surface.min():.3f} to {surface.max():.3f}, at {POINTS[surface.argmax()]}")
+
+
+def tuned(grid: Grid, text: str, passage: int) -> np.ndarray:
+    return reciprocal_ranks(*grid.best(text), np.array([passage]))[grid.places]
+
+
+def found(grid: Grid, text: str) -> int:
+    """How many passages are among the best at any point."""
+    rows, _, sizes = grid.best(text)
+    return len(np.unique(np.concatenate([row[:size] for row, size in zip(rows, sizes, strict=True)])))
+
+
+def same(ranking, expected) -> None:
+    np.testing.assert_array_equal(ranking.passages, expected.passages)
+    np.testing.assert_array_equal(ranking.scores, expected.scores)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--passages", type=int, default=1_000_000)
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--peer-passages", type=int, default=100_000, help="how many bm25s indexes")
+    given = parser.parse_args()
+    of = made.corpus(given.passages)
+    print(f"{given.passages} passages, {len(of.tokens)} words; {given.questions} questions; CPU time")
+    with tempfile.TemporaryDirectory() as folder:
+        building(of, Path(folder), min(given.passages, given.peer_passages))
+        tuning(Index(Path(folder) / "index"), made.questions(of, given.questions))
+
+
+if __name__ == "__main__":
+    main()
