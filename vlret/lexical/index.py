@@ -11,6 +11,7 @@ On disk a folder of
 
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -81,7 +82,7 @@ class Index:
 
 
 def build(passages: Path, settings: Mapping, out: Path) -> None:
-    """Index the passages' text, title first, in memory that grows with the terms and not with the passages.
+    """Index the passages' text, title first, in memory for the terms and for a bounded number of postings.
 
     `settings["stop_words"]` is `none`, `english` (Lucene's 33) or a list of words that are left out of passages and
     questions; `settings["lengths"]` is `exact` or `lucene` (see `lucene_lengths`).
@@ -171,7 +172,7 @@ def _stop_words(asked: str | list[str]) -> frozenset[str]:
 def _number(texts: Iterable[str], stop_words: frozenset[str], spool: Path) -> tuple[list[str], np.ndarray]:
     """Number terms as they first appear: the terms, lengths [texts] int32; all texts' numbers go to `spool`, int32."""
     numbers: dict[str, int] = {}
-    lengths = []
+    lengths = array("i")
     with open(spool, "wb") as stream:
         for text in texts:
             words = analyse(text, stop_words)
