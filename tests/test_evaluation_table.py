@@ -7,25 +7,30 @@ import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
 from vlret.evaluation.renderings import figure, mark, marks
-from vlret.evaluation.significance import bootstrap_interval, randomisation_test, sign_matrix
+from vlret.evaluation.significance import bootstrap_interval, corrected, randomisation_test, t_test
 from vlret.evaluation.table import table
+from vlret.experiment import load_config
 from vlret.files import InputError, write_json
 
 SETTINGS = {
     "metrics": ["mrr@100", "precision@1", "hit_rate@5"],
     "columns": ["mrr@100", "precision@1", "hit_rate@5"],
+    "test": "randomisation",
+    "correction": "none",
     "p": 0.01,
     "permutations": 2000,
     "groups": "entity",
     "interval": 0.95,
     "seed": 0,
 }
+ROOT = Path(__file__).parents[1]
 PARTS = ("model", "tuning", "prefix", "pooling")
 TEST = [f"t{number}" for number in range(120)]
 ENTITIES = [f"Q{number // 3}" for number in range(120)]
@@ -105,13 +110,12 @@ def test_figures_have_three_digits():
 def test_the_csv_holds_means_intervals_and_marks_in_full_precision(out, values):
     rows = read_csv(out.with_suffix(".csv"))
     groups = np.repeat(np.arange(40), 3)
-    signs = sign_matrix(2000, 40, 0)
     assert [(line["row"], line["name"]) for line in rows] == [
         (letter, about["name"]) for letter, about in zip("abcde", ROWS, strict=True)
     ]
     for metric, column in values.items():
-        intervals = bootstrap_interval(column, groups, 0, 2000, 0.95)
-        p = randomisation_test(column, groups, signs)
+        (intervals,) = bootstrap_interval(column[None], groups, 0, 2000, 0.95)
+        (p,) = randomisation_test(column[None], groups, 2000, 0)
         for number, line in enumerate(rows):
             assert float(line[f"test_{metric}"]) == column[number].mean()
             np.testing.assert_allclose(
@@ -131,9 +135,9 @@ def test_the_csv_holds_means_intervals_and_marks_in_full_precision(out, values):
 def test_the_p_values_of_all_pairs_stand_beside(out, values):
     pairs = read_csv(out.with_suffix(".pvalues.csv"))
     assert len(pairs) == 3 * 10
-    p = randomisation_test(values["hit_rate@5"], np.repeat(np.arange(40), 3), sign_matrix(2000, 40, 0))
+    (p,) = randomisation_test(values["hit_rate@5"][None], np.repeat(np.arange(40), 3), 2000, 0)
     found = next(pair for pair in pairs if (pair["metric"], pair["a"], pair["b"]) == ("hit_rate@5", "bm25", "a + b"))
-    assert float(found["p"]) == p[0, 4]
+    assert float(found["p"]) == float(found["corrected"]) == p[0, 4]
     assert float(found["difference"]) == values["hit_rate@5"][0].mean() - values["hit_rate@5"][4].mean()
 
 
@@ -194,6 +198,57 @@ def test_questions_can_be_taken_one_by_one(inputs, out, tmp_path):
     assert "bootstrap over questions" in (tmp_path / "t.md").read_text()
     assert "swapped together" not in (tmp_path / "t.md").read_text()
     assert read_csv(tmp_path / "t.pvalues.csv") != read_csv(out.with_suffix(".pvalues.csv"))
+
+
+@pytest.mark.parametrize("test", ["randomisation", "t"])
+@pytest.mark.parametrize(
+    ("correction", "words"),
+    [
+        ("none", "p ≤ 0.05 without correction for the number of comparisons"),
+        ("holm", "p ≤ 0.05 after Holm's correction for the 10 pairs of rows"),
+        ("benjamini-hochberg", "p ≤ 0.05 after Benjamini and Hochberg's correction for the 10 pairs of rows"),
+    ],
+)
+def test_tests_and_corrections_decide_the_marks_and_stand_in_the_caption(
+    inputs, values, tmp_path, test, correction, words
+):
+    settings = SETTINGS | {"test": test, "correction": correction, "p": 0.05}
+    table(**(inputs | {"settings": settings}), out=tmp_path / "t.tex")
+    groups, stacked = np.repeat(np.arange(40), 3), np.stack(list(values.values()))
+    p = t_test(stacked, groups) if test == "t" else randomisation_test(stacked, groups, 2000, 0)
+    adjusted = corrected(p, correction)
+    for pair, plain, after in zip(
+        read_csv(tmp_path / "t.pvalues.csv"),
+        (value for matrix in p for value in matrix[np.triu_indices(5, 1)]),
+        (value for matrix in adjusted for value in matrix[np.triu_indices(5, 1)]),
+        strict=True,
+    ):
+        assert (float(pair["p"]), float(pair["corrected"])) == (plain, after)
+    for number, line in enumerate(read_csv(tmp_path / "t.csv")):
+        lower = values["mrr@100"].mean(axis=1) < values["mrr@100"][number].mean()
+        beaten = np.flatnonzero(lower & (adjusted[0, number] <= 0.05))
+        assert line["test_mrr@100_beats"].split() == [mark(row) for row in beaten]
+    text = (tmp_path / "t.md").read_text()
+    assert words in text
+    assert ("paired t-test, two-sided, over the sums of the questions of each entity" in text) == (test == "t")
+    assert ("Fisher's randomisation test" in text) == (test == "randomisation")
+
+
+def test_too_few_permutations_to_find_anything_are_refused(inputs, tmp_path):
+    settings = SETTINGS | {"correction": "holm", "permutations": 998}
+    with pytest.raises(InputError, match=r"998 cannot make p as low as 0\.01 .* holm over 10 pairs; set 999 or more"):
+        table(**(inputs | {"settings": settings}), out=tmp_path / "t.tex")
+    table(**(inputs | {"settings": settings | {"permutations": 999}}), out=tmp_path / "t.tex")
+    with pytest.raises(InputError, match="98 cannot make p"):
+        table(**(inputs | {"settings": settings | {"correction": "none", "permutations": 98}}), out=tmp_path / "t.tex")
+
+
+def test_the_t_test_of_a_single_entity_is_refused(inputs, tmp_path):
+    split = Dataset.from_dict({"id": TEST, "wikidata_id": ["Q1"] * len(TEST)})
+    DatasetDict({"test": split}).save_to_disk(str(tmp_path / "questions"))
+    changes = {"settings": SETTINGS | {"test": "t"}, "questions": tmp_path / "questions"}
+    with pytest.raises(InputError, match="all test questions are of one entity"):
+        table(**(inputs | changes), out=tmp_path / "t.tex")
 
 
 def test_the_same_input_gives_the_same_bytes(inputs, out, tmp_path):
@@ -293,17 +348,24 @@ def _questions(folder, identifiers):
     return folder / "questions"
 
 
-def test_a_hundred_rows_are_quick(inputs, tmp_path):
-    """All pairs of 100 runs: one product with the sign matrix and one comparison a pair, about two seconds."""
-    file = json.loads(inputs["metrics"][0].read_text())
-    rows, metrics = [row(f"run{number}") for number in range(100)], []
-    for about in rows:
-        metrics.append(tmp_path / f"{about['name']}.json")
-        write_json(metrics[-1], file | {"name": about["name"]})
+@pytest.mark.slow
+def test_a_hundred_rows_are_quick(tmp_path):
+    """A table of 100 runs of ViQuAE's size, all metrics and all pairs: under a minute on 2 cores, files and all."""
+    settings = load_config([ROOT / "config" / "config.yaml"])["evaluation"] | {"seed": 0}
+    rows = [row(f"run{number}") for number in range(100)]
+    generator, questions = np.random.default_rng(0), [f"t{number}" for number in range(1257)]
+    DatasetDict({"test": Dataset.from_dict({"id": questions, "wikidata_id": questions})}).save_to_disk(
+        str(tmp_path / "questions")
+    )
+    metrics = [tmp_path / f"{about['name']}.json" for about in rows]
+    for path, about in zip(metrics, rows, strict=True):
+        columns = {metric: generator.random(1257).tolist() for metric in settings["metrics"]}
+        split = {"qrels_sha256": "x", "without_relevant": 0, "questions": questions, "per_question": columns}
+        write_json(path, {"name": about["name"], "splits": {"validation": split, "test": split}})
     start = time.process_time()
-    table(**(inputs | {"rows": rows, "metrics": metrics}), out=tmp_path / "t.tex")
-    assert time.process_time() - start < 20
-    assert len(read_csv(tmp_path / "t.pvalues.csv")) == 3 * 4950
+    table(metrics, tmp_path / "questions", rows, settings, tmp_path / "t.tex")
+    assert time.process_time() - start < 60
+    assert len(read_csv(tmp_path / "t.pvalues.csv")) == 15 * 4950
 
 
 def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_path):

@@ -6,7 +6,7 @@ What a cell says is decided once, in `lines`; LaTeX, Markdown and HTML only dres
 import csv
 import html
 import io
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, repeat
 from string import Template, ascii_lowercase
 from typing import NamedTuple
 
@@ -16,6 +16,11 @@ from vlret.evaluation.page import PAGE
 from vlret.evaluation.results import PARTS, Results
 
 LABELS = {"mrr": "MRR", "precision": "P", "hit_rate": "Hit"}
+CORRECTED = {
+    "none": "without correction for the number of comparisons",
+    "holm": "after Holm's correction for the {pairs} pairs of rows",
+    "benjamini-hochberg": "after Benjamini and Hochberg's correction for the {pairs} pairs of rows",
+}
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -130,12 +135,24 @@ def caption(results: Results) -> str:
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
         f"entities. A passage is relevant if it is of the linked article and contains an answer; "
         f"all rows are judged by the same static qrels. The best value of a column is bold. Superscripts name the rows "
-        f"with a significantly lower value: Fisher's randomisation test, two-sided, {times} permutations"
-        f"{', questions of one entity swapped together' if entity else ''}, p ≤ {settings['p']:g} without correction "
-        f"for the number of comparisons, seed {settings['seed']}. The {100 * settings['interval']:g}\u00a0% interval "
+        f"with a significantly lower value: {tested(results)}. The {100 * settings['interval']:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
     )
+
+
+def tested(results: Results) -> str:
+    """Which test the superscripts rest on, and at which level."""
+    settings, pairs = results.settings, len(results.rows) * (len(results.rows) - 1) // 2
+    entity = settings["groups"] == "entity"
+    if settings["test"] == "t":
+        test = f"paired t-test, two-sided{', over the sums of the questions of each entity' if entity else ''}"
+    else:
+        swapped = ", questions of one entity swapped together" if entity else ""
+        test = f"Fisher's randomisation test, two-sided, {settings['permutations']:,} permutations{swapped}"
+    correction = CORRECTED[settings["correction"]].format(pairs=f"{pairs:,}")
+    seed = f", seed {settings['seed']}" if settings["test"] == "randomisation" else ""
+    return f"{test}, p ≤ {settings['p']:g} {correction}{seed}"
 
 
 def latex(results: Results) -> str:
@@ -204,15 +221,15 @@ def table_csv(results: Results) -> str:
 
 
 def p_values_csv(results: Results) -> str:
-    """Each pair of rows once for each metric: the difference of their test means (a - b) and its p."""
-    names = [about["name"] for about in results.rows]
-    rows = [
-        [metric, names[a], names[b], float(results.test[metric][a] - results.test[metric][b]), float(p[a, b])]
-        for metric, p in results.p_values.items()
-        for a in range(len(names))
-        for b in range(a + 1, len(names))
-    ]
-    return _csv([["metric", "a", "b", "difference", "p"], *rows])
+    """Each pair of rows once for each metric: the difference of their test means (a - b), its p, and that corrected."""
+    names = np.array([about["name"] for about in results.rows])
+    a, b = np.triu_indices(len(names), 1)
+    rows = [["metric", "a", "b", "difference", "p", "corrected"]]
+    for metric, p in results.p_values.items():
+        differences = results.test[metric][a] - results.test[metric][b]
+        values = (names[a], names[b], differences, p[a, b], results.corrected[metric][a, b])
+        rows += zip(repeat(metric), *(column.tolist() for column in values), strict=False)
+    return _csv(rows)
 
 
 SUFFIXES = {".tex": latex, ".md": markdown, ".html": page, ".csv": table_csv, ".pvalues.csv": p_values_csv}

@@ -12,7 +12,8 @@ class Results:
     """All numbers of a table; `rows` in order.
 
     `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
-    `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`: metric → `[rows, rows]`.
+    `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values` and `corrected`, the
+    same adjusted for the number of pairs: metric → `[rows, rows]`.
     """
 
     rows: list[dict]
@@ -21,6 +22,7 @@ class Results:
     test: dict[str, np.ndarray]
     intervals: dict[str, np.ndarray]
     p_values: dict[str, np.ndarray]
+    corrected: dict[str, np.ndarray]
     settings: dict
     counts: dict[str, int]
 
@@ -32,4 +34,4 @@ class Results:
     def beaten(self, metric: str, row: int) -> list[int]:
         """The rows with a significantly lower test mean than `row`."""
         lower = self.test[metric] < self.test[metric][row]
-        return np.flatnonzero(lower & (self.p_values[metric][row] <= self.settings["p"])).tolist()
+        return np.flatnonzero(lower & (self.corrected[metric][row] <= self.settings["p"])).tolist()

@@ -1,12 +1,20 @@
 """Which differences between runs are more than chance, and how far a mean may be off.
 
-Both tests resample *units*: single questions, or groups of questions that share an entity, whose values are not
-independent (the same flag seen twice is found, or missed, twice). Values of a unit are summed first.
+Tests and intervals are about *units*: single questions, or groups of questions that share an entity, whose values are
+not independent (the same flag seen twice is found, or missed, twice). Values of a unit are summed first.
 """
 
-import numpy as np
+from collections.abc import Iterator
 
-CHUNK = 1000  # resamplings at a time: bounds the memory to CHUNK × units float64
+import numpy as np
+from numba import njit
+from scipy.special import stdtr
+from scipy.stats import false_discovery_control
+
+CHUNK = 512  # resamplings at a time: bounds the memory to CHUNK × (units + all rows) float64
+ROWS = 512  # rows whose resampled means are held together
+
+CORRECTIONS = ("none", "holm", "benjamini-hochberg")
 
 
 def number_groups(labels: list[str]) -> np.ndarray:
@@ -15,51 +23,120 @@ def number_groups(labels: list[str]) -> np.ndarray:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
-def sign_matrix(permutations: int, units: int, seed: int) -> np.ndarray:
-    """Random signs for the randomisation test, int8 `[permutations, units]`: one matrix for all runs and metrics."""
-    return np.random.default_rng(seed).integers(0, 2, size=(permutations, units), dtype=np.int8) * np.int8(2) - np.int8(
-        1
-    )
+def sign_matrix(permutations: int, units: int, seed: int) -> Iterator[np.ndarray]:
+    """Random signs ±1 for the randomisation test, `[permutations, units]`, yielded by rows, `CHUNK` at a time."""
+    generator, width = np.random.default_rng(seed), -(-units // 8)
+    for start in range(0, permutations, CHUNK):
+        rows = min(CHUNK, permutations - start)
+        octets = np.frombuffer(generator.bytes(rows * width), np.uint8).reshape(rows, width)
+        yield 2.0 * np.unpackbits(octets, axis=1, count=units) - 1.0
 
 
-def randomisation_test(values: np.ndarray, groups: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Fisher's randomisation test of all pairs of runs on one metric: p `[runs, runs]`, symmetric, 1 on the diagonal.
+def randomisation_test(values: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """Fisher's randomisation test of all pairs of runs on each metric: p `[metrics, runs, runs]`.
 
-    If two runs were the same but for chance, their values could be swapped for any unit. Each row of `signs` swaps
-    those where it holds -1; p = (1 + how often the swapped means differ at least as much) / (1 + permutations),
-    two-sided and never 0 (Smucker, Allan and Carterette, CIKM 2007; the +1 after Davison and Hinkley 1997).
-    `values [runs, questions]`, `groups [questions]` numbered from 0, `signs [permutations, units]`.
+    If two runs were the same but for chance, their values could be swapped for any unit. Each row of a sign matrix
+    swaps those where it holds -1, for all pairs and metrics alike; p = (1 + how often the swapped means differ at
+    least as much) / (1 + permutations), two-sided, symmetric, 1 on the diagonal and never 0 (Smucker, Allan and
+    Carterette, CIKM 2007; the +1 after Davison and Hinkley 1997).
+    `values [metrics, runs, questions]`, `groups [questions]` numbered from 0.
     """
-    sums = _sum_by_group(values, groups, signs.shape[1])
-    observed = sums.sum(axis=1)
+    sums = _sum_by_group(values, groups)
+    observed = sums.sum(axis=2)
     # Differences that are equal on paper differ by rounding, so "at least as much" gets a little slack.
-    slack = 1e-9 * max(1.0, float(np.abs(sums).max(initial=0)))
-    counts = np.zeros((len(values), len(values)))
-    for start in range(0, len(signs), CHUNK):
-        swapped = signs[start : start + CHUNK].astype(np.float64) @ sums.T
-        for run in range(len(values)):
-            differences = np.abs(swapped - swapped[:, run : run + 1])
-            counts[run] += (differences >= np.abs(observed - observed[run]) - slack).sum(axis=0)
-    return (1 + counts) / (1 + len(signs))
+    slack = 1e-9 * np.maximum(1.0, np.abs(sums).max(axis=(1, 2), initial=0))
+    counts = np.zeros((*observed.shape, observed.shape[1]), dtype=np.int64)
+    rows = sums.reshape(-1, sums.shape[2])
+    for signs in sign_matrix(permutations, sums.shape[2], seed):
+        swapped = (rows @ signs.T).reshape(*observed.shape, len(signs))
+        for metric in range(len(values)):
+            _count(swapped[metric], observed[metric], slack[metric], counts[metric])
+    counts += counts.transpose(0, 2, 1)
+    counts[:, range(observed.shape[1]), range(observed.shape[1])] = permutations
+    return (1 + counts) / (1 + permutations)
+
+
+@njit(cache=True)
+def _count(swapped: np.ndarray, observed: np.ndarray, slack: float, counts: np.ndarray) -> None:
+    """Add to `counts [runs, runs]`, below the diagonal, how many swapped sums differ as much as those observed."""
+    for first in range(len(observed)):
+        for second in range(first):
+            least, count = abs(observed[first] - observed[second]) - slack, 0
+            for permutation in range(swapped.shape[1]):
+                count += abs(swapped[first, permutation] - swapped[second, permutation]) >= least
+            counts[first, second] += count
+
+
+def t_test(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Student's paired t-test of all pairs of runs on each metric, two-sided: p `[metrics, runs, runs]`.
+
+    The pairs are the two runs' sums of each unit. Runs whose values are the same have p = 1; where every unit differs
+    by the same amount p is the smallest float above 0.
+    `values [metrics, runs, questions]`, `groups [questions]` numbered from 0, of two units or more.
+    """
+    sums = _sum_by_group(values, groups)
+    units = sums.shape[2]
+    p = np.ones((*sums.shape[:2], sums.shape[1]))
+    for run in range(sums.shape[1]):
+        differences = sums - sums[:, run : run + 1]
+        means, errors = differences.mean(axis=2), differences.std(axis=2, ddof=1) / np.sqrt(units)
+        differ = means != 0
+        with np.errstate(divide="ignore"):
+            p[:, run][differ] = 2 * stdtr(units - 1, -np.abs(means[differ]) / errors[differ])
+    return np.maximum(p, np.finfo(np.float64).tiny)
+
+
+def corrected(p: np.ndarray, method: str) -> np.ndarray:
+    """The p-values `[metrics, runs, runs]` adjusted for how many pairs of runs are compared on each metric.
+
+    `holm` bounds the chance of a single false claim among them (Holm 1979), `benjamini-hochberg` the expected share
+    of false ones among those claimed (Benjamini and Hochberg 1995), `none` nothing. An adjusted p is compared with
+    the same level as a single one.
+    """
+    first, second = np.triu_indices(p.shape[1], 1)
+    result = p.copy()
+    if method != "none" and len(first):
+        pairs = p[:, first, second]
+        adjusted = _holm(pairs) if method == "holm" else false_discovery_control(pairs, axis=1, method="bh")
+        result[:, first, second] = result[:, second, first] = adjusted
+    return result
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment within each row of `p` `[metrics, pairs]`."""
+    order = p.argsort(axis=1)
+    stepped = np.take_along_axis(p, order, axis=1) * np.arange(p.shape[1], 0, -1)
+    result = np.empty_like(p)
+    np.put_along_axis(result, order, np.minimum(1, np.maximum.accumulate(stepped, axis=1)), axis=1)
+    return result
 
 
 def bootstrap_interval(values: np.ndarray, groups: np.ndarray, seed: int, samples: int, level: float) -> np.ndarray:
-    """Percentile bootstrap interval of each run's mean, units drawn with replacement: `[runs, (low, high)]`.
+    """Percentile bootstrap intervals of means, units drawn with replacement: `[metrics, runs, (low, high)]`.
 
-    The mean of a sample is over its questions, of which there are more or fewer as units differ in size. All runs
-    share the same samples. Bounds are rounded to 12 digits: beyond those they depend on the order of a sum.
-    `values [runs, questions]`, `groups [questions]` numbered from 0, `level` such as 0.95.
+    The mean of a sample is over its questions, of which there are more or fewer as units differ in size. All runs and
+    metrics share the same samples. Bounds are rounded to 12 digits: beyond those they depend on the order of a sum.
+    `values [metrics, runs, questions]`, `groups [questions]` numbered from 0, `level` such as 0.95.
     """
-    units = int(groups.max()) + 1
-    sums = _sum_by_group(np.vstack([values, np.ones(len(groups))]), groups, units)
+    sums = _sum_by_group(values, groups)
+    units, sizes = sums.shape[2], np.bincount(groups).astype(np.float64)
     generator = np.random.default_rng(seed)
-    drawn = []
-    for start in range(0, samples, CHUNK):
-        times = generator.multinomial(units, np.full(units, 1 / units), size=min(CHUNK, samples - start))
-        totals = times.astype(np.float64) @ sums.T
-        drawn.append(totals[:, :-1] / totals[:, -1:])
-    return np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0).T.round(12)
+    chunks = [min(CHUNK, samples - start) for start in range(0, samples, CHUNK)]
+    times = np.concatenate(
+        [generator.multinomial(units, np.full(units, 1 / units), size=size).astype(np.uint16) for size in chunks]
+    )
+    intervals = []
+    for rows in np.split(sums.reshape(-1, units), range(ROWS, values.shape[0] * values.shape[1], ROWS)):
+        means = np.empty((len(rows), samples))
+        for start in range(0, samples, CHUNK):
+            drawn = times[start : start + CHUNK].T.astype(np.float64)
+            means[:, start : start + CHUNK] = (rows @ drawn) / (sizes @ drawn)
+        intervals.append(np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1, overwrite_input=True).T)
+    return np.concatenate(intervals).reshape(*values.shape[:2], 2).round(12)
 
 
-def _sum_by_group(values: np.ndarray, groups: np.ndarray, units: int) -> np.ndarray:
-    return np.stack([np.bincount(groups, weights=row, minlength=units) for row in values])
+def _sum_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The sums of each group, `[metrics, runs, groups]`."""
+    rows = values.reshape(-1, values.shape[2])
+    sums = np.stack([np.bincount(groups, weights=row) for row in rows])
+    return sums.reshape(*values.shape[:2], -1)

@@ -1,14 +1,15 @@
 """The table: every run's metrics, which differences are significant, and how sure the main metric is."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from datasets import load_from_disk
 
-from vlret.console import progress, say
+from vlret.console import say
 from vlret.evaluation import renderings
 from vlret.evaluation.results import PARTS, Results
-from vlret.evaluation.significance import bootstrap_interval, number_groups, randomisation_test, sign_matrix
+from vlret.evaluation.significance import bootstrap_interval, corrected, number_groups, randomisation_test, t_test
 from vlret.files import InputError, read_json, whole
 
 
@@ -16,10 +17,12 @@ def table(metrics: list[Path], questions: Path, rows: list[dict], settings: dict
     """Write `out` (LaTeX) and beside it, with the same stem, `.csv`, `.md`, `.html`, and `.pvalues.csv`.
 
     `metrics`: files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, found by name; the table keeps
-    the order of `rows`. `settings`: `metrics` (names), `columns` (those that are printed, the main one first), `p`,
-    `permutations` (of the test, and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and
-    drawn together), `interval` (its level, such as 0.95), `seed`.
-    Raises `InputError` if rows and files do not match, or were not judged by the same qrels.
+    the order of `rows`. `settings`: `metrics` (names), `columns` (those that are printed, the main one first), `test`
+    (`randomisation` or `t`), `correction` (of `vlret.evaluation.significance.CORRECTIONS`), `p`, `permutations` (of
+    the test, and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and drawn together),
+    `interval` (its level, such as 0.95), `seed`.
+    Raises `InputError` if rows and files do not match, were not judged by the same qrels, or if no difference could
+    be significant with so few permutations or units.
     """
     results = compute(_read(metrics, rows, settings["metrics"]), questions, rows, settings)
     for suffix, render in renderings.SUFFIXES.items():
@@ -41,20 +44,17 @@ def compute(files: list[dict], questions: Path, rows: list[dict], settings: dict
     entities = _entities(questions, first["test"]["questions"])
     labels = entities if settings["groups"] == "entity" else first["test"]["questions"]
     groups = number_groups(labels)
-    signs = sign_matrix(settings["permutations"], groups.max() + 1, settings["seed"])
-    intervals = bootstrap_interval(
-        np.concatenate(list(test.values())), groups, settings["seed"], settings["permutations"], settings["interval"]
-    ).reshape(len(names), len(rows), 2)
+    stacked = np.stack([test[name] for name in names])
+    p_values = _test(stacked, groups, settings)
+    intervals = bootstrap_interval(stacked, groups, settings["seed"], settings["permutations"], settings["interval"])
     return Results(
         rows=[{"note": "", **dict.fromkeys(PARTS, ""), **row} for row in rows],
         metrics=names,
         validation={name: values.mean(axis=1) for name, values in validation.items()},
         test={name: values.mean(axis=1) for name, values in test.items()},
         intervals=dict(zip(names, intervals, strict=True)),
-        p_values={
-            name: randomisation_test(values, groups, signs)
-            for name, values in progress(test.items(), len(names), "metric", "randomisation test")
-        },
+        p_values=dict(zip(names, p_values, strict=True)),
+        corrected=dict(zip(names, corrected(p_values, settings["correction"]), strict=True)),
         settings=settings,
         counts={
             "validation": len(first["validation"]["questions"]),
@@ -63,6 +63,25 @@ def compute(files: list[dict], questions: Path, rows: list[dict], settings: dict
             "without_relevant": first["test"]["without_relevant"],
         },
     )
+
+
+def _test(values: np.ndarray, groups: np.ndarray, settings: dict) -> np.ndarray:
+    """p of all pairs of rows on each metric, `[metrics, rows, rows]`, before any correction."""
+    units = int(groups.max()) + 1
+    if settings["test"] == "t":
+        if units < 2:
+            raise InputError("evaluation.test: t needs two units or more, and all test questions are of one entity")
+        return t_test(values, groups)
+    permutations, compared = settings["permutations"], 1
+    if settings["correction"] == "holm":
+        compared = max(1, values.shape[1] * (values.shape[1] - 1) // 2)
+    if compared / (1 + permutations) > settings["p"]:
+        needed = math.ceil(compared / settings["p"]) - 1
+        raise InputError(
+            f"evaluation.permutations: {permutations} cannot make p as low as {settings['p']:g} with correction "
+            f"{settings['correction']} over {compared} pairs; set {needed} or more, or another evaluation.correction"
+        )
+    return randomisation_test(values, groups, permutations, settings["seed"])
 
 
 def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]:
