@@ -41,6 +41,7 @@ ENVIRONMENT = f"../envs/{config['compute']['environment']}.yaml"
 THREADS = config["compute"]["threads"]
 FUSIONS = config.get("fusions", {})
 ABLATIONS = config.get("ablations", {"of": None, "kinds": []})
+APPROXIMATE = config["retrieval"]["index"] != "Flat"
 EXPERIMENT = "{model}_{tuning}_{prefix}_{pooling}"
 
 

@@ -55,20 +55,24 @@ rule index:
         f"{BENCHMARKS}/index/{EXPERIMENT}.tsv"
     conda:
         ENVIRONMENT
+    threads: THREADS
     params:
         factory=config["retrieval"]["index"],
+        seed=config["seed"],
     shell:
-        "vlret retrieval index --embeddings {input} --factory {params.factory:q} --out {output} 2>&1 | tee {log}"
+        "vlret retrieval index --embeddings {input} --factory {params.factory:q} --seed {params.seed} --out {output}"
+        " 2>&1 | tee {log}"
 
 
 rule search:
     input:
-        index=rules.index.output,
+        index=rules.index.output if APPROXIMATE else [],
         embeddings=rules.embed.output,
         questions=rules.questions.output.table,
         passages=rules.passages.output,
     output:
-        f"{RESULTS}/runs/{EXPERIMENT}.trec",
+        run=f"{RESULTS}/runs/{EXPERIMENT}.trec",
+        report=f"{RESULTS}/runs/{EXPERIMENT}.json",
     log:
         f"{LOGS}/search/{EXPERIMENT}.log",
     benchmark:
@@ -77,33 +81,42 @@ rule search:
         model=models_of("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
+    threads: THREADS
     params:
         asked=f"{rules.embed.output}/questions.npy",
+        index=f"--index {rules.index.output}" if APPROXIMATE else "",
+        parameters=config["retrieval"]["parameters"],
         tag=lambda wildcards: experiment_of(wildcards).name,
         k=config["retrieval"]["depth"],
+        seed=config["seed"],
     shell:
-        "vlret retrieval search --index {input.index} --embeddings {input.embeddings}"
-        " --questions-embeddings {params.asked} --questions {input.questions}"
-        " --passages {input.passages} --k {params.k} --tag {params.tag} --out {output} 2>&1 | tee {log}"
+        "vlret retrieval search {params.index} --parameters {params.parameters:q} --embeddings {input.embeddings}"
+        " --questions-embeddings {params.asked} --questions {input.questions} --passages {input.passages}"
+        " --k {params.k} --seed {params.seed} --tag {params.tag} --out {output.run} --report {output.report}"
+        " 2>&1 | tee {log}"
 
 
 use rule search as search_ablation with:
     input:
-        index=rules.index.output,
+        index=rules.index.output if APPROXIMATE else [],
         embeddings=rules.embed.output,
         asked=rules.ablate.output,
         questions=rules.questions.output.table,
         passages=rules.passages.output,
     output:
-        f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.trec",
+        run=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.trec",
+        report=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.json",
     log:
         f"{LOGS}/search/{EXPERIMENT}.{{ablation}}.log",
     benchmark:
         f"{BENCHMARKS}/search/{EXPERIMENT}.{{ablation}}.tsv"
     params:
         asked=rules.ablate.output,
+        index=f"--index {rules.index.output}" if APPROXIMATE else "",
+        parameters=config["retrieval"]["parameters"],
         tag=lambda wildcards: f"{experiment_of(wildcards).name}.{wildcards.ablation}",
         k=config["retrieval"]["depth"],
+        seed=config["seed"],
 
 
 rule fuse:

@@ -1,6 +1,7 @@
 """The workflow as people use it: real Snakemake on a cut-down sample, in a copy of this repository."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -137,7 +138,8 @@ def test_the_dry_run_shows_the_whole_grid(tmp_path):
     for experiment in grid(config):
         assert f"results/sample/metrics/{experiment.name}.json" in output
     counts = jobs(output)
-    assert counts["train"] == counts["embed"] == counts["index"] == counts["search"] == 4
+    assert counts["train"] == counts["embed"] == counts["search"] == 4
+    assert "index" not in counts
     assert counts["table"] == counts["join"] == counts["fuse"] == 1
     assert counts["ablate"] == counts["search_ablation"] == 2
     assert not (tmp_path / "results").exists()
@@ -147,7 +149,7 @@ def test_one_combination_is_run_again_and_touches_no_other(repository):
     before = {path: path.stat().st_mtime_ns for path in (repository / "results").rglob("*") if path.is_file()}
     digest = digests(repository)
     output = call(repository, f"snakemake --cores 2 {METRICS} --forcerun train")
-    assert jobs(output) == {"train": 1, "embed": 1, "index": 1, "search": 1, "metrics": 1}
+    assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
     changed = {
         str(path.relative_to(repository))
         for path in (repository / "results").rglob("*")
@@ -165,7 +167,7 @@ def test_an_edited_parameter_runs_its_experiment_and_the_table_alone(repository)
     before = digests(repository)
     assert states(repository)[PROMPT] == "stale"
     output = call(repository, f"snakemake --cores 2 {TABLE}")
-    assert jobs(output) == {"train": 1, "embed": 1, "index": 1, "search": 1, "metrics": 1, "table": 1}
+    assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
     after = digests(repository)
     changed = {path for path in after if after[path] != before.get(path)}
     assert all(PROMPT in path or path.startswith("results/table.") for path in changed), changed
@@ -184,7 +186,7 @@ def test_the_grid_says_what_is_done(repository):
 
 def test_killed_again_and_again_the_same_table_comes_out(repository):
     expected = digests(repository)
-    for stage in ("checkpoints", "embeddings", "indices", "runs", "metrics"):
+    for stage in ("checkpoints", "embeddings", "runs", "metrics"):
         shutil.rmtree(repository / "results" / "sample" / stage)
     (repository / TABLE).unlink()
     command = ["bash", "workflow/run.sh", "--cores", "2", "--", TABLE]
@@ -201,6 +203,19 @@ def test_killed_again_and_again_the_same_table_comes_out(repository):
     after = digests(repository)
     assert after == expected
     assert not list((repository / "results").rglob("*.partial"))
+
+
+def test_an_index_is_made_where_search_need_not_be_exact(repository):
+    config = read_config(repository)
+    config["retrieval"] |= {"index": "IVF8,SQ8", "parameters": "nprobe=4"}
+    write_config(repository, config)
+    runs = [f"results/sample/runs/{name}" for name in (ADAPTER, f"{ADAPTER}.no-text")]
+    output = call(repository, f"snakemake --cores 2 {runs[0]}.trec {runs[1]}.trec")
+    assert jobs(output) == {"index": 1, "search": 1, "search_ablation": 1}
+    for run in runs:
+        report = json.loads((repository / f"{run}.json").read_text())
+        assert not report["exact"]
+        assert 0.3 < report["recall@100"] <= 1
 
 
 def test_two_runs_at_once_are_refused(repository):
@@ -240,7 +255,7 @@ def test_tiny_published_models_go_through_the_whole_workflow(repository):
     described = call(repository, f"vlret model describe {pretrained}")
     assert "100.00 % of the parameters are trained" in described
     output = call(repository, f"snakemake --cores 2 {TABLE}")
-    stages = dict.fromkeys(("train", "embed", "index", "search", "metrics"), 6)
+    stages = dict.fromkeys(("train", "embed", "search", "metrics"), 6)
     assert jobs(output) == {**stages, "features": 8, "gather": 4, "table": 1}
     rows = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
     assert set(names) <= set(rows)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from vlret.files import InputError
+from vlret.retrieval import index as retrieval_index
+from vlret.retrieval import units
 from vlret.retrieval.index import build
 
 
@@ -14,15 +16,15 @@ def vectors(rows=50, dim=8):
 
 @pytest.fixture
 def index(tmp_path):
-    def index(values, factory="Flat"):
+    def index(values, factory="IVF1,Flat"):
         np.save(tmp_path / "passages.npy", values)
-        build(tmp_path, factory, tmp_path / "out.faiss")
+        build(tmp_path, factory, 0, tmp_path / "out.faiss")
         return faiss.read_index(str(tmp_path / "out.faiss"))
 
     return index
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat", "HNSW8"])
+@pytest.mark.parametrize("factory", ["IVF1,Flat", "IVF4,Flat", "HNSW8", "SQ8"])
 def test_rows_of_nan_are_left_out_and_the_others_keep_their_number(index, factory):
     values = vectors()
     values[[0, 7, 49]] = np.nan
@@ -30,7 +32,7 @@ def test_rows_of_nan_are_left_out_and_the_others_keep_their_number(index, factor
     assert built.metric_type == faiss.METRIC_INNER_PRODUCT
     assert built.ntotal == 47
     assert faiss.vector_to_array(built.id_map).tolist() == [row for row in range(50) if row not in (0, 7, 49)]
-    if factory == "Flat":
+    if factory == "IVF1,Flat":
         scores, found = built.search(values[[8]], 47)
         np.testing.assert_allclose(scores[0], (values[found[0]] * values[8]).sum(1), rtol=1e-4, atol=1e-5)
 
@@ -66,6 +68,38 @@ def test_rows_that_are_no_vectors(index, tmp_path, spoil, message):
     assert not (tmp_path / "out.faiss").exists()
 
 
+def test_exact_search_needs_no_index(index):
+    with pytest.raises(InputError, match="'Flat' is exact search, which needs no index"):
+        index(vectors(), "Flat")
+
+
+@pytest.mark.parametrize("factory", ["IVF4,Flat", "PQ2x4"])
+def test_it_learns_from_a_sample_that_the_seed_draws(index, tmp_path, monkeypatch, factory):
+    monkeypatch.setattr(retrieval_index, "SAMPLE", 100)
+    monkeypatch.setattr(retrieval_index, "SAMPLE_OF_A_CELL", 30)
+    values = vectors(500)
+    values[[1, 2]] = np.nan
+    made = []
+    for seed in (0, 0, 1):
+        np.save(tmp_path / "passages.npy", values)
+        build(tmp_path, factory, seed, tmp_path / "out.faiss")
+        made.append((tmp_path / "out.faiss").read_bytes())
+    assert made[0] == made[1] != made[2]
+    assert faiss.read_index(str(tmp_path / "out.faiss")).ntotal == 498
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_vectors_of_every_width_are_read_in_chunks(index, monkeypatch, dtype):
+    monkeypatch.setattr(units, "CHUNK", 7)
+    values = vectors().astype(dtype)
+    values[[6, 7, 20]] = np.nan
+    built = index(values)
+    assert faiss.vector_to_array(built.id_map).tolist() == [row for row in range(50) if row not in (6, 7, 20)]
+    scores, found = built.search(values[[8]].astype(np.float32), 47)
+    expected = values[found[0]].astype(np.float64) @ values[8].astype(np.float64)
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("factory", ["Flatt", "IVF9999,Flat"])
 def test_a_factory_that_cannot_be_built(index, factory):
     with pytest.raises(InputError, match=factory) as caught:
@@ -75,7 +109,7 @@ def test_a_factory_that_cannot_be_built(index, factory):
 
 def test_files_that_are_no_vectors(index, tmp_path):
     with pytest.raises(InputError, match=r"passages\.npy: cannot be read"):
-        build(tmp_path, "Flat", tmp_path / "out.faiss")
+        build(tmp_path, "SQ8", 0, tmp_path / "out.faiss")
     for values in (vectors()[0], np.zeros((3, 3), np.int64)):
         with pytest.raises(InputError, match="expected floats"):
             index(values)

@@ -43,6 +43,11 @@ class _Product(torch.autograd.Function):
         )
 
 
+def product(hidden: Tensor, weight: Tensor) -> Tensor:
+    """`hidden` `[rows, in_features]` times the transpose of `weight` `[out_features, in_features]`; no gradient."""
+    return _product(hidden, weight) if _through_onednn(hidden) else F.linear(hidden, weight)
+
+
 def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """What torch's own compiler calls for a linear layer on a CPU; there is no public name for it."""
     return torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")

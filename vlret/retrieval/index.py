@@ -1,62 +1,112 @@
-"""From vectors to a FAISS index under inner product, ids kept."""
+"""From vectors to a FAISS index under inner product, ids kept: for more vectors than can be searched exactly."""
 
 from pathlib import Path
 
 import faiss
 import numpy as np
 
+from vlret.console import progress, say
 from vlret.files import InputError, whole
+from vlret.retrieval.units import chunks, has_vector, how_many, read_vectors
 
-# Vectors read at a time: 65,536 of 768 dimensions are 200 MB.
-CHUNK = 65_536
+# What an index is trained on: FAISS's k-means takes 256 vectors a centroid, and of those of a product quantiser,
+# which are 256 for each part, this is as many; of the cells of an inverted file, which are more, fewer will do.
+SAMPLE, SAMPLE_OF_A_CELL = 65_536, 64
+
+GPU_DEPTH = 2048  # the most that FAISS's kernels can rank
 
 
-def build(embeddings: Path, factory: str, out: Path) -> None:
+def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
     """Index `passages.npy` `[units, dim]` of the folder `embeddings` in the file `out`.
 
     The index is FAISS's `factory` under inner product, so that a higher score is better; the id of a vector is its
-    row. A row of NaN (a unit that has no vector, such as an article without image) is left out.
+    row. A row of NaN (a unit that has no vector, such as an article without image) is left out. What the index has to
+    learn it learns from a sample that `seed` draws; the cells of an inverted file on a GPU, where there is one. The
+    graph of an HNSW index depends on the number of threads that made it; all else is the same each time.
 
     Raises `InputError` for a factory that FAISS does not know or cannot train, vectors that are not finite, and where
     no row is a vector.
     """
     path = Path(embeddings) / "passages.npy"
+    if factory == "Flat":
+        raise InputError("index 'Flat' is exact search, which needs no index: leave --index out of `retrieval search`")
     vectors = read_vectors(path)
-    present = has_vector(vectors, path)
-    if not present.any():
+    present = np.flatnonzero(has_vector(vectors, path))
+    if not len(present):
         raise InputError(f"{path}: no row holds a vector, so there is nothing to search")
     try:
-        index = faiss.IndexIDMap2(faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT))
+        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
-            index.train(np.ascontiguousarray(vectors[present], dtype=np.float32))
-        for start in range(0, len(vectors), CHUNK):
-            rows = start + np.flatnonzero(present[start : start + CHUNK])
-            index.add_with_ids(np.ascontiguousarray(vectors[rows], dtype=np.float32), rows.astype(np.int64))
+            _train(index, vectors, present, seed)
+        index = faiss.IndexIDMap2(index)
+        for start, chunk, lengths in progress(chunks(vectors, path), how_many(vectors), " chunks", "index"):
+            kept = lengths.isfinite()
+            index.add_with_ids(chunk[kept].numpy(), start + np.flatnonzero(kept.numpy()))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"index {factory!r} cannot hold {present.sum()} vectors of {path}: {reason}") from error
+        raise InputError(f"index {factory!r} cannot hold {len(present)} vectors of {path}: {reason}") from error
     with whole(out) as aside:
         faiss.write_index(index, str(aside))
 
 
-def read_vectors(path: Path) -> np.ndarray:
-    """Map a `.npy` file of `[units, dim]` floats into memory; `InputError` where it is something else."""
-    try:
-        vectors = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an array ({error}); embed again") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise InputError(f"{path}: {vectors.dtype} {vectors.shape}, expected floats [units, dim]; embed again")
-    return vectors
+def _train(index: faiss.Index, vectors: np.ndarray, present: np.ndarray, seed: int) -> None:
+    """Train on some of the vectors, all where they are few."""
+    cells = faiss.try_extract_index_ivf(index)
+    wanted = max(SAMPLE, SAMPLE_OF_A_CELL * cells.nlist) if cells else SAMPLE
+    if wanted < len(present):
+        present = np.sort(np.random.default_rng(seed).choice(present, wanted, replace=False))
+    if cells and faiss.get_num_gpus():
+        clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(cells.d))
+        cells.clustering_index = clustering
+    index.train(np.ascontiguousarray(vectors[present], dtype=np.float32))
 
 
-def has_vector(vectors: np.ndarray, path: Path) -> np.ndarray:
-    """Which rows are vectors, `[units]` bool; the others are NaN throughout, and `InputError` says where one is not."""
-    present = np.empty(len(vectors), dtype=bool)
-    for start in range(0, len(vectors), CHUNK):
-        chunk = vectors[start : start + CHUNK]
-        present[start : start + CHUNK] = finite = np.isfinite(chunk).all(axis=1)
-        broken = np.flatnonzero(~finite & ~np.isnan(chunk).all(axis=1))
-        if len(broken):
-            raise InputError(f"{path}, row {start + broken[0]}: not finite, and not NaN throughout; embed again")
-    return present
+class Index:
+    """A FAISS index that proposes units for a question; their vectors then decide.
+
+    Attributes
+    ----------
+    dim
+        Of the vectors.
+    rows
+        `[vectors]`, the unit of each.
+    deepest
+        The most units that can be asked for.
+    """
+
+    def __init__(self, path: Path, parameters: str):
+        """Map the file `path` into memory; set `parameters` of search, such as `nprobe=16` (FAISS's names, by comma).
+
+        With FAISS for GPUs the index is copied to them, a part to each; a graph (HNSW) stays where it is.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file")
+        try:
+            mapped = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            self.rows = faiss.vector_to_array(mapped.id_map)
+            self._held = mapped
+        except (RuntimeError, AttributeError) as error:
+            raise InputError(f"{path}: not an index that vlret made; index again") from error
+        self.dim, self.deepest = mapped.d, mapped.ntotal
+        self._index, space = faiss.downcast_index(mapped.index), faiss.ParameterSpace()
+        if faiss.get_num_gpus() and isinstance(self._index, faiss.IndexHNSW):
+            say(f"{path}: FAISS has no HNSW on GPUs; searched on the CPU")
+        elif faiss.get_num_gpus():
+            options = faiss.GpuMultipleClonerOptions()
+            options.shard = True
+            self._index, space = faiss.index_cpu_to_all_gpus(self._index, options), faiss.GpuParameterSpace()
+            self.deepest = min(self.deepest, GPU_DEPTH)
+        try:
+            space.set_index_parameters(self._index, parameters)
+        except RuntimeError as error:
+            raise InputError(f"retrieval.parameters: {parameters!r} cannot be set on {path}: {_last(error)}") from error
+
+    def propose(self, questions: np.ndarray, depth: int) -> np.ndarray:
+        """The units of the best vectors for `questions` `[questions, dim]`: `[questions, depth]`, -1 for none."""
+        _, places = self._index.search(questions, min(depth, self.deepest))
+        return np.where(places < 0, -1, self.rows[places])
+
+
+def _last(error: RuntimeError) -> str:
+    """What FAISS says after the name of the function and its line."""
+    return str(error).rsplit(":", maxsplit=1)[-1].strip()

@@ -1,0 +1,124 @@
+"""Exact search finds what a full sort of all inner products finds, however vectors come and whoever is equal."""
+
+import numpy as np
+import pytest
+import torch
+
+from vlret.retrieval import exact
+from vlret.retrieval import units as retrieval_units
+from vlret.retrieval.units import Units
+
+
+def passages(vectors, path="passages.npy"):
+    """Units of one passage each."""
+    return Units(vectors, np.arange(len(vectors) + 1), path)
+
+
+def full_sort(vectors, question, k):
+    """Rows by (-score, row), scores as the run has them: float64 sums rounded to float32."""
+    scores = np.float32([np.dot(row.astype(np.float64), question.astype(np.float64)) for row in vectors])
+    order = np.lexsort((np.arange(len(vectors)), -scores))[:k]
+    return order.tolist(), scores[order].tolist()
+
+
+def assert_exact(vectors, questions, k):
+    for question, ranking in zip(questions, exact.search(passages(vectors), questions, k), strict=True):
+        rows, scores = full_sort(vectors, question, k)
+        assert ranking.passages.tolist() == rows
+        np.testing.assert_allclose(ranking.scores, scores, rtol=1e-6)
+
+
+def unit_vectors(rows, dim, seed=0):
+    vectors = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Chunks and lists so short that every path is walked."""
+    monkeypatch.setattr(retrieval_units, "CHUNK", 500)
+    monkeypatch.setattr(exact, "QUESTIONS", 5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 10, 400, 5000])
+def test_against_a_full_sort(dtype, k):
+    assert_exact(unit_vectors(3001, 24).astype(dtype), unit_vectors(12, 24, seed=1), k)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_vectors_that_come_worst_first_or_best_first(order):
+    vectors, questions = unit_vectors(3000, 16), unit_vectors(1, 16, seed=1)
+    vectors = vectors[np.argsort(order * (vectors @ questions[0]))]
+    assert_exact(vectors, questions, 20)
+
+
+def test_a_tie_wider_than_any_list():
+    """Equal vectors far apart: products may name any of them, the run must name the first."""
+    vectors = unit_vectors(5000, 48)
+    equal = np.sort(np.random.default_rng(3).choice(5000, 2700, replace=False))
+    vectors[equal] = vectors[equal[0]]
+    questions = np.concatenate([vectors[equal[:1]], vectors[:3], unit_vectors(3, 48, seed=2)])
+    for k in (3, 10, 150):
+        assert_exact(vectors, questions, k)
+        first = exact.search(passages(vectors), questions, k)[0]
+        assert first.passages.tolist() == equal[:k].tolist()
+        assert len(set(first.scores.tolist())) == 1
+
+
+def test_scores_that_differ_less_than_products_can_tell():
+    """Thousands of vectors a few float32 steps apart, of which only float64 sums know the order."""
+    rng = np.random.default_rng(4)
+    vectors = np.tile(unit_vectors(1, 64), (4000, 1))
+    vectors += np.float32(6e-8) * rng.integers(-3, 4, vectors.shape).astype(np.float32)
+    assert_exact(vectors, unit_vectors(3, 64, seed=5), 25)
+
+
+def test_all_scores_are_equal():
+    assert_exact(np.ones((3000, 4), np.float32), np.ones((2, 4), np.float32), 7)
+    assert_exact(np.zeros((3000, 4), np.float32), np.ones((2, 4), np.float32), 7)
+
+
+def test_lengths_count_and_a_late_long_vector_does_not_hide_an_early_one():
+    vectors = unit_vectors(2000, 8)
+    vectors[1999] *= 1000
+    vectors[5] *= 3
+    assert_exact(vectors, unit_vectors(4, 8, seed=1), 6)
+
+
+def test_rows_without_vector_and_units_without_passage_are_passed_over():
+    rng = np.random.default_rng(6)
+    vectors, questions = unit_vectors(2000, 8), unit_vectors(3, 8, seed=1)
+    vectors[rng.choice(2000, 300, replace=False)] = np.nan
+    counts = rng.integers(0, 3, 2000)
+    counts[np.argsort(-np.nan_to_num(vectors @ questions[0]))[:600]] = 0
+    units = Units(vectors, np.concatenate([[0], np.cumsum(counts)]), "passages.npy")
+    for question, ranking in zip(questions, exact.search(units, questions, 9), strict=True):
+        kept = np.repeat(np.arange(2000), counts)
+        kept = np.where(np.isnan(vectors[kept, 0]), -1, kept)
+        rows = np.flatnonzero(kept >= 0)
+        expected, _ = full_sort(vectors[kept[rows]], question, 9)
+        assert ranking.passages.tolist() == rows[expected].tolist()
+
+
+def test_no_question_and_fewer_units_than_asked_for():
+    assert exact.search(passages(unit_vectors(30, 4)), np.empty((0, 4), np.float32), 5) == []
+    assert_exact(unit_vectors(3, 4), unit_vectors(2, 4, seed=1), 5)
+
+
+def test_the_number_of_threads_changes_nothing():
+    vectors, questions = unit_vectors(3000, 16), unit_vectors(7, 16, seed=1)
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        results.append(exact.search(passages(vectors), questions, 30))
+    torch.set_num_threads(before)
+    for one, other in zip(*results, strict=True):
+        assert one.passages.tolist() == other.passages.tolist()
+        assert one.scores.tolist() == other.scores.tolist()
+
+
+def test_a_shortlist_stays_short():
+    units, questions = passages(unit_vectors(3000, 16)), unit_vectors(7, 16, seed=1)
+    shortlist = exact.Shortlist(units, questions, 10)
+    assert shortlist.scores.shape == (7, 2 * 10 + 4 * exact.BLOCK)

@@ -1,0 +1,122 @@
+"""What is searched: vectors on disk, and the passages that each stands for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import load_from_disk
+from numba import njit
+from torch import Tensor
+
+from vlret.files import InputError, read_json
+from vlret.runs import Ranking, sort_ranking
+
+CHUNK = 4096  # vectors read at a time: of 768 dimensions they are 12 MB, which a core's share of the cache holds
+
+
+class Units:
+    """What the rows of `passages.npy` stand for, and the passages of each.
+
+    Attributes
+    ----------
+    vectors
+        `[units, dim]`, memory-mapped.
+    first
+        `[units + 1]`: the passages of unit `u` are the rows `first[u]` to `first[u + 1]`, excluded.
+    path
+        The file of the vectors, for messages.
+    """
+
+    def __init__(self, vectors: np.ndarray, first: np.ndarray, path: Path):
+        self.vectors, self.first, self.path = vectors, first, path
+
+    @classmethod
+    def read(cls, embeddings: Path, passages: Path) -> "Units":
+        """Read the vectors in the folder `embeddings` and which passages they stand for (`embeddings.json`)."""
+        path = Path(embeddings) / "passages.npy"
+        vectors, table = read_vectors(path), load_from_disk(str(passages))
+        unit = read_json(Path(embeddings) / "embeddings.json").get("unit")
+        if unit == "passage":
+            first = np.arange(len(table) + 1)
+        elif unit == "article":
+            articles = np.asarray(table["article"], dtype=np.int64)
+            if (np.diff(articles) < 0).any():
+                raise InputError(f"{passages}, column article: passages are not in order of their articles")
+            if len(articles) and articles[-1] >= len(vectors):
+                raise InputError(f"{path}: {len(vectors)} articles, but passages have article {articles[-1]}")
+            first = np.searchsorted(articles, np.arange(len(vectors) + 1))
+        else:
+            raise InputError(f"{embeddings}/embeddings.json, unit: {unit!r}, expected passage or article")
+        if len(first) != len(vectors) + 1:
+            raise InputError(f"{path}: {len(vectors)} vectors, but {len(table)} passages in {passages}; embed again")
+        return cls(vectors, first, path)
+
+    def counts(self, units: np.ndarray) -> np.ndarray:
+        """How many passages each of `units` has."""
+        return self.first[units + 1] - self.first[units]
+
+    def scores(self, question: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Inner products of `question` `[dim]` with some units, summed in float64 and rounded to float32: `[units]`.
+
+        Equal vectors have equal scores wherever they lie, and a score does not depend on who proposed the unit.
+        """
+        rows = torch.from_numpy(self.vectors[units])
+        return _inner(question.astype(np.float64), (rows.float() if rows.dtype == torch.float16 else rows).numpy())
+
+    def rank(self, question: np.ndarray, candidates: np.ndarray, k: int) -> Ranking:
+        """The `k` best passages of some units, which share their unit's score."""
+        counts = self.counts(candidates)
+        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(self.first[candidates], counts) + inside
+        return sort_ranking(rows, np.repeat(self.scores(question, candidates), counts), k)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _inner(question: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Each row is summed in the same order, which no BLAS promises."""
+    products = np.empty(len(vectors), np.float32)
+    for row in range(len(vectors)):
+        total = 0.0
+        for place in range(len(question)):
+            total += question[place] * vectors[row, place]
+        products[row] = total
+    return products
+
+
+def read_vectors(path: Path) -> np.ndarray:
+    """Map a `.npy` file of `[units, dim]` floats into memory; `InputError` where it is something else."""
+    try:
+        vectors = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as an array ({error}); embed again") from error
+    if vectors.ndim != 2 or vectors.dtype not in (np.float16, np.float32, np.float64):
+        raise InputError(f"{path}: {vectors.dtype} {vectors.shape}, expected floats [units, dim]; embed again")
+    return vectors
+
+
+def how_many(vectors: np.ndarray) -> int:
+    """The number of chunks that vectors are read in."""
+    return -(-len(vectors) // CHUNK)
+
+
+def chunks(vectors: np.ndarray, path: Path) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The vectors in order, `CHUNK` at a time: the first row, `[rows, dim]` float32, and their lengths `[rows]`.
+
+    The length of a row that is no vector (NaN throughout) is NaN; `InputError` names a row that is not finite
+    otherwise.
+    """
+    for start in range(0, len(vectors), CHUNK):
+        chunk = torch.from_numpy(np.array(vectors[start : start + CHUNK])).float()
+        lengths = torch.linalg.vector_norm(chunk, dim=1)
+        odd = (~lengths.isfinite()).nonzero().flatten()
+        broken = odd[~chunk[odd].isnan().all(dim=1)]
+        if len(broken):
+            raise InputError(f"{path}, row {start + broken[0]}: not finite, and not NaN throughout; embed again")
+        yield start, chunk, lengths
+
+
+def has_vector(vectors: np.ndarray, path: Path) -> np.ndarray:
+    """Which rows are vectors, `[units]` bool; the others are NaN throughout, and `InputError` says where one is not."""
+    finite = [lengths.isfinite().numpy() for _, _, lengths in chunks(vectors, path)]
+    return np.concatenate([np.empty(0, dtype=bool), *finite])
