@@ -1,5 +1,6 @@
-"""Runs and qrels: order, files, and metrics against cases computed by hand."""
+"""Runs and qrels: order, files, and metrics against cases computed by hand and against ranx."""
 
+import gzip
 import subprocess
 import sys
 
@@ -186,6 +187,112 @@ def test_unknown_metrics_are_refused():
     for metric in ("mrr", "bleu@4", "mrr@0", "mrr@x", "hit_rate@"):
         with pytest.raises(InputError, match="unknown"):
             runs.per_question({}, {"q": {1}}, [metric])
+
+
+def test_a_compressed_run_holds_the_same_lines_and_the_same_bytes_each_time(tmp_path):
+    run = {"é1": ranking([3, 1, 2], [0.1, 0.1, -4]), "q2": ranking([7])}
+    qrels = {"é1": {3}, "q2": set()}
+    for name in ("a.trec", "a.trec.gz", "other/b.trec.gz"):
+        runs.write_run(tmp_path / name, run, "tag")
+    assert gzip.decompress((tmp_path / "a.trec.gz").read_bytes()) == (tmp_path / "a.trec").read_bytes()
+    assert (tmp_path / "a.trec.gz").read_bytes() == (tmp_path / "other/b.trec.gz").read_bytes()
+    for name in ("a.trec", "a.trec.gz"):
+        read = runs.read_run(tmp_path / name)
+        assert {question: found.passages.tolist() for question, found in read.items()} == {"é1": [1, 3, 2], "q2": [7]}
+    runs.write_qrels(tmp_path / "q.trec.gz", qrels)
+    assert runs.read_qrels(tmp_path / "q.trec.gz") == qrels
+    assert [runs.run_name(f"x/{name}") for name in ("a.b.trec", "a.trec.gz", "a")] == ["a.b", "a", "a"]
+
+
+def test_a_broken_compressed_run_is_named(tmp_path):
+    runs.write_run(tmp_path / "a.trec.gz", {"q": ranking(range(50))}, "tag")
+    whole = (tmp_path / "a.trec.gz").read_bytes()
+    (tmp_path / "plain.trec.gz").write_text("q Q0 00000001 1 0.5 a\n")
+    (tmp_path / "cut.trec.gz").write_bytes(whole[:-20])
+    (tmp_path / "spoilt.trec.gz").write_bytes(whole[:40] + b"spoilt" + whole[46:])
+    for name in ("plain", "cut", "spoilt"):
+        with pytest.raises(InputError, match=rf"{name}\.trec\.gz: not a whole gzip file"):
+            runs.read_run(tmp_path / f"{name}.trec.gz")
+
+
+@pytest.fixture
+def hard(tmp_path):
+    """A run and qrels, as files, with all that trips ranx: equal scores, questions missing or without relevant ones."""
+    generator = np.random.default_rng(5)
+    qrels, run = {}, {}
+    for number in range(40):
+        qrels[f"q{number}"] = set(generator.permutation(60)[: generator.integers(1, 6)].tolist())
+        scores = generator.integers(0, 4, size=30) / 3
+        run[f"q{number}"] = runs.sort_ranking(generator.permutation(60)[:30], scores)
+    qrels["lost"], qrels["empty"], qrels["bare"] = {1}, {2}, set()
+    run["empty"], run["bare"], run["unasked"] = ranking([]), ranking([4, 5]), ranking([1])
+    runs.write_qrels(tmp_path / "qrels.trec", qrels)
+    for suffix in ("trec", "trec.gz"):
+        runs.write_run(tmp_path / f"run.{suffix}", run, "run")
+    return tmp_path, run, qrels
+
+
+@pytest.mark.parametrize("suffix", ["trec", "trec.gz"])
+def test_ranx_reads_what_we_write_and_measures_the_same(hard, suffix):
+    """Once it has an entry for every question, and scores that differ: equal ones it orders as it likes."""
+    from ranx import Qrels, Run, evaluate
+
+    folder, run, qrels = hard
+    theirs = Run.from_file(str(folder / f"run.{suffix}"), kind="gz" if suffix == "trec.gz" else "trec")
+    assert theirs.name == "run"
+    read = theirs.to_dict()
+    assert set(read) == set(run) - {"empty"}
+    for question, scores in read.items():
+        assert dict(scores) == {
+            runs.passage_id(row): score
+            for row, score in zip(run[question].passages.tolist(), run[question].scores.tolist(), strict=True)
+        }
+    complete = {
+        question: {
+            runs.passage_id(row): -float(rank)
+            for rank, row in enumerate(run[question].passages if question in run else ())
+        }
+        or {"none": 0.0}
+        for question in qrels
+    }
+    judged = Qrels.from_file(str(folder / "qrels.trec"), kind="trec")
+    expected = evaluate(judged, Run.from_dict(complete), METRICS, return_mean=False)
+    values = runs.per_question(runs.read_run(folder / f"run.{suffix}"), runs.read_qrels(folder / "qrels.trec"), METRICS)
+    order = [list(qrels).index(question) for question in sorted(qrels)]
+    for metric in METRICS:
+        np.testing.assert_array_equal(values[metric][order], expected[metric])
+
+
+def test_where_ranx_alone_goes_wrong_we_do_not(hard):
+    """A question that the run lacks is an error to ranx, or left out; an empty ranking is one that it cannot hold."""
+    from ranx import Qrels, Run, evaluate
+
+    folder, run, qrels = hard
+    judged, theirs = Qrels.from_file(str(folder / "qrels.trec"), kind="trec"), Run.from_file(str(folder / "run.trec"))
+    with pytest.raises(AssertionError, match="do not match"):
+        evaluate(judged, theirs, "mrr@100")
+    with pytest.raises(ValueError, match="empty"):
+        Run.from_dict({"empty": {}})
+    values = runs.per_question(run, qrels, METRICS)
+    assert all(len(column) == len(qrels) == 43 for column in values.values())
+    assert all(column[-3:].tolist() == [0, 0, 0] for column in values.values())
+
+
+def test_pytrec_eval_reads_what_we_write_and_measures_the_same(hard):
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    folder, _, qrels = hard
+    with open(folder / "run.trec") as lines:
+        run = pytrec_eval.parse_run(lines)
+    with open(folder / "qrels.trec") as lines:
+        judged = pytrec_eval.parse_qrel(lines)
+    # It orders equal scores by id, the last first: told the ranks, it has none to order.
+    ranked = {question: {row: -float(rank) for rank, row in enumerate(found)} for question, found in run.items()}
+    theirs = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank", "P_5", "success_5"}).evaluate(ranked)
+    values = runs.per_question(runs.read_run(folder / "run.trec"), qrels, ["mrr@100", "precision@5", "hit_rate@5"])
+    for place, question in enumerate(qrels):
+        ours = [values[name][place] for name in ("mrr@100", "precision@5", "hit_rate@5")]
+        expected = [theirs.get(question, {}).get(name, 0.0) for name in ("recip_rank", "P_5", "success_5")]
+        assert ours == pytest.approx(expected)
 
 
 def test_reading_runs_needs_neither_torch_nor_ranx():

@@ -2,13 +2,17 @@
 
 A run ranks passages for each question, best first; a score is better the higher it is, always. Equal scores are
 ordered by passage row, so that a ranking never depends on who sorted it. In files a passage is its row number in
-eight digits: the width is fixed, so that ids sort as their rows do.
+eight digits: the width is fixed, so that ids sort as their rows do. A file whose name ends in `.gz` is compressed.
 """
 
+import gzip
+import io
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -39,6 +43,11 @@ def passage_row(identifier: str) -> int:
     return int(identifier)
 
 
+def run_name(path: Path) -> str:
+    """What a run's file is called, without its suffixes `.gz` and `.trec`."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".trec")
+
+
 def sort_ranking(passages: np.ndarray, scores: np.ndarray, k: int | None = None) -> Ranking:
     """Order by score, best first, equal scores by passage row, and keep the first `k` (all if None).
 
@@ -62,7 +71,7 @@ def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
     Questions keep the order of `run`; one with an empty ranking leaves no line, as TREC has it.
     """
     _check_words([tag, *run], path)
-    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+    with _writing(path) as lines:
         for question, ranking in run.items():
             passages, scores = sort_ranking(*ranking)
             lines.writelines(
@@ -116,7 +125,7 @@ def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
     counts as zero in every metric.
     """
     _check_words(qrels, path)
-    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+    with _writing(path) as lines:
         for question, relevant in qrels.items():
             if not relevant:
                 lines.write(f"{question} 0 {passage_id(0)} 0\n")
@@ -184,13 +193,29 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
     """Yield `(line number, fields)` of a TREC file; blank lines are skipped."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            fields = line.split()
-            if fields and len(fields) != count:
-                raise InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}")
-            if fields:
-                yield number, fields
+    compressed = Path(path).suffix == ".gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if compressed else open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                fields = line.split()
+                if fields and len(fields) != count:
+                    raise InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}")
+                if fields:
+                    yield number, fields
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole gzip file: {error}") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[TextIO]:
+    """A text file that is whole when the block ends; the same lines give the same bytes, compressed or not."""
+    with whole(path) as aside, open(aside, "wb") as plain:
+        if Path(path).suffix == ".gz":
+            with gzip.GzipFile("", "wb", mtime=0, fileobj=plain) as packed, io.TextIOWrapper(packed, "utf-8") as lines:
+                yield lines
+        else:
+            with io.TextIOWrapper(plain, "utf-8", newline="\n") as lines:
+                yield lines
 
 
 def _check_words(words: Collection[str], path: Path) -> None:
