@@ -129,7 +129,8 @@ def table_runs():
         for name, e in EXPERIMENTS.items()
     ]
     for name, fusion in FUSIONS.items():
-        note = "fusion of " + " and ".join(fusion["runs"])
+        kind = "reciprocal rank fusion" if fusion["method"] == "rrf" else "fusion"
+        note = f"{kind} of {' and '.join(fusion['runs'])}"
         rows.append({"name": name, "model": name, "tuning": "", "prefix": "", "pooling": "", "note": note})
     for kind in ABLATIONS["kinds"]:
         name, e = f"{ABLATIONS['of']}.{kind}", EXPERIMENTS[ABLATIONS["of"]]

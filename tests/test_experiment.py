@@ -66,9 +66,17 @@ WRONG = [
     ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: takes nothing away"),
     ({"grid": {"product": [{"model": "bm25", "tuning": "zs", "prefix": "x", "pooling": "none"}]}}, "unknown x"),
     (
-        {"fusions": {"f": {"runs": ["a_b_c_d", "e"], "normalisation": "zmuv", "step": 0.1}}},
+        {"fusions": {"f": {"runs": ["a_b_c_d", "e"], "method": "interpolation", "normalisation": "zmuv", "step": 0.1}}},
         "fusions.f.runs: a_b_c_d, e",
     ),
+    ({"fusions": {"f": {"runs": ["a", "b"], "step": 0.1}}}, "fusions.f: missing 'method'"),
+    ({"fusions": {"f": {"runs": ["a", "b"], "method": "rrf"}}}, "fusions.f: missing 'constant'"),
+    (
+        {"fusions": {"f": {"runs": ["a", "b"], "method": "rrf", "constant": 60, "step": 0.1}}},
+        "fusions.f: unknown key 'step'; known: constant, method, runs",
+    ),
+    ({"evaluation": {"test": "wilcoxon"}}, "evaluation.test: 'wilcoxon' is not one of"),
+    ({"evaluation": {"correction": "bonferroni"}}, "evaluation.correction: 'bonferroni' is not one of"),
     ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
     ({"data": {"sample": {"split": {"train": 0.7}}}}, "the shares add up to 1.1, not 1"),
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),

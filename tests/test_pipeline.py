@@ -121,7 +121,7 @@ def test_the_table_has_every_row(finished):
     config = load_config([ROOT / "config" / "models.yaml", finished / "config" / "config.yaml"])
     csv = (finished / "results" / "table.csv").read_text()
     names = [experiment.name for experiment in grid(config)]
-    rows = [*names, "bm25-effnet", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
+    rows = [*names, "bm25-effnet", "bm25-effnet-rrf", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
     assert [line.split(",")[1] for line in csv.splitlines()[1:]] == rows
     for suffix in ("tex", "md", "html", "pvalues.csv"):
         assert (finished / f"results/table.{suffix}").stat().st_size > 500
@@ -140,7 +140,8 @@ def test_the_dry_run_shows_the_whole_grid(tmp_path):
     counts = jobs(output)
     assert counts["train"] == counts["embed"] == counts["search"] == 4
     assert "index" not in counts
-    assert counts["table"] == counts["join"] == counts["fuse"] == 1
+    assert counts["table"] == counts["join"] == 1
+    assert counts["fuse"] == 2
     assert counts["ablate"] == counts["search_ablation"] == 2
     assert not (tmp_path / "results").exists()
 

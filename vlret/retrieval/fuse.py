@@ -1,6 +1,7 @@
-"""Late fusion: a weighted sum of several runs' scores, the weights tuned on validation."""
+"""Late fusion of several runs: a weighted sum of normalised scores, tuned on validation, or reciprocal ranks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import numpy as np
 
 from vlret.console import progress
 from vlret.files import InputError, write_json
-from vlret.runs import Ranking, per_question, read_qrels, read_run, sort_ranking, write_run
+from vlret.runs import Ranking, per_question, read_qrels, read_run, run_name, sort_ranking, write_run
 
 METRIC = "mrr@100"
-NORMALISATIONS = ("zmuv",)
+NORMALISATIONS = ("zmuv", "min-max", "rank", "none")
 
 
 def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: Path, report: Path) -> None:
-    """Write the fusion of `runs` with the weights that have the highest MRR@100 on the questions of `qrels`.
+    """Write the fusion of `runs`; an interpolation has the weights with the highest MRR@100 on the `qrels`.
 
     Parameters
     ----------
@@ -24,38 +25,50 @@ def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: P
     qrels
         Of the validation questions.
     settings
-        `normalisation`: `zmuv`; `step` of the grid of weights, which sum to 1.
+        `method`: `interpolation`, with `normalisation` (`zmuv`, `min-max`, `rank` or `none`) and the `step` of the
+        grid of weights, which sum to 1; or `rrf`, reciprocal rank fusion, with its `constant`.
     k
         Passages kept a question.
     out
         The fused run, of every question of any part.
     report
-        JSON: the weights chosen, MRR@100 of the fusion and of each part, and the whole surface.
+        JSON: MRR@100 of the fusion and of each part; of an interpolation, the weights chosen and the whole surface.
     """
-    names = [Path(run).stem for run in runs]
+    names = [run_name(run) for run in runs]
     if len(set(names)) < len(names) or len(names) < 2:
         raise InputError(f"a fusion needs two or more different runs, found {', '.join(names)}")
-    if settings["normalisation"] not in NORMALISATIONS:
-        raise InputError(f"normalisation {settings['normalisation']!r} is unknown: use {', '.join(NORMALISATIONS)}")
     parts, judged = [read_run(run) for run in runs], read_qrels(qrels)
-    grid = list(weight_grid(len(parts), settings["step"]))
-    surface = [
-        {"weights": list(weights), METRIC: _mean(fused(parts, weights, judged, k), judged)}
-        for weights in progress(grid, len(grid), " weights", f"{tag} weights")
-    ]
-    # Where several weightings are equally good, the most even one, of which the first.
-    best = max(surface, key=lambda point: (point[METRIC], -max(point["weights"])))
+    if settings["method"] == "rrf":
+        combine, tuned = partial(reciprocal_ranks, constant=settings["constant"], k=k), {}
+    else:
+        weights, surface = _tune(parts, judged, settings, k, tag)
+        combine = partial(_interpolated, weights=weights, normalisation=settings["normalisation"], k=k)
+        tuned = {"weights": dict(zip(names, weights, strict=True)), "surface": surface}
     questions = dict.fromkeys(question for part in parts for question in part)
-    write_run(out, fused(parts, best["weights"], questions, k), tag)
+    write_run(out, fused(parts, questions, combine), tag)
     description = {
-        "normalisation": settings["normalisation"],
+        **settings,
         "questions": len(judged),
-        "weights": dict(zip(names, best["weights"], strict=True)),
-        METRIC: best[METRIC],
+        METRIC: _mean(fused(parts, judged, combine), judged),
         "parts": {name: _mean(part, judged) for name, part in zip(names, parts, strict=True)},
-        "surface": surface,
+        **tuned,
     }
     write_json(report, description)
+
+
+def _tune(
+    parts: Sequence[Mapping[str, Ranking]], judged: Mapping[str, set[int]], settings: dict, k: int, tag: str
+) -> tuple[list[float], list[dict]]:
+    """The best weights on the judged questions, and MRR@100 of all."""
+    if settings["normalisation"] not in NORMALISATIONS:
+        raise InputError(f"normalisation {settings['normalisation']!r} is unknown: use {', '.join(NORMALISATIONS)}")
+    grid, surface = list(weight_grid(len(parts), settings["step"])), []
+    for weights in progress(grid, len(grid), " weights", f"{tag} weights"):
+        combine = partial(_interpolated, weights=weights, normalisation=settings["normalisation"], k=k)
+        surface.append({"weights": list(weights), METRIC: _mean(fused(parts, judged, combine), judged)})
+    # Where several weightings are equally good, the most even one, of which the first.
+    best = max(surface, key=lambda point: (point[METRIC], -max(point["weights"])))
+    return best["weights"], surface
 
 
 def weight_grid(parts: int, step: float) -> Iterable[tuple[float, ...]]:
@@ -69,28 +82,28 @@ def weight_grid(parts: int, step: float) -> Iterable[tuple[float, ...]]:
 
 
 def fused(
-    parts: Sequence[dict[str, Ranking]], weights: Sequence[float], questions: Iterable[str], k: int
+    parts: Sequence[Mapping[str, Ranking]],
+    questions: Iterable[str],
+    combine: Callable[[Sequence[Ranking]], Ranking],
 ) -> dict[str, Ranking]:
-    """The weighted sum of the parts for some questions.
-
-    A part of weight 0 adds neither scores nor passages, so the fusion at a corner of the grid is the part itself.
-    """
-    taking_part = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight > 0]
-    run = {}
-    for question in questions:
-        found = [(part[question], weight) for part, weight in taking_part if question in part]
-        run[question] = weighted_sum([ranking for ranking, _ in found], [weight for _, weight in found], k)
-    return run
+    """The parts' rankings of some questions, each combined to one; a part without the question has an empty one."""
+    none = Ranking(np.empty(0, np.int64), np.empty(0))
+    return {question: combine([part.get(question, none) for part in parts]) for question in questions}
 
 
-def weighted_sum(rankings: Sequence[Ranking], weights: Sequence[float], k: int) -> Ranking:
-    """Fuse the rankings of one question: the sum of weight × score, over the passages of any, cut at `k`.
+def _interpolated(rankings: Sequence[Ranking], weights: Sequence[float], normalisation: str, k: int) -> Ranking:
+    """`weighted_sum` of the parts that have a weight: at a corner of the grid it is that part itself."""
+    weighted = [(ranking, weight) for ranking, weight in zip(rankings, weights, strict=True) if weight > 0]
+    return weighted_sum([ranking for ranking, _ in weighted], [weight for _, weight in weighted], normalisation, k)
 
-    A passage that a ranking lacks has that ranking's lowest score; then the ranking's scores are shifted and scaled to
-    mean 0 and variance 1 (a standard deviation below 1e-9 counts as 1e-9). An empty ranking adds nothing, and one
-    ranking alone stays as it is.
 
-    Source: github.com/PaulLerner/ViQuAE, `meerqat.ir.fuse` with `defmin`, and ranx's `zmuv` and `wsum`.
+def weighted_sum(rankings: Sequence[Ranking], weights: Sequence[float], normalisation: str, k: int) -> Ranking:
+    """Fuse the rankings of one question: the sum of weight × normalised score, over the passages of any, cut at `k`.
+
+    A passage that a ranking lacks has that ranking's lowest score. An empty ranking adds nothing, and one ranking
+    alone stays as it is.
+
+    Source: github.com/PaulLerner/ViQuAE, `meerqat.ir.fuse` with `defmin`, and ranx's `wsum`.
     """
     full = [(ranking, weight) for ranking, weight in zip(rankings, weights, strict=True) if len(ranking.passages)]
     if not full:
@@ -100,9 +113,36 @@ def weighted_sum(rankings: Sequence[Ranking], weights: Sequence[float], k: int) 
     passages = np.unique(np.concatenate([ranking.passages for ranking, _ in full]))
     total = np.zeros(len(passages))
     for ranking, weight in full:
-        scores = np.full(len(passages), ranking.scores.min())
-        scores[np.searchsorted(passages, ranking.passages)] = ranking.scores
-        total += weight * (scores - scores.mean()) / max(scores.std(), 1e-9)
+        total += weight * normalised(ranking, passages, normalisation)
+    return sort_ranking(passages, total, k)
+
+
+def normalised(ranking: Ranking, passages: np.ndarray, normalisation: str) -> np.ndarray:
+    """A ranking's normalised score for each of `passages` (ascending, its own among them): `[passages]`.
+
+    `zmuv` shifts and scales to mean 0 and variance 1 (a standard deviation below 1e-9 counts as 1e-9), once passages
+    that the ranking lacks have its lowest score; `min-max` to 0 for the lowest and 1 for the highest; `rank` gives
+    the first of n 1 and the last 1/n; `none` leaves scores as they are. As ranx's `zmuv`, `min-max` and `rank`.
+    """
+    own = 1 - np.arange(len(ranking.scores)) / len(ranking.scores) if normalisation == "rank" else ranking.scores
+    scores = np.full(len(passages), own.min())
+    scores[np.searchsorted(passages, ranking.passages)] = own
+    if normalisation == "zmuv":
+        return (scores - scores.mean()) / max(scores.std(), 1e-9)
+    if normalisation == "min-max":
+        return (scores - scores.min()) / max(np.ptp(scores), 1e-9)
+    return scores
+
+
+def reciprocal_ranks(rankings: Sequence[Ranking], constant: float, k: int) -> Ranking:
+    """Reciprocal rank fusion: the sum of 1 / (constant + rank), over the passages of any, cut at `k`.
+
+    A ranking that lacks a passage adds nothing (Cormack, Clarke and Büttcher, SIGIR 2009, whose constant is 60).
+    """
+    passages = np.unique(np.concatenate([ranking.passages for ranking in rankings]))
+    total = np.zeros(len(passages))
+    for ranking in rankings:
+        total[np.searchsorted(passages, ranking.passages)] += 1 / (constant + 1 + np.arange(len(ranking.passages)))
     return sort_ranking(passages, total, k)
 
 
