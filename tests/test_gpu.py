@@ -8,6 +8,8 @@ from test_training_gradcache import peak
 from test_training_train import interrupted_at
 from toy import Toy
 
+from vlret.retrieval import exact
+from vlret.retrieval.units import Units
 from vlret.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -61,3 +63,15 @@ def test_a_batch_of_1024_takes_a_small_part_of_its_memory_in_chunks():
         return torch.cuda.max_memory_allocated()
 
     assert memory(1024, 16) < 0.2 * memory(1024)
+
+
+def test_exact_search_equals_that_of_the_cpu(monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((9000, 64)).astype(np.float16)
+    questions = np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32)
+    vectors[[3, 5000]] = vectors[77]
+    units = Units(vectors, np.arange(9001), "passages.npy")
+    on_gpu = exact.search(units, questions, 50)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for one, other in zip(on_gpu, exact.search(units, questions, 50), strict=True):
+        assert one.passages.tolist() == other.passages.tolist()
+        assert one.scores.tolist() == other.scores.tolist()

@@ -1,5 +1,7 @@
 """Exact search finds what a full sort of all inner products finds, however vectors come and whoever is equal."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -33,11 +35,13 @@ def unit_vectors(rows, dim, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Chunks and lists so short that every path is walked."""
+@pytest.fixture(autouse=True, params=[False, True], ids=["float32", "bfloat16"])
+def rounded(monkeypatch, request):
+    """Both ways, with chunks and lists so short that every path is walked."""
+    monkeypatch.setattr(exact, "multiplies_bfloat16", lambda: request.param)
     monkeypatch.setattr(retrieval_units, "CHUNK", 500)
     monkeypatch.setattr(exact, "QUESTIONS", 5)
+    return request.param
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -118,7 +122,34 @@ def test_the_number_of_threads_changes_nothing():
         assert one.scores.tolist() == other.scores.tolist()
 
 
-def test_a_shortlist_stays_short():
-    units, questions = passages(unit_vectors(3000, 16)), unit_vectors(7, 16, seed=1)
-    shortlist = exact.Shortlist(units, questions, 10)
-    assert shortlist.scores.shape == (7, 2 * 10 + 4 * exact.BLOCK)
+def shortlist_of(vectors, questions, k, rounded):
+    """A shortlist that took all the vectors, and whether it rounds still."""
+    shortlist = exact.Shortlist(passages(vectors), torch.from_numpy(questions), k, rounded, torch.device("cpu"))
+    with ThreadPoolExecutor(1) as pool:
+        for start, chunk, lengths in retrieval_units.chunks(vectors, "passages.npy"):
+            part = chunk.bfloat16() if shortlist.rounded else chunk
+            shortlist.add(start, part, float(lengths.max()), pool)
+    return shortlist
+
+
+def test_rounding_goes_on_until_it_costs_more_than_it_spares(rounded):
+    """Far apart, scores need few candidates; within rounding of each other, whole vectors."""
+    vectors, questions = unit_vectors(3000, 64), unit_vectors(7, 64, seed=1)
+    assert shortlist_of(vectors, questions, 10, rounded).rounded == rounded
+    close = unit_vectors(1, 64) + 1e-3 * vectors
+    shortlist = shortlist_of(close, questions, 10, rounded)
+    assert not shortlist.rounded
+    assert shortlist.asked.dtype == torch.float32
+    assert_exact(close, questions, 10)
+
+
+def test_bfloat16_errs_by_less_than_the_slack():
+    """The order of two scores may differ from that of their rounded products only within what is allowed for."""
+    vectors, questions = unit_vectors(3000, 64), unit_vectors(7, 64, seed=1)
+    vectors *= np.random.default_rng(0).uniform(0.5, 2, (3000, 1)).astype(np.float32)
+    shortlist = shortlist_of(vectors, questions, 10, True)
+    products = (shortlist.asked @ torch.from_numpy(vectors).bfloat16().T).float().numpy()
+    errors = np.abs(products - questions @ vectors.T)
+    allowed = (shortlist._slack()[:, None] + shortlist._share() * np.abs(products)) / 2
+    assert (errors <= allowed).all()
+    assert errors.max() > 0.1 * allowed.min(), "the slack is not wastefully wide"

@@ -2,7 +2,8 @@
 
 Vectors are read once, in chunks, and multiplied with all questions. A question's shortlist takes what comes within
 rounding of its k-th best so far; who is on it at the end is scored again in float64. Products are most of the time:
-a compiled loop looks at 64 at once whether any is good enough, and few are.
+where the CPU multiplies bfloat16 they are of rounded vectors, whose larger error makes the shortlists longer and the
+result the same. A compiled loop looks at 64 at once whether any is good enough, and few are.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numba import njit
+from torch import Tensor
 
 from vlret.console import progress
 from vlret.encoders.linear import product
@@ -24,6 +26,8 @@ BLOCK = 64  # products looked at together
 # Products are summed in float32, in an order of the library's own: scores this close, relative to the vectors'
 # lengths, may be equal, or in the other order.
 TOLERANCE = 1e-5
+BFLOAT16 = 2.0**-8  # the most that rounding to bfloat16 changes a number, relative to it
+SETTLED = 0.1  # settled shortlists, as a share of the questions, after which rounding costs more than it spares
 
 
 def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
@@ -32,50 +36,86 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
     Units that have no vector, or no passage, are passed over. Products are made on a GPU where there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked = torch.from_numpy(np.ascontiguousarray(questions, dtype=np.float32)).to(device)
-    spans = [slice(start, start + QUESTIONS) for start in range(0, len(asked), QUESTIONS)]
-    shortlists = [Shortlist(units, asked[span].cpu().numpy(), k) for span in spans]
+    asked = torch.from_numpy(np.ascontiguousarray(questions, dtype=np.float32))
+    rounded = device.type == "cpu" and multiplies_bfloat16()
+    shortlists = [Shortlist(units, part, k, rounded, device) for part in (asked.split(QUESTIONS) if len(asked) else ())]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         parts = progress(chunks(units.vectors, units.path), how_many(units.vectors), " chunks", "exact search")
         for start, chunk, lengths in parts:
             passages = units.first[start : start + len(chunk) + 1]
             chunk[torch.from_numpy(passages[1:] == passages[:-1])] = torch.nan
-            longest = float(lengths.nan_to_num(0).max())
-            chunk = chunk.to(device)
-            for span, shortlist in zip(spans, shortlists, strict=True):
-                shortlist.add(start, product(asked[span], chunk).cpu().numpy(), longest, pool)
+            longest, chunk = float(lengths.nan_to_num(0).max()), chunk.to(device)
+            coarse = chunk.bfloat16() if any(shortlist.rounded for shortlist in shortlists) else None
+            for shortlist in shortlists:
+                shortlist.add(start, coarse if shortlist.rounded else chunk, longest, pool)
     return [ranking for shortlist in shortlists for ranking in shortlist.rankings()]
 
 
-class Shortlist:
-    """The best units of each question among those that came so far, and all that may be as good as the k-th."""
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16; without them they are slower than float32's."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
-    def __init__(self, units: Units, questions: np.ndarray, k: int):
-        self.units, self.questions, self.k = units, questions, k
-        self.lengths = np.linalg.norm(questions, axis=1)
+
+class Shortlist:
+    """The best units of some questions among those that came so far, and all that may be as good as the k-th.
+
+    `rounded` is whether it takes vectors rounded to bfloat16.
+    """
+
+    def __init__(self, units: Units, questions: Tensor, k: int, rounded: bool, device: torch.device):
+        self.units, self.questions, self.k, self.rounded = units, questions.numpy(), k, rounded
+        coarse = questions.bfloat16()
+        self.asked = coarse if rounded else questions.to(device)
+        self.lengths = np.linalg.norm(self.questions, axis=1)
+        self.residuals = np.linalg.norm((questions - coarse.float()).numpy(), axis=1)
         self.longest = 0.0
-        shape = (len(questions), 2 * k + 4 * BLOCK)
+        shape = (len(questions), 6 * k + 4 * BLOCK)
         self.scores, self.rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
         self.counts = np.zeros(len(questions), np.int64)
         self.bounds = np.full(len(questions), -np.inf, np.float32)
         self.edges = np.linspace(0, len(questions), torch.get_num_threads() + 1).astype(int)
 
-    def add(self, start: int, products: np.ndarray, longest: float, pool: ThreadPoolExecutor) -> None:
-        """Take the products `[questions, units]` of the units from row `start` on, of which the longest is `longest`.
+    def add(self, start: int, vectors: Tensor, longest: float, pool: ThreadPoolExecutor) -> None:
+        """Take the units from row `start` on, whose `vectors` `[units, dim]` are no longer than `longest`.
 
         What was dropped before stays dropped by right: it was worse than k by more than rounding of shorter vectors.
         """
         self.longest = max(self.longest, longest)
+        products = product(self.asked, vectors).float().cpu().numpy()
         places = np.zeros(len(products), np.int64)
         arrays = (products, places, self._slack(), self.scores, self.rows, self.counts, self.bounds)
         parts = [tuple(array[first:last] for array in arrays) for first, last in pairwise(self.edges)]
+        settled = 0
         while (places < products.shape[1]).any():
-            list(pool.map(lambda part: _scan(start, self.k, *part), parts))
-            for question in np.flatnonzero(places < products.shape[1]):
+            list(pool.map(lambda part: _scan(start, self.k, self._share(), *part), parts))
+            full = np.flatnonzero(places < products.shape[1])
+            settled += len(full)
+            for question in full:
                 self._settle(question)
+        if self.rounded and settled > SETTLED * len(products):
+            self._take_whole_vectors()
 
     def _slack(self) -> np.ndarray:
-        return (TOLERANCE * self.longest * self.lengths).astype(np.float32)
+        """How far two products may be from the order of their scores, `[questions]`, but for `_share` of them.
+
+        With roundings q' of a question q and p' of a passage p, |q'p' - qp| <= |q' - q| |p'| + |q| |p' - p|.
+        """
+        error = TOLERANCE * self.lengths
+        if self.rounded:
+            error = error + 2.1 * (self.residuals + BFLOAT16 * self.lengths)
+        return (self.longest * error).astype(np.float32)
+
+    def _share(self) -> float:
+        """The same, relative to the products themselves, which are rounded too."""
+        return 2.1 * BFLOAT16 if self.rounded else 0.0
+
+    def _take_whole_vectors(self) -> None:
+        """Go on without rounding: scores are so close that most of them come within it."""
+        for question in np.flatnonzero(self.counts > self.k):
+            self._settle(question)
+        for question, count in enumerate(self.counts):
+            self.scores[question, :count] = self.units.scores(self.questions[question], self.rows[question, :count])
+        self.asked, self.rounded = torch.from_numpy(self.questions), False
 
     def _settle(self, question: int) -> None:
         """Cut a shortlist that is full of equals to the k that come first in the ranking."""
@@ -92,7 +132,8 @@ class Shortlist:
         for place, slack in enumerate(self._slack()):
             scores, rows = self.scores[place, : self.counts[place]], self.rows[place, : self.counts[place]]
             if len(rows) > self.k:
-                rows = rows[scores >= np.partition(scores, -self.k)[-self.k] - slack]
+                last = np.partition(scores, -self.k)[-self.k]
+                rows = rows[scores >= last - (slack + self._share() * abs(last))]
             yield self.units.rank(self.questions[place], rows, self.k)
 
 
@@ -100,6 +141,7 @@ class Shortlist:
 def _scan(
     start: int,
     k: int,
+    share: float,
     products: np.ndarray,
     places: np.ndarray,
     slack: np.ndarray,
@@ -110,7 +152,8 @@ def _scan(
 ) -> None:
     """Move what is good enough from `products` to the shortlists, from `places` on; they tell how far it came.
 
-    A shortlist without room for a block is cut to what is within `slack` of its k-th best; it stops where all is.
+    A shortlist without room for a block is cut to what is within `slack`, and `share` of it, of its k-th best; it stops
+    where all is.
     """
     capacity, width = scores.shape[1], products.shape[1]
     for question in range(len(products)):
@@ -121,7 +164,8 @@ def _scan(
             for column in range(place, end):
                 good += products[question, column] >= bound
             if good and count + BLOCK > capacity:
-                bound = np.partition(scores[question, :count], count - k)[count - k] - slack[question]
+                last = np.partition(scores[question, :count], count - k)[count - k]
+                bound = np.float32(last - (slack[question] + share * abs(last)))
                 count = _cut(scores[question], rows[question], count, bound)
                 if count + BLOCK > capacity:
                     break
