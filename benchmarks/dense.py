@@ -1,0 +1,74 @@
+"""Exact dense search from a memory-mapped file, in ratios: against the matrix product alone, and FAISS's flat index."""
+
+import tempfile
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from material import contest, options
+from torch.nn import functional as F
+
+from vlret.encoders.linear import product
+from vlret.retrieval import exact
+from vlret.retrieval.units import CHUNK, Units, read_vectors
+
+K = 100
+
+
+def unit_vectors(rows: int, dim: int, seed: int) -> torch.Tensor:
+    """Random vectors of length 1, `[rows, dim]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, dim, generator=generator), dim=1)
+
+
+def stored(vectors: torch.Tensor, path: Path) -> Units:
+    """The vectors as a file, mapped, of one passage each."""
+    np.save(path, vectors.numpy())
+    return Units(read_vectors(path), np.arange(len(vectors) + 1), path)
+
+
+def agreement(units: Units, questions: torch.Tensor, index: faiss.Index) -> float:
+    """The share of FAISS's passages among ours."""
+    ours, (_, theirs) = exact.search(units, questions.numpy(), K), index.search(questions.numpy(), K)
+    return float(np.mean([np.isin(rows, one.passages).mean() for rows, one in zip(theirs, ours, strict=True)]))
+
+
+def main():
+    given = options(__doc__, rounds=3, questions=1000, passages=200_000, dim=768)
+    faiss.omp_set_num_threads(given.threads)
+    vectors, questions = unit_vectors(given.passages, given.dim, 0), unit_vectors(given.questions, given.dim, 1)
+    index = faiss.IndexFlatIP(given.dim)
+    index.add(vectors.numpy())
+    with tempfile.TemporaryDirectory() as folder:
+        half, single = (stored(of, Path(folder) / f"{of.dtype}.npy") for of in (vectors.half(), vectors))
+        shared = agreement(single, questions[:50], index)
+        seconds = contest(
+            {
+                "product": lambda: [product(questions, chunk) for chunk in vectors.split(CHUNK)],
+                "torch": lambda: [questions @ chunk.T for chunk in vectors.split(CHUNK)],
+                "half": lambda: exact.search(half, questions.numpy(), K),
+                "single": lambda: exact.search(single, questions.numpy(), K),
+                "faiss": lambda: index.search(questions.numpy(), K),
+            },
+            given,
+        )
+    print(
+        f"top {K} of {given.questions} questions among {given.passages} x {given.dim}, {given.threads} threads: ",
+        end="",
+    )
+    print(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
+    for name, label in (("half", "float16"), ("single", "float32")):
+        print(
+            f"{label} file: {seconds[name] / seconds['product']:.2f}x the time of the product alone (oneDNN; ", end=""
+        )
+        print(
+            f"{seconds[name] / seconds['torch']:.2f}x of torch's), {seconds['faiss'] / seconds[name]:.1f}x the speed ",
+            end="",
+        )
+        print(f"of IndexFlatIP of FAISS {faiss.__version__}")
+    print(f"FAISS finds {100 * shared:.2f} % of the same passages")
+
+
+if __name__ == "__main__":
+    main()
