@@ -90,6 +90,17 @@ def test_lengths_count_and_a_late_long_vector_does_not_hide_an_early_one():
     assert_exact(vectors, unit_vectors(4, 8, seed=1), 6)
 
 
+@pytest.mark.parametrize("length", [300, 1e5])
+def test_late_long_vectors_whose_products_err_by_more_than_all_before(length):
+    """Nearly at right angles to the question, they score a little more or less than short ones that point its way."""
+    vectors, question = unit_vectors(2000, 64), unit_vectors(1, 64, seed=1)
+    vectors -= (vectors @ question.T) * question
+    scores = np.random.default_rng(0).uniform([0.2] * 1000 + [0.9] * 1000, [1] * 1000 + [1.1] * 1000)
+    vectors *= np.repeat(np.float32([0.01, length]), 1000)[:, None]
+    vectors += scores.astype(np.float32)[:, None] * question
+    assert_exact(vectors, question, 30)
+
+
 def test_rows_without_vector_and_units_without_passage_are_passed_over():
     rng = np.random.default_rng(6)
     vectors, questions = unit_vectors(2000, 8), unit_vectors(3, 8, seed=1)

@@ -52,7 +52,10 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16; without them they are slower than float32's."""
+    """Whether the CPU has instructions for products of bfloat16, without which they are slower than float32's.
+
+    torch has no public name for this.
+    """
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -80,7 +83,8 @@ class Shortlist:
 
         What was dropped before stays dropped by right: it was worse than k by more than rounding of shorter vectors.
         """
-        self.longest = max(self.longest, longest)
+        slack, self.longest = self._slack(), max(self.longest, longest)
+        self.bounds -= self._slack() - slack
         products = product(self.asked, vectors).float().cpu().numpy()
         places = np.zeros(len(products), np.int64)
         arrays = (products, places, self._slack(), self.scores, self.rows, self.counts, self.bounds)
