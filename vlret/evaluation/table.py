@@ -94,6 +94,11 @@ def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]
             raise InputError(f"{path}: no `name` and `splits`: this is not a file of metrics")
         if name in files:
             raise InputError(f"{path}: metrics of {name} were already read from {files[name][0]}")
+        # As arrays: hundreds of runs would take gigabytes as lists.
+        for measured in file["splits"].values():
+            measured["per_question"] = {
+                metric: np.array(values) for metric, values in measured["per_question"].items() if metric in metrics
+            }
         files[name] = (path, file)
     names = [row["name"] for row in rows]
     for name in [*names, *files]:
