@@ -6,12 +6,12 @@ all pairs tested as config/config.yaml says.
 
 import tempfile
 import time
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
 import numba
 import numpy as np
-import ranx
 from datasets import Dataset, DatasetDict
 from material import contest, options
 from ranx.statistical_tests import fisher_randomization_test
@@ -54,7 +54,7 @@ def compare(given) -> None:
     print(f"{given.runs} runs, {given.questions} questions, {given.permutations} permutations, all pairs: ", end="")
     print(f"one metric {1000 * seconds['one']:.1f} ms, {METRICS} metrics {1000 * seconds['all']:.1f} ms;")
     print(
-        f"ranx {ranx.__version__}, one metric, {seconds['ranx']:.1f} s: {seconds['ranx'] / seconds['one']:.0f}x, ",
+        f"ranx {version('ranx')}, one metric, {seconds['ranx']:.1f} s: {seconds['ranx'] / seconds['one']:.0f}x, ",
         end="",
     )
     print(f"and a metric of {METRICS} tested together {METRICS * seconds['ranx'] / seconds['all']:.0f}x")
