@@ -1,6 +1,7 @@
 """The grid of experiments, read from the config once; what each rule may ask of it."""
 
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -41,7 +42,6 @@ ENVIRONMENT = f"../envs/{config['compute']['environment']}.yaml"
 THREADS = config["compute"]["threads"]
 FUSIONS = config.get("fusions", {})
 ABLATIONS = config.get("ablations", {"of": None, "kinds": []})
-APPROXIMATE = config["retrieval"]["index"] != "Flat"
 EXPERIMENT = "{model}_{tuning}_{prefix}_{pooling}"
 
 
@@ -61,6 +61,14 @@ wildcard_constraints:
     fusion="|".join(FUSIONS) or "(?!)",
     ablation="|".join(ABLATIONS["kinds"]) or "(?!)",
     run="[a-z0-9+_-]+(\\.[a-z-]+)?",
+
+
+def index_options(index):
+    """Search in the index of an experiment, whose file this is, as options; none where search is exact."""
+    if config["retrieval"]["index"] == "Flat":
+        return ""
+    parameters = config["retrieval"]["parameters"]
+    return f"--index {index}" + (f" --parameters {shlex.quote(parameters)}" if parameters else "")
 
 
 def experiment_of(wildcards):

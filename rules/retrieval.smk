@@ -66,7 +66,7 @@ rule index:
 
 rule search:
     input:
-        index=rules.index.output if APPROXIMATE else [],
+        index=rules.index.output if index_options("") else [],
         embeddings=rules.embed.output,
         questions=rules.questions.output.table,
         passages=rules.passages.output,
@@ -84,13 +84,12 @@ rule search:
     threads: THREADS
     params:
         asked=f"{rules.embed.output}/questions.npy",
-        index=f"--index {rules.index.output}" if APPROXIMATE else "",
-        parameters=config["retrieval"]["parameters"],
+        index=index_options(rules.index.output),
         tag=lambda wildcards: experiment_of(wildcards).name,
         k=config["retrieval"]["depth"],
         seed=config["seed"],
     shell:
-        "vlret retrieval search {params.index} --parameters {params.parameters:q} --embeddings {input.embeddings}"
+        "vlret retrieval search {params.index} --embeddings {input.embeddings}"
         " --questions-embeddings {params.asked} --questions {input.questions} --passages {input.passages}"
         " --k {params.k} --seed {params.seed} --tag {params.tag} --out {output.run} --report {output.report}"
         " 2>&1 | tee {log}"
@@ -98,7 +97,7 @@ rule search:
 
 use rule search as search_ablation with:
     input:
-        index=rules.index.output if APPROXIMATE else [],
+        index=rules.index.output if index_options("") else [],
         embeddings=rules.embed.output,
         asked=rules.ablate.output,
         questions=rules.questions.output.table,
@@ -112,8 +111,7 @@ use rule search as search_ablation with:
         f"{BENCHMARKS}/search/{EXPERIMENT}.{{ablation}}.tsv"
     params:
         asked=rules.ablate.output,
-        index=f"--index {rules.index.output}" if APPROXIMATE else "",
-        parameters=config["retrieval"]["parameters"],
+        index=index_options(rules.index.output),
         tag=lambda wildcards: f"{experiment_of(wildcards).name}.{wildcards.ablation}",
         k=config["retrieval"]["depth"],
         seed=config["seed"],

@@ -24,14 +24,14 @@ def folder(tmp_path):
     return tmp_path, articles
 
 
-def search_in(path, k, index=None, parameters=""):
+def search_in(path, k, index=None, parameters=None):
     where = {"questions_embeddings": path / "questions.npy", "questions": path / "questions"}
     results = {"out": path / "run.trec", "report": path / "run.json"}
     search(index, parameters, path, **where, passages=path / "passages", k=k, seed=0, tag="toy", **results)
     return read_run(path / "run.trec")
 
 
-def run_search(folder, unit, questions, units, k, factory=None, parameters=""):
+def run_search(folder, unit, questions, units, k, factory=None, parameters=None):
     path, _ = folder
     np.save(path / "questions.npy", questions)
     np.save(path / "passages.npy", units)

@@ -284,7 +284,7 @@ VERBS = [
         "rank passages by inner product: exactly, or as a FAISS index proposes",
         [
             Option("index", "FAISS index (none for exact search)", required=False),
-            Option("parameters", "of search in the index, such as nprobe=16; may be empty", str),
+            Option("parameters", "of search in the index, such as nprobe=16", str, required=False),
             Option("embeddings", "folder of embeddings"),
             Option("questions_embeddings", "questions' vectors, .npy"),
             QUESTIONS,

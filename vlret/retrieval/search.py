@@ -19,7 +19,7 @@ MEASURED = 256  # questions on which an index is compared with exact search
 
 def search(
     index: Path | None,
-    parameters: str,
+    parameters: str | None,
     embeddings: Path,
     questions_embeddings: Path,
     questions: Path,
@@ -42,7 +42,7 @@ def search(
     index
         File of a FAISS index, or None.
     parameters
-        Of search in the index, such as `nprobe=16`; may be empty.
+        Of search in the index, such as `nprobe=16`, if any.
     report
         JSON: `exact`, and the share of the exact `k` passages, or of others as good, that were found, `recall@{k}`,
         with the number of questions that it was measured on, drawn by `seed`.
@@ -57,7 +57,7 @@ def search(
     identifiers = all_questions(questions)["id"]
     if len(identifiers) != len(vectors):
         raise InputError(f"{questions_embeddings}: {len(vectors)} vectors, but {len(identifiers)} questions")
-    proposer = None if index is None else Index(index, parameters)
+    proposer = None if index is None else Index(index, parameters or "")
     _check_fit(index, proposer, units, vectors, questions_embeddings)
     asking = np.ascontiguousarray(vectors[asked], dtype=np.float32)
     rankings = exact.search(units, asking, k) if proposer is None else find(proposer, units, asking, k)
@@ -68,7 +68,7 @@ def search(
     else:
         measured = np.sort(np.random.default_rng(seed).permutation(len(asked))[:MEASURED])
         share = recall([rankings[row] for row in measured], exact.search(units, asking[measured], k))
-        found = {"exact": False, "parameters": parameters, f"recall@{k}": share, "questions": len(measured)}
+        found = {"exact": False, "parameters": parameters or "", f"recall@{k}": share, "questions": len(measured)}
     write_run(out, run, tag)
     write_json(report, found)
 
