@@ -121,10 +121,26 @@ rule passages:
         "vlret data passages --articles {input} --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
 
 
+rule normalise:
+    input:
+        rules.passages.output,
+    output:
+        directory(f"{RESULTS}/data/normalised"),
+    log:
+        f"{LOGS}/normalise.log",
+    benchmark:
+        f"{BENCHMARKS}/normalise.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "vlret data normalise --passages {input} --out {output} 2>&1 | tee {log}"
+
+
 rule qrels:
     input:
         questions=rules.questions.output.table,
         passages=rules.passages.output,
+        normalised=rules.normalise.output,
     output:
         qrels=expand(f"{RESULTS}/data/qrels/{{split}}.trec", split=SPLITS),
         report=f"{RESULTS}/data/qrels.json",
@@ -138,4 +154,4 @@ rule qrels:
         out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:
         "vlret data qrels --questions {input.questions} --passages {input.passages}"
-        " --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        " --normalised {input.normalised} --out {params.out} --report {output.report} 2>&1 | tee {log}"

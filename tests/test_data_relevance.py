@@ -1,17 +1,23 @@
 import json
+import re
+import string
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 from datasets import Features, Value
 from parity import load
 
-from vlret.data.relevance import contains, find_relevant, has_answer, judge, preprocess
+from vlret.data.answers import PreprocessedPassages, contains, find_relevant, has_answer, preprocess
+from vlret.data.relevance import judge, normalise, pool
 from vlret.data.sources import QUESTION
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError
-from vlret.runs import read_qrels
+from vlret.runs import Ranking, read_qrels, write_run
 
 RELEVANCE = load("relevance")
+KNOWN = PreprocessedPassages.of(RELEVANCE["kb"])
 PASSAGES = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 FOUND = [(name, case) for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant"]]
 ITEMS = [(name, case) for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant_item"]]
@@ -26,7 +32,7 @@ def test_preprocess_is_the_originals(case: dict):
 @pytest.mark.parity
 @pytest.mark.parametrize(("source", "case"), FOUND)
 def test_relevant_passages_are_the_originals_but_for_empty_answers(source: str, case: dict):
-    found = find_relevant(case["retrieved"], case["original_answer"], case["answers"], RELEVANCE["kb"])
+    found = find_relevant(case["retrieved"], case["original_answer"], case["answers"], KNOWN)
     if not any(map(preprocess, [case["original_answer"], *case["answers"]])):
         assert found == ([], [])
         assert case["relevant"], "the original finds nearly everything here"
@@ -44,7 +50,7 @@ def test_relevant_passages_of_linked_articles_are_the_originals(source: str, cas
         for title in titles & set(RELEVANCE["title2index"])
         for passage in RELEVANCE["article2passage"].get(str(RELEVANCE["title2index"][title]), [])
     ]
-    with_original, relevant = find_relevant(linked, output["original_answer"], output["answer"], RELEVANCE["kb"])
+    with_original, relevant = find_relevant(linked, output["original_answer"], output["answer"], KNOWN)
     assert sorted(with_original) == case["original_answer_provenance_indices"]
     assert sorted(relevant) == case["provenance_indices"]
 
@@ -54,6 +60,33 @@ def test_an_answer_matches_whole_words_only():
     assert not contains(preprocess("It borders Nigeria."), "Niger")
     assert not contains("anything", "the")
     assert not has_answer({"original_answer": "?", "answer": ["the"]})
+
+
+def test_preprocessing_and_matching_are_the_definition_on_any_characters():
+    """Against meerqat's definition as it is written: characters one by one, an expression an answer and passage."""
+
+    def defined(text: str) -> str:
+        kept = "".join(character for character in text.lower() if character not in string.punctuation)
+        return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+    random = Random(0)
+    found = 0
+    for _ in range(5000):
+        draw = ["".join(random.choices("abaan the–’é½²\u0130\u0307_-., \n\x00\x1c\x85\u3000", k=12)) for _ in range(4)]
+        drawn = ["".join(random.choices("ab –é_½ ", k=random.randrange(5))) for _ in range(4)]
+        texts = [*draw, "".join(drawn), *("".join(random.choices("ab –é_½ ", k=9)) for _ in range(3))]
+        wanted = [defined(answer) for answer in drawn]
+        assert [preprocess(text) for text in texts] == [defined(text) for text in texts]
+        holds = [[bool(one and re.search(rf"\b{one}\b", defined(text))) for one in wanted] for text in texts]
+        expected = [row for row in range(8) if holds[row][0]], [row for row in range(8) if any(holds[row])]
+        assert find_relevant(range(8), drawn[0], drawn[1:], PreprocessedPassages.of(texts)) == expected
+        found += len(expected[1])
+    assert found > 2000
+
+
+def test_retrieved_twice_is_relevant_twice_and_the_order_is_kept():
+    passages = PreprocessedPassages.of(["Rome", "x", "In Rome."])
+    assert find_relevant([2, 1, 0, 2], "x", ["rome"], passages) == ([1], [2, 1, 0, 2])
 
 
 def question(identifier: str, article: int, answers: list[str]) -> dict:
@@ -74,9 +107,11 @@ def make(folder: Path, questions: dict[str, list[dict]]) -> dict:
     rows = [dict(zip(PASSAGES, row, strict=True)) for row in texts]
     write_table(rows, PASSAGES, folder / "passages", empty="none")
     write_splits(questions, QUESTION, folder / "questions")
+    normalise(folder / "passages", folder / "normalised")
     return {
         "questions": folder / "questions",
         "passages": folder / "passages",
+        "normalised": folder / "normalised",
         "out": folder / "qrels",
         "report": folder / "qrels.json",
     }
@@ -105,3 +140,47 @@ def test_a_split_without_any_relevant_passage_is_an_error_and_leaves_nothing(tmp
         judge(**arguments)
     assert not arguments["out"].exists()
     assert not arguments["report"].exists()
+
+
+def test_normalised_texts_are_read_as_written_and_broken_ones_refused(tmp_path: Path):
+    arguments = make(tmp_path, {"train": [question("q", 0, ["Rome"])]})
+    folder = arguments["normalised"]
+    assert (folder / "texts.utf8").read_text() == "rome is old\nit is long\nrome and milan\nit is city\nold rome\n"
+    assert PreprocessedPassages.open(folder).join([4, 0]) == (b"old rome\nrome is old\n", [9, 21])
+    other = make(tmp_path / "other", {"train": [question("q", 0, ["Rome"])]})
+    PreprocessedPassages.write(["Rome"], folder)
+    with pytest.raises(InputError, match="normalised: 1 passages, but 5 in"):
+        judge(**other | {"normalised": folder})
+    (folder / "texts.utf8").write_text("rom\n")
+    with pytest.raises(InputError, match=r"texts\.utf8 and ends\.npy do not fit together; make it again"):
+        PreprocessedPassages.open(folder)
+    with pytest.raises(InputError, match="none: cannot be read as preprocessed passages"):
+        PreprocessedPassages.open(tmp_path / "none")
+
+
+def pooled(tmp_path: Path, runs: dict[str, dict[str, list[int]]], **splits: list[dict]) -> dict[str, dict[str, set]]:
+    made = make(tmp_path, splits)
+    for name, run in runs.items():
+        ranked = {question: Ranking(np.array(rows), np.arange(len(rows), 0.0, -1)) for question, rows in run.items()}
+        write_run(tmp_path / f"{name}.trec", ranked, name)
+    paths = [tmp_path / f"{name}.trec" for name in runs]
+    pool(paths, made["questions"], made["normalised"], tmp_path / "pool", tmp_path / "pool.json")
+    return {path.stem: read_qrels(path) for path in (tmp_path / "pool").iterdir()}
+
+
+def test_dynamic_judgements_pool_what_any_run_retrieved_of_any_article(tmp_path: Path):
+    validation, test = [question("v", 0, ["Milan"])], [question("t", 0, ["Rome", "the"]), question("u", 1, ["Rome"])]
+    runs = {"a": {"v": [2, 1], "t": [1, 0], "train": [4]}, "b": {"t": [4, 3]}}
+    found = pooled(tmp_path, runs, train=[question("train", 0, ["Rome"])], validation=validation, test=test)
+    # Passage 4 is of another article; 2 holds the answer too, but no run has it; no run has question u.
+    assert found == {"validation": {"v": {2}}, "test": {"t": {0, 4}, "u": set()}}
+    assert json.loads((tmp_path / "pool.json").read_text())["test"]["no relevant passage"]["examples"] == ["u"]
+
+
+def test_pools_without_relevant_passages_and_runs_of_other_passages_are_refused(tmp_path: Path):
+    splits = {"validation": [question("v", 0, ["Rome"])], "test": [question("t", 0, ["Rome"])]}
+    with pytest.raises(InputError, match="no question of test has a relevant passage; do the runs fit"):
+        pooled(tmp_path, {"a": {"v": [0], "t": [1]}}, **splits)
+    with pytest.raises(InputError, match=r"a\.trec: question t has a passage beyond the 5"):
+        pooled(tmp_path / "other", {"a": {"v": [0], "t": [5]}}, **splits)
+    assert not list(tmp_path.rglob("pool*"))

@@ -9,7 +9,7 @@ from datasets import load_from_disk
 from PIL import Image
 
 from vlret.data.passages import split
-from vlret.data.relevance import judge
+from vlret.data.relevance import judge, normalise
 from vlret.data.sample import PHRASINGS, build, entity_id
 from vlret.data.sample_facts import KINDS
 from vlret.data.sources import import_articles, import_questions
@@ -137,7 +137,8 @@ def test_every_question_of_the_sample_has_an_answer_in_a_passage(raw: Path, tmp_
         report=tmp_path / "questions.json",
     )
     split(data / "articles", {"unit": "sentence"}, data / "passages")
-    judge(data / "questions", data / "passages", data / "qrels", tmp_path / "qrels.json")
+    normalise(data / "passages", data / "normalised")
+    judge(data / "questions", data / "passages", data / "normalised", data / "qrels", tmp_path / "qrels.json")
     passages = load_from_disk(str(data / "passages"))
     for name in SPLITS:
         qrels = read_qrels(data / "qrels" / f"{name}.trec")

@@ -77,6 +77,7 @@ SPLIT = Option("split", "which questions", str, choices=("train", "validation", 
 QUESTIONS = Option("questions", "table of questions")
 ARTICLES = Option("articles", "table of articles")
 PASSAGES = Option("passages", "table of passages")
+NORMALISED = Option("normalised", "normalised texts of the passages")
 SETTINGS = Option("settings", "settings as JSON", _object)
 SEED = Option("seed", "seed of all that is random", int)
 DEPTH = Option("k", "passages kept a question", int)
@@ -160,10 +161,24 @@ VERBS = [
     ),
     Verb(
         "data",
+        "normalise",
+        "vlret.data.relevance:normalise",
+        "write the passages' texts as answers are looked for in them",
+        [PASSAGES, OUT],
+    ),
+    Verb(
+        "data",
         "qrels",
         "vlret.data.relevance:judge",
-        "judge which passages answer each question",
-        [QUESTIONS, PASSAGES, OUT, REPORT],
+        "judge which passages of the linked article answer each question",
+        [QUESTIONS, PASSAGES, NORMALISED, OUT, REPORT],
+    ),
+    Verb(
+        "data",
+        "pool",
+        "vlret.data.relevance:pool",
+        "judge which of the passages that runs rank answer each question",
+        [Option("runs", "the runs of a table", nargs="+"), QUESTIONS, NORMALISED, OUT, REPORT],
     ),
     Verb(
         "features",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from vlret.data.answers import contains, finder, preprocess
 from vlret.data.passages import by_sentence
-from vlret.data.relevance import contains, finder, preprocess
 from vlret.files import InputError, read_json
 
 KINDS = ("capital", "border", "region", "sea", "official name", "largest city")

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets import Features, List, Value, load_from_disk
 
 from vlret.console import progress, say
-from vlret.data.relevance import has_answer
+from vlret.data.answers import has_answer
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError, read_jsonl, write_json
 
