@@ -1,0 +1,111 @@
+"""Finding answers in the 100 passages of a question: ours against one regular expression an answer and passage.
+
+The reference does what meerqat's `find_relevant` is defined to do: a passage is normalised when it is looked at, each
+answer too, and the answers are tried in turn until one is found. Passages are Zipf-distributed words, 100 on average;
+a question has 13 answers on average (log-normal, as aliases are: few questions have very many), some of them common.
+Figures are CPU seconds of one thread.
+"""
+
+import argparse
+import re
+import string
+import time
+from itertools import product
+
+import numpy as np
+
+from vlret.data.answers import PreprocessedPassages, find_relevant
+
+TYPES, WORDS, SPREAD, DEPTH = 500_000, 100, 0.4, 100
+COMMON = ["the", "of", "and", "in", "a", "to", "was", "is", "for", "an"]
+SYLLABLES = ["".join(parts) for parts in product("bdfgklmnprstvz", "aeiou", ("", "n", "r"))]
+
+
+def vocabulary() -> np.ndarray:
+    """Words by rank; one in forty has a letter beyond ASCII."""
+    words = [first + second + third for first, second, third in product(("", *SYLLABLES[:11]), SYLLABLES, SYLLABLES)]
+    words = [*COMMON, *dict.fromkeys(words)][:TYPES]
+    return np.array([f"{word}é" if rank % 40 == 39 else word for rank, word in enumerate(words)], dtype=object)
+
+
+def ranks(random: np.random.Generator, count: int, types: int, first: int = 0) -> np.ndarray:
+    """`count` ranks of words from `first` on, each as likely as one over its place."""
+    drawn = np.exp(random.uniform(np.log(first + 1), np.log(types), count))
+    return np.minimum(drawn.astype(int), types - 1)
+
+
+def passages(random: np.random.Generator, words: np.ndarray, count: int) -> list[str]:
+    """Sentences of 15 words with commas and capitals; four passages in ten have a dash."""
+    made = []
+    for size in np.maximum(random.lognormal(np.log(WORDS) - SPREAD**2 / 2, SPREAD, count), 5).astype(int):
+        own = words[ranks(random, size, len(words))]
+        own[::15] = [f"{word.capitalize()}," for word in own[::15]]
+        own[14::15] = [f"{word}." for word in own[14::15]]
+        if random.random() < 0.4:
+            own[size // 2] += " –"
+        made.append(" ".join(own))
+    return made
+
+
+def answers(random: np.random.Generator, words: np.ndarray) -> list[str]:
+    """Spellings of one to three words of a name, the original first."""
+    count = int(np.clip(random.lognormal(np.log(8), 1), 1, 200))
+    name = words[ranks(random, 3, len(words), 300)]
+    return [" ".join(random.permutation(name)[: random.integers(1, 4)]).title() for _ in range(count)]
+
+
+def reference(retrieved: list[int], answers: list[str], texts: list[str]) -> tuple[list[int], list[int]]:
+    """What `find_relevant` gives, by the definition."""
+    with_original, relevant = [], []
+    for row in retrieved:
+        passage = normalised(texts[row])
+        for place, answer in enumerate(answers):
+            wanted = normalised(answer)
+            if wanted and re.search(rf"\b{wanted}\b", passage) is not None:
+                relevant.append(row)
+                if place == 0:
+                    with_original.append(row)
+                break
+    return with_original, relevant
+
+
+def normalised(text: str, punctuation: frozenset[str] = frozenset(string.punctuation)) -> str:
+    """Meerqat's `answer_preprocess`, by the definition."""
+    kept = "".join(character for character in text.lower() if character not in punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    random, words = np.random.default_rng(0), vocabulary()
+    texts = passages(random, words, 5000)
+    asked = [answers(random, words) for _ in range(given.questions)]
+    retrieved = [random.choice(len(texts), DEPTH, replace=False).tolist() for _ in asked]
+    known = PreprocessedPassages.of(texts)
+    contestants = {
+        "reference": lambda rows, own: reference(rows, own, texts),
+        "ours": lambda rows, own: find_relevant(rows, own[0], own[1:], known),
+        "ours, normalising": lambda rows, own: find_relevant(
+            range(DEPTH), own[0], own[1:], PreprocessedPassages.of(texts[row] for row in rows)
+        ),
+    }
+    spent, found = dict.fromkeys(contestants, float("inf")), {}
+    for _ in range(given.rounds):
+        for name, find in contestants.items():
+            start = time.process_time()
+            found[name] = [find(rows, own) for rows, own in zip(retrieved, asked, strict=True)]
+            spent[name] = min(spent[name], time.process_time() - start)
+    assert found["ours"] == found["reference"]
+    assert [len(own[1]) for own in found["ours, normalising"]] == [len(own[1]) for own in found["ours"]]
+    aliases, relevant = np.mean([len(own) for own in asked]), np.mean([len(own[1]) for own in found["ours"]])
+    print(f"{given.questions} questions with {DEPTH} passages and {aliases:.1f} answers, {relevant:.1f} relevant")
+    for name, seconds in spent.items():
+        times = f", {spent['reference'] / seconds:.1f}x the reference's speed" if name != "reference" else ""
+        print(f"  {name}: {1000 * seconds / given.questions:.2f} ms a question{times}")
+
+
+if __name__ == "__main__":
+    main()
