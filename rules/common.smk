@@ -15,6 +15,8 @@ from vlret.experiment import (
     kind_of,
     load_config,
     merge,
+    mined_experiment,
+    miners,
     read_weights,
     settings,
     validate,
@@ -105,9 +107,17 @@ def corpus_options(wildcards):
 
 def mined(wildcards, split="train"):
     """The mined passages that an experiment trains against, or is validated against, by miner; none for zero-shot."""
-    training = settings(config, experiment_of(wildcards)).get("training", {"negatives": {}, "validate_every": 0})
-    asked = training["negatives"] if split == "train" or training["validate_every"] else ()
+    training = settings(config, experiment_of(wildcards)).get("training", {"validate_every": 0})
+    asked = miners(training) if split == "train" or training["validate_every"] else ()
     return {miner: f"{RESULTS}/negatives/{miner}/{split}.parquet" for miner in asked}
+
+
+def miner_run(wildcards):
+    """The run that a miner reads: BM25's of the split, an experiment's, or none."""
+    if wildcards.miner == "bm25":
+        return f"{RESULTS}/lexical/runs/{wildcards.split}.trec"
+    experiment = mined_experiment(wildcards.miner)
+    return f"{RESULTS}/runs/{experiment}.trec" if experiment else []
 
 
 def validation_qrels(wildcards):

@@ -85,8 +85,8 @@ def raw(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def test_articles_keep_order_text_and_image(raw: Folder):
-    raw.articles(FIRST, SECOND)
+def test_articles_keep_order_text_image_and_type(raw: Folder):
+    raw.articles({**FIRST, "type": "city"}, SECOND)
     assert load_from_disk(str(raw.path / "articles")).to_list() == [
         {
             "id": "1",
@@ -94,8 +94,9 @@ def test_articles_keep_order_text_and_image(raw: Folder):
             "paragraphs": ["Rome\n", "Rome is old.\n"],
             "image": "rome.png",
             "wikidata_id": "Q220",
+            "type": "city",
         },
-        {"id": "2", "title": "Oslo", "paragraphs": ["Oslo\n"], "image": None, "wikidata_id": "Q585"},
+        {"id": "2", "title": "Oslo", "paragraphs": ["Oslo\n"], "image": None, "wikidata_id": "Q585", "type": None},
     ]
     assert json.loads((raw.path / "articles.json").read_text()) == {
         "articles": 2,

@@ -1,7 +1,7 @@
 import pytest
 
 from vlret.encoders.pooling import pooling_of
-from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, settings, validate
+from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, miners, settings, validate
 from vlret.files import InputError
 from vlret.tuning.methods import METHODS
 
@@ -147,3 +147,46 @@ def test_zero_shot_does_not_depend_on_training(config):
     changed = merge(config, {"training": {"defaults": {"steps": 3}}})
     zero_shot = Experiment.parse("vlminilm_zs_none_avg")
     assert settings(changed, zero_shot) == settings(config, zero_shot)
+
+
+def with_training(config, experiments):
+    return merge(config, {"training": {"experiments": experiments}})
+
+
+@pytest.mark.parametrize(
+    ("experiments", "message"),
+    [
+        (
+            {"vlminilm_lora_none_avg": {"negatives": {"model.minilm_full_none_avg": 1}}},
+            "training: miner model.minilm_full_none_avg: the grid has no experiment minilm_full_none_avg",
+        ),
+        (
+            {"vlminilm_lora_none_avg": {"negatives": {"image.minilm_zs_none_avg": 1}}},
+            "training: miner image.minilm_zs_none_avg: minilm_zs_none_avg does not go by the image alone",
+        ),
+        (
+            {"vlminilm_lora_none_avg": {"positives": "model.vlminilm_lora_none_avg"}},
+            "training: vlminilm_lora_none_avg would be trained on what is mined from a run that waits for",
+        ),
+        (
+            {
+                "vlminilm_lora_none_avg": {"negatives": {"model.vlminilm_ia3_none_avg": 1}},
+                "vlminilm_ia3_none_avg": {"negatives": {"model.vlminilm_full_none_avg": 1}},
+                "vlminilm_full_none_avg": {"start": "vlminilm_lora_none_avg"},
+            },
+            "training: vlminilm_(full|ia3|lora)_none_avg would be trained on what is mined from a run that waits for",
+        ),
+        ({"vlminilm_lora_none_avg": {"negatives": {"model": 1}}}, "training.experiments.*: 'model'"),
+    ],
+)
+def test_miners_read_runs_that_are_there_and_do_not_wait_for_them(config, experiments, message):
+    with pytest.raises(InputError, match=message):
+        validate(with_training(config, experiments), FILES, SCHEMA)
+
+
+def test_a_training_may_mine_from_what_another_training_made(config):
+    mined = {"negatives": {"model.vlminilm_full_none_avg": 1, "image.effnet_zs_none_concat": 2, "same-type": 1}}
+    validate(with_training(config, {"vlminilm_lora_none_avg": mined | {"positives": "bm25"}}), FILES, SCHEMA)
+    assert miners(mined | {"positives": "bm25"}) == [*mined["negatives"], "bm25"]
+    assert miners({"negatives": {"bm25": 1}, "positives": "bm25"}) == ["bm25"]
+    assert miners({}) == []

@@ -6,32 +6,46 @@ import sys
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from parity import load
 
+from vlret.data.answers import PreprocessedPassages, preprocess
+from vlret.data.relevance import normalise
 from vlret.files import InputError
 from vlret.negatives.mine import MINERS, mine, read
 from vlret.runs import Ranking, write_qrels, write_run
 
 SIZES = [3, 0, 8, 1, 60]  # passages of each article
 QRELS = {"q0": {3, 4}, "q1": set(), "q2": {11}, "q3": {0, 1, 2}, "q4": set()}
+NOWHERE = {question: ["nowhere"] for question in QRELS}
 RUN = {"q0": [4, 9, 0, 3, 70], "q2": [12, 11, 13], "q3": [2, 0, 1]}
 
 
 @pytest.fixture
 def inputs(tmp_path):
     articles = np.repeat(np.arange(5, dtype=np.int32), SIZES)
-    Dataset.from_dict({"article": articles, "title": ["t"] * 72, "text": ["x"] * 72}).save_to_disk(
+    texts = [f"Word{row}." for row in range(72)]
+    Dataset.from_dict({"article": articles, "title": ["t"] * 72, "text": texts}).save_to_disk(
         str(tmp_path / "passages")
     )
-    questions = Dataset.from_dict({"id": list(QRELS), "input": ["?"] * 5, "article": [2, 4, 3, 0, 4]})
-    DatasetDict({"train": questions}).save_to_disk(str(tmp_path / "questions"))
+    normalise(tmp_path / "passages", tmp_path / "normalised")
+    types = {"title": list("abcde"), "type": ["city", "city", "city", None, "river"]}
+    Dataset.from_dict(types).save_to_disk(str(tmp_path / "articles"))
+    ask(tmp_path / "questions", NOWHERE)
     write_qrels(tmp_path / "qrels.trec", QRELS)
     write_run(
         tmp_path / "run.trec",
         {name: Ranking(np.array(rows), -np.arange(len(rows), dtype=float)) for name, rows in RUN.items()},
         "bm25",
     )
-    names = {"questions": "questions", "passages": "passages", "qrels": "qrels.trec", "run": "run.trec"}
+    names = {name: name for name in ("questions", "passages", "normalised", "articles")}
+    names |= {"qrels": "qrels.trec", "run": "run.trec"}
     return {"split": "train", "depth": 5, "seed": 0} | {key: tmp_path / name for key, name in names.items()}
+
+
+def ask(folder, answers):
+    output = [{"original_answer": answers[question][0], "answer": answers[question]} for question in QRELS]
+    questions = Dataset.from_dict({"id": list(QRELS), "input": ["?"] * 5, "article": [2, 4, 3, 0, 4], "output": output})
+    DatasetDict({"train": questions}).save_to_disk(str(folder))
 
 
 def mined(inputs, tmp_path, **changes):
@@ -42,6 +56,79 @@ def mined(inputs, tmp_path, **changes):
 def test_bm25_is_the_run_without_relevant_passages(inputs, tmp_path):
     assert mined(inputs, tmp_path, miner="bm25") == {"q0": [9, 0, 70], "q1": [], "q2": [12, 13], "q3": [], "q4": []}
     assert mined(inputs, tmp_path, miner="bm25", depth=1) == {"q0": [9], "q1": [], "q2": [12], "q3": [], "q4": []}
+
+
+def test_what_holds_an_answer_is_no_negative_whatever_its_article(inputs, tmp_path):
+    ask(inputs["questions"], NOWHERE | {"q0": ["Word0", "word70"], "q2": ["Word13", "word12"]})
+    assert mined(inputs, tmp_path, miner="bm25")["q0"] == [9]
+    found = read(tmp_path / "out.parquet", "relevant")
+    assert {question: rows.tolist() for question, rows in found.items()} == {
+        **{question: [] for question in QRELS},
+        "q0": [0],
+        "q2": [13],  # the original answer alone; 12 is neither positive nor negative
+    }
+    assert mined(inputs, tmp_path, miner="model.x_zs_none_avg")["q2"] == []
+    assert not {12, 13} & set(mined(inputs, tmp_path, miner="random", depth=1000)["q2"])
+    mined(inputs, tmp_path, miner="bm25", depth=2)
+    assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 stands third"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("number", range(21))
+def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_path, number):
+    """In cvlp passages without the original answer are irrelevant; here those with an alias are neither."""
+    fixture = load("relevance")
+    case, mining, texts = fixture["find_relevant"][number], fixture["irrelevant_mining"][number], fixture["kb"]
+    Dataset.from_dict({"article": range(len(texts)), "text": texts}).save_to_disk(str(tmp_path / "passages"))
+    normalise(tmp_path / "passages", tmp_path / "normalised")
+    output = {"original_answer": case["original_answer"], "answer": case["answers"]}
+    questions = {"id": ["q"], "article": [0], "output": [output]}
+    DatasetDict({"train": Dataset.from_dict(questions)}).save_to_disk(str(tmp_path / "questions"))
+    write_qrels(tmp_path / "qrels.trec", {"q": set()})
+    rows = np.array(list(dict.fromkeys(mining["retrieved"])))
+    write_run(tmp_path / "run.trec", {"q": Ranking(rows, -np.arange(len(rows), dtype=float))}, "bm25")
+    folders = {name: tmp_path / name for name in ("questions", "passages", "normalised")}
+    files = {"qrels": tmp_path / "qrels.trec", "run": tmp_path / "run.trec", "articles": None}
+    found = mined({**folders, **files, "miner": "bm25", "split": "train", "depth": 100, "seed": 0}, tmp_path)["q"]
+    positives = read(tmp_path / "out.parquet", "relevant")["q"].tolist()
+    if not any(map(preprocess, [case["original_answer"], *case["answers"]])):
+        assert (positives, found) == ([], rows.tolist())
+    else:
+        # 777 stands for the linked article's, taken where the search finds none.
+        assert (positives or [777]) == list(dict.fromkeys(mining["BM25_provenance_indices"]))
+        aliased = set(case["relevant"]) - set(case["original_relevant"])
+        assert sorted(found) == [row for row in mining["BM25_irrelevant_indices_sorted"] if row not in aliased]
+
+
+def test_image_takes_a_passage_of_each_article_in_the_order_of_the_run(inputs, tmp_path):
+    run = {"q0": [20, 21, 9, 0, 70, 1], "q2": [11]}
+    rankings = {name: Ranking(np.array(rows), -np.arange(len(rows), dtype=float)) for name, rows in run.items()}
+    write_run(tmp_path / "run.trec", rankings, "image")
+    draws = [mined(inputs, tmp_path, miner="image.x_zs_none_avg", seed=seed) for seed in range(20)]
+    articles = np.repeat(np.arange(5), SIZES)
+    for found in draws:
+        assert articles[found["q0"]].tolist() in ([4, 2, 0, 4, 2], [4, 0, 4, 2, 0], [4, 2, 0, 4, 0], [4, 0, 4, 0, 4]), (
+            "in turn, but for the two passages of article 2 that are relevant"
+        )
+        assert found["q2"] == found["q1"] == []
+    assert len({row for found in draws for row in found["q0"]}) > 20, "its passages are drawn, not the first taken"
+
+
+def test_same_type_draws_from_other_articles_of_the_type(inputs, tmp_path):
+    draws = [mined(inputs, tmp_path, miner="same-type", seed=seed, depth=2, run=None) for seed in range(20)]
+    # q0 is about city 2, and city 1 has no passages; q1 and q4 are about the only river, q2 about an unknown type.
+    assert {row for found in draws for row in found["q0"]} == {0, 1, 2}
+    assert all(len(found["q0"]) == 2 for found in draws)
+    assert not any(found[question] for found in draws for question in ("q1", "q2", "q4"))
+    assert {row for found in draws for row in found["q3"]} == set(range(3, 11))
+
+
+def test_same_type_is_refused_where_nothing_has_a_type(inputs, tmp_path):
+    Dataset.from_dict({"title": list("abcde"), "type": [None] * 5}).save_to_disk(str(tmp_path / "typeless"))
+    with pytest.raises(InputError, match="typeless: no article has a type"):
+        mined(inputs, tmp_path, miner="same-type", articles=tmp_path / "typeless")
+    with pytest.raises(InputError, match="miner same-type needs the table of articles"):
+        mined(inputs, tmp_path, miner="same-type", articles=None)
 
 
 def test_article_is_the_rest_of_the_linked_article(inputs, tmp_path):
@@ -79,7 +166,7 @@ def test_no_miner_ever_gives_a_relevant_passage_and_the_seed_decides_all(inputs,
             assert len(rows) == len(set(rows)) <= 40
         draws.append((tmp_path / "out.parquet").read_bytes())
     assert draws[0] == draws[1]
-    assert (draws[0] == draws[2]) == (miner == "bm25")
+    assert (draws[0] == draws[2]) == (miner in ("bm25", "model"))
 
 
 def test_random_draws_evenly(inputs, tmp_path):
@@ -91,8 +178,10 @@ def test_random_draws_evenly(inputs, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(inputs, tmp_path):
-    with pytest.raises(InputError, match="no miner is called 'model'"):
-        mined(inputs, tmp_path, miner="model")
+    with pytest.raises(InputError, match="no miner is called 'models'"):
+        mined(inputs, tmp_path, miner="models.bm25_zs_none_none")
+    with pytest.raises(InputError, match=r"miner model\.bm25_zs_none_none come from a run"):
+        mined(inputs, tmp_path, miner="model.bm25_zs_none_none", run=None)
     with pytest.raises(InputError, match="miner bm25 come from a run"):
         mined(inputs, tmp_path, miner="bm25", run=None)
     write_qrels(tmp_path / "few.trec", {"q0": {1}})
@@ -100,7 +189,12 @@ def test_what_does_not_fit_is_refused(inputs, tmp_path):
         mined(inputs, tmp_path, miner="random", qrels=tmp_path / "few.trec")
     write_run(tmp_path / "other.trec", {"q0": Ranking(np.array([72]), np.zeros(1))}, "other")
     with pytest.raises(InputError, match=r"other\.trec: question q0 has a passage beyond the 72"):
-        mined(inputs, tmp_path, miner="bm25", run=tmp_path / "other.trec")
+        mined(inputs, tmp_path, miner="image", run=tmp_path / "other.trec")
+    few = tmp_path / "few" / "normalised"
+    few.mkdir(parents=True)
+    PreprocessedPassages.write(["x"], few)
+    with pytest.raises(InputError, match="normalised: 1 passages, but 72 in"):
+        mined(inputs, tmp_path, miner="random", normalised=few)
     write_qrels(tmp_path / "big.trec", QRELS | {"q0": {99}})
     with pytest.raises(InputError, match=r"big\.trec: question q0 has a passage beyond the 72"):
         mined(inputs, tmp_path, miner="random", qrels=tmp_path / "big.trec")

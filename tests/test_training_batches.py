@@ -155,3 +155,11 @@ def test_a_step_accumulates_batches_of_one_task():
     batches = mixed.step(4)  # the second step of the second task
     assert [batch.task.name for batch in batches] == ["b", "b"]
     assert [batch.units for batch in batches] == [mixed.batches[1][number].units for number in (2, 3)]
+
+
+def test_relevant_passages_that_are_not_drawn_count_neither_way():
+    examples = [Example(unit, f"e{unit}", (10 * unit,), {}, (10 * ((unit + 1) % 4),)) for unit in range(4)]
+    batch = Batches(task(examples), (7, 0))[0]
+    expected = [[row == 10 * ((unit + 1) % 4) for row in batch.rows] for unit in batch.units]
+    assert batch.excluded.tolist() == expected
+    assert set(batch.rows) == {0, 10, 20, 30}

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_from_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,8 +12,9 @@ from toy import THINGS, WORDS, Toy
 
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
+from vlret.runs import read_qrels
 from vlret.training.corpus import Tables
-from vlret.training.tasks import Source, tasks_of
+from vlret.training.tasks import Source, judged_examples, tasks_of
 from vlret.training.train import train
 
 KINDS = ("viquae", "triviaqa", "match_image", "match_article")
@@ -144,3 +147,21 @@ def test_a_training_on_all_tasks_learns_and_shows_each(toy, monkeypatch):
         assert np.mean(losses[-3:]) < np.mean(losses[:3])
         assert max(shown[f"steps/{kind}"].values()) == 30
     remove(kept[0])
+
+
+def test_what_the_search_found_comes_first_and_the_judged_where_it_found_nothing(toy, tmp_path):
+    judged = read_qrels(toy.qrels)
+    first, second, *_, last = judged
+    columns = {"question": list(judged), "passages": [[7, 8]] * len(judged)}
+    found = {question: [] for question in judged} | {first: [50, *judged[first]], second: [51], last: [52]}
+    mined = tmp_path / "bm25.parquet"
+    lists = pa.list_(pa.int32())
+    pq.write_table(pa.table({**columns, "relevant": pa.array([found[question] for question in judged], lists)}), mined)
+    examples = judged_examples(toy.questions, toy.qrels, {"bm25": mined}, {"bm25": 1.0}, "bm25")
+    by_unit = {example.unit: example for example in examples}
+    assert by_unit[0].relevant == (50, *judged[first])
+    assert (by_unit[1].relevant, by_unit[1].others) == ((51,), tuple(judged[second])), "not drawn, and no negative"
+    assert by_unit[2].relevant == tuple(sorted(judged[list(judged)[2]]))
+    assert by_unit[len(judged) - 1].relevant == (52,), "the search alone finds one"
+    with pytest.raises(InputError, match="no mined passages of bm25 were given"):
+        judged_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0}, "bm25")

@@ -193,7 +193,7 @@ def test_state_of_other_settings_is_not_gone_on_from(toy, trained):
 
 
 def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, capsys):
-    examples = judged_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0})
+    examples = judged_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0}, "judged")
     relevant = read_qrels(toy.qrels)
     assert 0 < len(examples) == sum(map(bool, relevant.values())) < len(relevant)
     assert f"{len(examples)} of {len(relevant)} questions have a relevant passage" in capsys.readouterr().err
@@ -201,7 +201,7 @@ def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, caps
 
 def test_a_miner_that_was_not_run_is_named(toy):
     with pytest.raises(InputError, match=r"training.negatives: no mined passages of bm25"):
-        judged_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0})
+        judged_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0}, "judged")
 
 
 def test_a_checkpoint_of_another_method_is_refused(toy, trained):

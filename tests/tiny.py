@@ -86,6 +86,7 @@ def settings(kinds=("viquae",), **training):
         "batch_size": 8,
         "negatives_per_question": 2,
         "negatives": {"random": 1.0},
+        "positives": "judged",
         "learning_rate": 1e-2,
         "warmup_steps": 2,
         "weight_decay": 0.1,

@@ -74,6 +74,7 @@ class Toy:
                 "batch_size": 8,
                 "negatives_per_question": 2,
                 "negatives": {"random": 1.0},
+                "positives": "judged",
                 "learning_rate": 3e-3,
                 "warmup_steps": 3,
                 "weight_decay": 0.01,

@@ -200,6 +200,38 @@ def _trainings(config: Mapping) -> str | None:
                 return f"training.start: {start} is no experiment of this grid with the same model (of {name})"
             if start == name or trainings[start].get("start"):
                 return f"training.start: {start} itself starts from another experiment (of {name})"
+    return _mined_runs(trainings, config)
+
+
+def miners(training: Mapping) -> list[str]:
+    """The miners that a training needs, of negatives and of positives; none for a zero-shot one, which has no keys."""
+    positives = training.get("positives", "judged")
+    return list(dict.fromkeys([*training.get("negatives", ()), *([] if positives == "judged" else [positives])]))
+
+
+def mined_experiment(miner: str) -> str | None:
+    """The experiment whose run a miner reads: that of `model.minilm_zs_none_avg`; None for `bm25` and such."""
+    return miner.partition(".")[2] or None
+
+
+def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None:
+    """A miner of an experiment that the grid has not, or whose training would wait for what is mined from it."""
+    needed = {}
+    for name, training in trainings.items():
+        experiments = {miner: mined_experiment(miner) for miner in miners(training)}
+        for miner, experiment in experiments.items():
+            if experiment and experiment not in trainings:
+                return f"training: miner {miner}: the grid has no experiment {experiment} (of {name})"
+            if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
+                return f"training: miner {miner}: {experiment} does not go by the image alone (of {name})"
+        needed[name] = {*filter(None, [*experiments.values(), training.get("start")])} & trainings.keys()
+    for name in needed:
+        waiting, reached = list(needed[name]), set()
+        while waiting:
+            reached.add(waiting.pop())
+            waiting += set().union(*(needed[other] for other in reached)) - reached - set(waiting)
+        if name in reached:
+            return f"training: {name} would be trained on what is mined from a run that waits for {name} itself"
     return None
 
 

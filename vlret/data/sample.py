@@ -49,6 +49,7 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: d
     known = read_articles(articles)
     pictures = Emoji(emoji)
     nations = [country for country in read_countries(countries, codes, known) if pictures.flag(country.code)]
+    titles = {nation.article.title for nation in nations}
     facts = _facts(known, nations)
     flags = _draw_all({country.code: pictures.flag(country.code) for country in nations})
     nations = _without_look_alikes(nations, facts, flags)
@@ -57,7 +58,7 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: d
     with whole(out) as aside:
         (aside / "images").mkdir(parents=True)
         images = _article_images(chosen, nations, flags, pictures, settings["image_size"], aside / "images")
-        write_jsonl(aside / "wikipedia.jsonl", [_article_record(article, images) for article in chosen])
+        write_jsonl(aside / "wikipedia.jsonl", [_article_record(article, images, titles) for article in chosen])
         names = _question_images(asked, flags, settings, seed, aside / "images")
         for split, members in _split(asked, settings["split"], seed).items():
             records = [record for country in members for record in _questions(country, facts, names[country.code])]
@@ -185,7 +186,7 @@ def _questions(country: Country, facts: dict[str, dict[str, list[str]]], images:
     return records
 
 
-def _article_record(article: Article, images: dict[str, str]) -> dict:
+def _article_record(article: Article, images: dict[str, str], countries: set[str]) -> dict:
     identifier = entity_id(article.title)
     return {
         "kilt_id": identifier,
@@ -193,6 +194,7 @@ def _article_record(article: Article, images: dict[str, str]) -> dict:
         "wikipedia_title": article.title,
         "url": _url(article.title),
         "image": images.get(article.title),
+        "type": "country" if article.title in countries else None,
         "categories": "",
         "text": {"paragraph": [f"{article.title}\n", *article.paragraphs]},
         "anchors": {},

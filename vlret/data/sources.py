@@ -21,6 +21,7 @@ ARTICLE = Features(
         "paragraphs": List(Value("string")),
         "image": Value("string"),
         "wikidata_id": Value("string"),
+        "type": Value("string"),
     }
 )
 QUESTION = Features(
@@ -132,9 +133,10 @@ def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path
     """Read knowledge base files (JSON lines, KILT fields plus `image`) in order to one dataset of articles.
 
     Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title), `image` (file name
-    or null), `wikidata_id`. Kinds for `limits`: `no text` (the article is kept), `no image`. Raises `InputError` for
-    a malformed line, a missing or mistyped field, an `id` or `wikidata_id` that stands twice, and when there is no
-    article at all.
+    or null), `wikidata_id`, `type` (what kind of thing it is about, such as `country`; null where a record has no such
+    field, as in KILT's knowledge base and ViQuAE's). Kinds for `limits`: `no text` (the article is kept), `no image`.
+    Raises `InputError` for a malformed line, a missing or mistyped field, an `id` or `wikidata_id` that stands twice,
+    and when there is no article at all.
     """
     names = ", ".join(map(str, wikipedia))
     problems = Problems(ARTICLE_PROBLEMS, limits)
@@ -198,6 +200,7 @@ def _article(record: Record) -> dict:
         "paragraphs": record.texts("text.paragraph"),
         "image": record.get("image", str, None) or None,
         "wikidata_id": entity,
+        "type": record.get("type", str, None) or None,
     }
 
 

@@ -1,5 +1,6 @@
 """Irrelevant passages to train against, one module a miner."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,33 @@ from vlret.runs import Ranking
 
 
 class Known(NamedTuple):
-    """What miners draw from: `articles [passages]`, the article row of each passage, ascending; and a run or None."""
+    """What miners draw from.
+
+    Attributes
+    ----------
+    articles
+        `[passages]`, the article row of each passage, ascending.
+    run
+        The run that the miner reads, or None.
+    types
+        `[articles]`, a number for what kind of thing each is about, -1 where it is not known; or None.
+    """
 
     articles: np.ndarray
     run: dict[str, Ranking] | None
+    types: np.ndarray | None = None
+
+    def own(self, article: int) -> range:
+        """The passages of an article."""
+        return range(*np.searchsorted(self.articles, [article, article + 1]).tolist())
+
+    def in_turn(self, articles: Iterable[int], wanted: int, generator: np.random.Generator) -> np.ndarray:
+        """Up to `wanted` passages of some articles: one of each in their order, then a second of each, and so on.
+
+        Which passage of an article comes first is random.
+        """
+        left = [generator.permutation(self.own(article)).tolist() for article in articles]
+        drawn: list[int] = []
+        while len(drawn) < wanted and (left := [passages for passages in left if passages]):
+            drawn += [passages.pop() for passages in left]
+        return np.array(drawn[:wanted], dtype=np.int64)

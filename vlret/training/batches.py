@@ -27,15 +27,18 @@ class Example:
     entity
         What its image shows; no two questions of a batch share it.
     relevant
-        Its relevant passages, at least one.
+        Its relevant passages that a batch draws from, at least one.
     negatives
         Its irrelevant passages by miner, in the miner's order.
+    others
+        Relevant passages that are not drawn; in a batch they count neither for it nor against it.
     """
 
     unit: int
     entity: str
     relevant: tuple[int, ...]
     negatives: Mapping[str, Sequence[int]]
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Batches:
             own = [*(relevant[place] for place in span), *(row for place in span for row in negatives[place])]
             passage_spans.append(range(len(rows), len(rows) + len(own)))
             rows += own
-        excluded = np.stack([np.isin(rows, example.relevant) for example in chosen])
+        excluded = np.stack([np.isin(rows, [*example.relevant, *example.others]) for example in chosen])
         excluded[np.arange(len(chosen)), labels] = False
         return Batch(
             task=self.task,

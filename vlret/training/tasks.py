@@ -60,8 +60,9 @@ class Source:
     @cached_property
     def examples(self) -> list[Example]:
         """The questions of the split that have a relevant passage."""
+        training = self.settings["training"]
         return judged_examples(
-            self.tables.questions, self.qrels, self.negatives, self.settings["training"]["negatives"]
+            self.tables.questions, self.qrels, self.negatives, training["negatives"], training["positives"]
         )
 
 
@@ -156,20 +157,30 @@ KINDS: dict[str, Kind] = {
 
 
 def judged_examples(
-    questions: Path, qrels: Path, negatives: Mapping[str, Path], shares: Mapping[str, float]
+    questions: Path, qrels: Path, negatives: Mapping[str, Path], shares: Mapping[str, float], positives: str
 ) -> list[Example]:
-    """The questions of a split that have a relevant passage; how many have none is said in one line."""
-    if missing := sorted(shares.keys() - negatives.keys()):
+    """The questions of a split that have a relevant passage; how many have none is said in one line.
+
+    A question is trained to find any of its `positives`, drawn anew for each batch: `judged`, those of the qrels, or
+    the name of a miner, those that its run ranks and that hold the original answer, and the judged ones where there are
+    none (meerqat's and cvlp's priority).
+    """
+    searched = {} if positives == "judged" else {positives}
+    if missing := sorted({*shares, *searched} - negatives.keys()):
         raise InputError(f"training.negatives: no mined passages of {', '.join(missing)} were given")
-    relevant = read_qrels(qrels)
+    judged = read_qrels(qrels)
     mined = {miner: read(negatives[miner]) for miner in shares}
+    found = read(negatives[positives], "relevant") if searched else {}
     examples = []
-    for unit, question in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
-        if relevant.get(question["id"]):
-            own = {miner: found[question["id"]].tolist() for miner, found in mined.items()}
-            rows = tuple(sorted(relevant[question["id"]]))
-            examples.append(Example(unit, question["wikidata_id"], rows, own))
-    say(f"{qrels}: {len(examples)} of {len(relevant)} questions have a relevant passage; no other is drawn")
+    for unit, row in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
+        question = row["id"]
+        linked = sorted(judged.get(question, ()))
+        drawn = found[question].tolist() if question in found and len(found[question]) else linked
+        if drawn:
+            own = {miner: passages[question].tolist() for miner, passages in mined.items()}
+            others = tuple(passage for passage in linked if passage not in drawn)
+            examples.append(Example(unit, row["wikidata_id"], tuple(drawn), own, others))
+    say(f"{qrels}: {len(examples)} of {len(judged)} questions have a relevant passage; no other is drawn")
     return examples
 
 
