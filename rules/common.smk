@@ -44,6 +44,7 @@ ENVIRONMENT = f"../envs/{config['compute']['environment']}.yaml"
 THREADS = config["compute"]["threads"]
 FUSIONS = config.get("fusions", {})
 ABLATIONS = config.get("ablations", {"of": None, "kinds": []})
+JUDGEMENTS = {"static": f"{RESULTS}/data/qrels", "dynamic": f"{RESULTS}/data/dynamic"}[config["evaluation"]["qrels"]]
 EXPERIMENT = "{model}_{tuning}_{prefix}_{pooling}"
 
 

@@ -1,7 +1,28 @@
+rule pool:
+    input:
+        runs=[f"{RESULTS}/runs/{row['name']}.trec" for row in table_runs()],
+        questions=rules.questions.output.table,
+        normalised=rules.normalise.output,
+    output:
+        qrels=expand(f"{RESULTS}/data/dynamic/{{split}}.trec", split=["validation", "test"]),
+        report=f"{RESULTS}/data/dynamic.json",
+    log:
+        f"{LOGS}/pool.log",
+    benchmark:
+        f"{BENCHMARKS}/pool.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        out=lambda wildcards, output: Path(output.qrels[0]).parent,
+    shell:
+        "vlret data pool --runs {input.runs} --questions {input.questions} --normalised {input.normalised}"
+        " --out {params.out} --report {output.report} 2>&1 | tee {log}"
+
+
 rule metrics:
     input:
         run=f"{RESULTS}/runs/{{run}}.trec",
-        qrels=expand(f"{RESULTS}/data/qrels/{{split}}.trec", split=["validation", "test"]),
+        qrels=expand(f"{JUDGEMENTS}/{{split}}.trec", split=["validation", "test"]),
     output:
         f"{RESULTS}/metrics/{{run}}.json",
     log:

@@ -20,6 +20,7 @@ from vlret.experiment import load_config
 from vlret.files import InputError, write_json
 
 SETTINGS = {
+    "qrels": "static",
     "metrics": ["mrr@100", "precision@1", "hit_rate@5"],
     "columns": ["mrr@100", "precision@1", "hit_rate@5"],
     "test": "randomisation",
@@ -180,6 +181,17 @@ def test_the_caption_says_what_is_what(out):
             "over 3 questions",
         ):
             assert fact in text, (suffix, fact)
+
+
+def test_the_caption_says_when_judgements_are_of_what_the_rows_retrieve(inputs, tmp_path):
+    table(**(inputs | {"settings": SETTINGS | {"qrels": "dynamic"}}), out=tmp_path / "t.tex")
+    for suffix in (".tex", ".md", ".html"):
+        text = (tmp_path / "t.tex").with_suffix(suffix).read_text()
+        assert (
+            "the same dynamic qrels, pooled over all of them (choices on validation were made by static ones)" in text
+        )
+        assert "if any row retrieves it and it contains an answer, whatever its article" in text
+        assert "same static" not in text
 
 
 def test_equal_figures_are_equally_bold(inputs, tmp_path):

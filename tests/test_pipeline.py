@@ -17,6 +17,9 @@ from random_clip import RESNET, random_clip
 from safetensors.torch import load_file
 
 from vlret.experiment import grid, load_config
+from vlret.files import read_json
+from vlret.negatives.mine import MINERS, read
+from vlret.runs import read_qrels, read_run
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -173,6 +176,35 @@ def test_an_edited_parameter_runs_its_experiment_and_the_table_alone(repository)
     changed = {path for path in after if after[path] != before.get(path)}
     assert all(PROMPT in path or path.startswith("results/table.") for path in changed), changed
     assert f"results/sample/metrics/{PROMPT}.json" in changed
+
+
+def test_dynamic_judgements_are_pooled_over_every_row(repository):
+    config = read_config(repository)
+    config["evaluation"]["qrels"] = "dynamic"
+    write_config(repository, config)
+    output = call(repository, f"snakemake --cores 2 {TABLE}")
+    rows = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
+    assert jobs(output) == {"pool": 1, "metrics": len(rows), "table": 1}
+    files = [read_json(repository / f"results/sample/metrics/{row}.json") for row in rows]
+    assert len({file["splits"]["test"]["qrels_sha256"] for file in files}) == 1
+    dynamic, static = (
+        read_qrels(repository / f"results/sample/data/{kind}/test.trec") for kind in ("dynamic", "qrels")
+    )
+    assert dynamic.keys() == static.keys()
+    runs = [read_run(repository / f"results/sample/runs/{row}.trec") for row in rows]
+    for question, relevant in static.items():
+        retrieved = {passage for run in runs if question in run for passage in run[question].passages.tolist()}
+        assert relevant & retrieved <= dynamic[question] <= retrieved
+    assert any(dynamic[question] - static[question] for question in static), "answers stand in other articles too"
+    assert "pooled over all of them" in (repository / "results" / "table.md").read_text()
+
+
+def test_every_miner_finds_something(finished):
+    folder = finished / "results" / "sample" / "negatives"
+    mined = {path: [len(rows) for rows in read(path).values()] for path in folder.glob("*/*.parquet")}
+    kinds = {path.parent.name.partition(".")[0] for path in mined}
+    assert kinds == set(MINERS)
+    assert all(sum(counts) > 0 for counts in mined.values()), mined
 
 
 def test_the_grid_says_what_is_done(repository):

@@ -21,6 +21,13 @@ CORRECTED = {
     "holm": "after Holm's correction for the {pairs} pairs of rows",
     "benjamini-hochberg": "after Benjamini and Hochberg's correction for the {pairs} pairs of rows",
 }
+RELEVANT = {
+    "static": "A passage is relevant if it is of the linked article and contains an answer; all rows are judged by the "
+    "same static qrels",
+    "dynamic": "A passage is relevant if any row retrieves it and it contains an answer, whatever its article; all "
+    "rows are judged by the same dynamic qrels, pooled over all of them (choices on validation were made by static "
+    "ones)",
+}
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -133,8 +140,7 @@ def caption(results: Results) -> str:
     judged = f" ({lacking} of them without relevant passage, counted as zero)" if lacking else ""
     return (
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
-        f"entities. A passage is relevant if it is of the linked article and contains an answer; "
-        f"all rows are judged by the same static qrels. The best value of a column is bold. Superscripts name the rows "
+        f"entities. {RELEVANT[settings['qrels']]}. The best value of a column is bold. Superscripts name the rows "
         f"with a significantly lower value: {tested(results)}. The {100 * settings['interval']:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."

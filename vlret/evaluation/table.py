@@ -16,6 +16,8 @@ from vlret.files import InputError, read_json, whole
 def table(metrics: list[Path], questions: Path, rows: list[dict], settings: dict, out: Path) -> None:
     """Write `out` (LaTeX) and beside it, with the same stem, `.csv`, `.md`, `.html`, and `.pvalues.csv`.
 
+    The caption says which judgements these are: `settings["qrels"]`, `static` or `dynamic`.
+
     `metrics`: files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, found by name; the table keeps
     the order of `rows`. `settings`: `metrics` (names), `columns` (those that are printed, the main one first), `test`
     (`randomisation` or `t`), `correction` (of `vlret.evaluation.significance.CORRECTIONS`), `p`, `permutations` (of
