@@ -60,7 +60,7 @@ def index(of: Corpus, folder: Path) -> None:
     """Our index of the corpus; word `w7` has the number 7."""
     folder.mkdir()
     terms = [f"w{number}" for number in range(TYPES)]
-    write_index(folder, terms, of.tokens, of.lengths, {"stop_words": [], "lengths": "exact"})
+    write_index(folder, terms, of.tokens, of.lengths, {"stop_words": [], "stemmer": "none", "lengths": "exact"})
 
 
 def main():

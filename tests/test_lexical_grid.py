@@ -17,7 +17,7 @@ def made(folder, passages, words, skew, lengths, seed):
     drawn = lengths(generator, passages).astype(np.int32)
     tokens = (generator.random(drawn.sum()) ** skew * words).astype(np.int32)
     terms = [f"w{number}" for number in range(words)]
-    write_index(folder, terms, tokens, drawn, {"stop_words": [], "lengths": "exact"})
+    write_index(folder, terms, tokens, drawn, {"stop_words": [], "stemmer": "none", "lengths": "exact"})
     return Index(folder), lambda count: " ".join(f"w{int(u**skew * words)}" for u in generator.random(count))
 
 

@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 
 from vlret.files import InputError
-from vlret.lexical.index import Index, analyse, build, invert, lucene_lengths, write_index
+from vlret.lexical.index import Index, analyse, build, invert, lucene_lengths, stemmer, write_index
 
-PLAIN = {"stop_words": "none", "lengths": "exact"}
+PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
 PASSAGES = {
     "article": [0, 0, 1],
     "title": ["Peru", "Peru", "Łódź"],
@@ -59,6 +59,13 @@ def test_stop_words_leave_passages_and_questions(passages, tmp_path):
     assert index.known("the Peru sea") == [(index.terms["sea"], 1)]
 
 
+def test_stems_of_passages_and_questions_meet(passages, tmp_path):
+    build(passages, PLAIN | {"stemmer": "english", "stop_words": ["seas"]}, tmp_path / "index")
+    index = Index(tmp_path / "index")
+    assert dict(index.known("Peru seaing seas")) == {index.terms["sea"]: 1, index.terms["peru"]: 1}
+    assert analyse("cities running", stem=stemmer("porter")) == ["citi", "run"]
+
+
 def test_frequencies_stop_at_255_and_lengths_do_not(tmp_path):
     Dataset.from_dict({"title": ["a"], "text": ["b " * 300]}).save_to_disk(str(tmp_path / "passages"))
     build(tmp_path / "passages", PLAIN, tmp_path / "index")
@@ -76,7 +83,7 @@ def test_the_same_passages_give_the_same_bytes(passages, tmp_path):
         "passages": 3,
         "terms": 7,
         "tokens": 10,
-        "analysis": {"stop_words": [], "lengths": "exact"},
+        "analysis": {"stop_words": [], "stemmer": "none", "lengths": "exact"},
     }
 
 
@@ -113,7 +120,13 @@ def test_lucene_keeps_a_length_in_a_byte(tmp_path):
     np.testing.assert_array_equal(kept, [from_byte(to_byte(length)) for length in lengths.tolist()])
     assert [to_byte(length) for length in (0, 23, 40, 41, 42, 2**31 - 1)] == [0, 23, 40, 40, 41, 255]
     assert kept[[40, 41, 100, 119, 120, 4999]].tolist() == [40, 40, 96, 112, 120, 4632]
-    write_index(tmp_path, ["a"], np.zeros(260, np.int32), np.array([43, 217]), {"stop_words": [], "lengths": "lucene"})
+    write_index(
+        tmp_path,
+        ["a"],
+        np.zeros(260, np.int32),
+        np.array([43, 217]),
+        {"stop_words": [], "stemmer": "none", "lengths": "lucene"},
+    )
     index = Index(tmp_path)
     assert index.lengths.tolist() == [42, 216]
     assert index.average_length == 130  # of the exact ones, as Lucene has it
@@ -145,7 +158,14 @@ def test_nothing_to_index_is_an_error_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "index").exists()
 
 
-@pytest.mark.parametrize(("wrong", "message"), [({"stop_words": "some"}, "'some'"), ({"lengths": "x"}, "'x' is nei")])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"stop_words": "some"}, "'some'"),
+        ({"lengths": "x"}, "'x' is nei"),
+        ({"stemmer": "klingon"}, "one of Snowball's"),
+    ],
+)
 def test_unknown_settings_are_an_error(passages, tmp_path, wrong, message):
     with pytest.raises(InputError, match=message):
         build(passages, PLAIN | wrong, tmp_path / "index")

@@ -13,7 +13,7 @@ from vlret.lexical.index import Index, analyse, build
 from vlret.lexical.search import Searcher, search
 from vlret.runs import read_run
 
-PLAIN = {"stop_words": "none", "lengths": "exact"}
+PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
 PARAMETERS = [(0.0, 0.0), (0.75, 1.2), (0.4, 0.9), (1.0, 3.0), (0.0, 2.0)]
 
 

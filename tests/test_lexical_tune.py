@@ -13,7 +13,7 @@ from vlret.lexical.search import Searcher
 from vlret.lexical.tune import axis, tune
 from vlret.runs import per_question, read_qrels, write_qrels
 
-PLAIN = {"stop_words": "none", "lengths": "exact"}
+PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
 GRID = {"b": {"start": 0, "stop": 1, "step": 0.5}, "k1": {"start": 0, "stop": 3, "step": 1.0}}
 
 

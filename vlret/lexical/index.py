@@ -13,10 +13,11 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import Stemmer
 from datasets import load_from_disk
 
 from vlret.console import progress
@@ -30,10 +31,25 @@ ENGLISH = """a an and are as at be but by for if in into is it no not of on or s
 this to was will with"""
 
 
-def analyse(text: str, stop_words: Collection[str] = ()) -> list[str]:
-    """The terms of a text, in order: NFKC, lower case, Unicode words (`\\w+`), less the stop words."""
+Stem = Callable[[list[str]], list[str]]
+
+
+def analyse(text: str, stop_words: Collection[str] = (), stem: Stem | None = None) -> list[str]:
+    """The terms of a text, in order: NFKC, lower case, Unicode words (`\\w+`), less the stop words, their stems."""
     words = WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    return [word for word in words if word not in stop_words] if stop_words else words
+    if stop_words:
+        words = [word for word in words if word not in stop_words]
+    return words if stem is None else stem(words)
+
+
+def stemmer(asked: str) -> Stem | None:
+    """Words to stems by one of Snowball's algorithms (`english`, `porter`, …), or None for `none`."""
+    if asked == "none":
+        return None
+    if asked not in Stemmer.algorithms():
+        known = ", ".join(Stemmer.algorithms())
+        raise InputError(f"bm25 stemmer: {asked!r} is neither none nor one of Snowball's: {known}")
+    return Stemmer.Stemmer(asked).stemWords
 
 
 class Index:
@@ -56,6 +72,7 @@ class Index:
     def __init__(self, folder: Path):
         about = read_json(folder / "index.json")
         self.stop_words = frozenset(about["analysis"]["stop_words"])
+        self.stem = stemmer(about["analysis"]["stemmer"])
         self.average_length = about["tokens"] / about["passages"]
         self.terms = {
             term: number for number, term in enumerate((folder / "terms.txt").read_text(encoding="utf-8").split("\n"))
@@ -72,7 +89,8 @@ class Index:
 
     def known(self, text: str) -> list[tuple[int, int]]:
         """`(term number, count in the text)` for each term of the text that the index knows, by number."""
-        counts = Counter(self.terms[term] for term in analyse(text, self.stop_words) if term in self.terms)
+        words = analyse(text, self.stop_words, self.stem)
+        counts = Counter(self.terms[term] for term in words if term in self.terms)
         return sorted(counts.items())
 
     def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +103,12 @@ def build(passages: Path, settings: Mapping, out: Path) -> None:
     """Index the passages' text, title first, in memory for the terms and for a bounded number of postings.
 
     `settings["stop_words"]` is `none`, `english` (Lucene's 33) or a list of words that are left out of passages and
-    questions; `settings["lengths"]` is `exact` or `lucene` (see `lucene_lengths`).
+    questions; `settings["stemmer"]` is `none` or one of Snowball's algorithms; `settings["lengths"]` is `exact` or
+    `lucene` (see `lucene_lengths`).
     Raises `InputError` for other settings, and if there is no passage or no term.
     """
     table = load_from_disk(str(passages))
-    stop_words = _stop_words(settings["stop_words"])
+    stop_words, stem = _stop_words(settings["stop_words"]), stemmer(settings["stemmer"])
     if settings["lengths"] not in ("exact", "lucene"):
         raise InputError(f"bm25 lengths: {settings['lengths']!r} is neither exact nor lucene")
     texts = (
@@ -100,10 +119,10 @@ def build(passages: Path, settings: Mapping, out: Path) -> None:
     with whole(out) as aside:
         aside.mkdir()
         spool = aside / "tokens"
-        terms, lengths = _number(progress(texts, len(table), "passage", "index"), stop_words, spool)
+        terms, lengths = _number(progress(texts, len(table), "passage", "index"), stop_words, stem, spool)
         if not terms:
             raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
-        analysis = {"stop_words": sorted(stop_words), "lengths": settings["lengths"]}
+        analysis = {**settings, "stop_words": sorted(stop_words)}
         write_index(aside, terms, np.memmap(spool, np.int32, "r"), lengths, analysis)
         spool.unlink()
 
@@ -120,7 +139,7 @@ def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.
     lengths
         `[passages]` int32, how many of them are each passage's.
     analysis
-        What made terms of text: `stop_words`, a list; `lengths`, `exact` or `lucene`.
+        What made terms of text: `stop_words`, a list; `stemmer`; `lengths`, `exact` or `lucene`.
     """
     (folder / "terms.txt").write_text("\n".join(terms), encoding="utf-8")
     invert(tokens, lengths, len(terms), folder)
@@ -169,13 +188,15 @@ def _stop_words(asked: str | list[str]) -> frozenset[str]:
     return frozenset(named[asked] if isinstance(asked, str) else asked)
 
 
-def _number(texts: Iterable[str], stop_words: frozenset[str], spool: Path) -> tuple[list[str], np.ndarray]:
+def _number(
+    texts: Iterable[str], stop_words: frozenset[str], stem: Stem | None, spool: Path
+) -> tuple[list[str], np.ndarray]:
     """Number terms as they first appear: the terms, lengths [texts] int32; all texts' numbers go to `spool`, int32."""
     numbers: dict[str, int] = {}
     lengths = array("i")
     with open(spool, "wb") as stream:
         for text in texts:
-            words = analyse(text, stop_words)
+            words = analyse(text, stop_words, stem)
             stream.write(np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int32).tobytes())
             lengths.append(len(words))
     return list(numbers), np.array(lengths, dtype=np.int32)
