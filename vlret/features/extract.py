@@ -64,18 +64,16 @@ def extract(
     size = settings["batch_size"]
     model = load(backbone, settings["backbone"], weights)
     description = _description(model, backbone, settings)
-    about = {"batch_size": size, "dtype": settings["dtype"], "images": names}
     work = out.parent / f"{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock"):
-        unfinished(work, {**description, "settings_sha256": hashlib.sha256(json.dumps(about).encode()).hexdigest()})
+        unfinished(work, {**description, "sha256": _sum(size, settings["dtype"], names)})
         writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
         left = names[writer.batches * size :]
         if writer.batches:
             say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
         problem = f"(column image of {dataset}); mend the file or drop what names it" if unreadable == "error" else None
-        described = fill(writer, model, left, images, workers, size, problem)
-        for _ in progress(described, len(left), "images", backbone):
+        for _ in progress(fill(writer, model, left, images, workers, size, problem), len(left), "images", backbone):
             pass
         seconds = time.perf_counter() - start
         writer.finish(description)
@@ -140,6 +138,11 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
+
+
+def _sum(*parts: object) -> str:
+    """What differs where any of `parts` does."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _description(model: Backbone, name: str, settings: dict) -> dict:
