@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,13 @@ def test_results_come_in_the_order_of_the_names(folder, crew):
     widths = [17, *range(20, 120), 17, 20]
     names = folder(widths)
     assert list(prepared(names, folder.path, misbehave, crew)) == list(zip(names, widths, strict=True))
+
+
+def test_a_file_is_named_as_the_folder_was(folder, monkeypatch):
+    folder([20])
+    monkeypatch.chdir(folder.path.parent)
+    ((_, missing),) = prepared(["gone.png"], Path(folder.path.name), size, 1)
+    assert str(missing) == f"{folder.path.name}/gone.png: no such file"
 
 
 def test_files_that_are_none_of_ours(folder):

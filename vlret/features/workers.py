@@ -54,7 +54,7 @@ def prepared(
     RuntimeError
         If a worker does not start or `prepare` fails: neither is the file's fault.
     """
-    crew = _Crew(names, Path(folder).absolute(), prepare, workers)
+    crew = _Crew(names, Path(folder), prepare, workers)
     try:
         for place, name in enumerate(names):
             yield name, crew.result(place)
