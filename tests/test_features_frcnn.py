@@ -279,6 +279,15 @@ def test_rows_without_a_region_are_zeros(weights, options, count):
     assert not boxes[0, count:].any()
 
 
+@pytest.mark.parametrize(("fewest", "most"), [(2, 4), (6, 9)])
+def test_fewest_and_most_regions_are_options(weights, fewest, most):
+    model = FRCNN(weights, regions=(fewest, most), config=TINY)
+    features, boxes, counts = model.describe([model.prepare(noise(50, 70))])
+    assert features.shape == (1, most, TINY.dim)
+    assert boxes.shape == (1, most, 4)
+    assert fewest <= counts[0] <= most
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_the_published_size_describes_an_image(tmp_path, capsys):
     path = tmp_path / "pytorch_model.bin"

@@ -97,7 +97,7 @@ def image_names(dataset: Path) -> list[str]:
 
 
 def share(names: list[str], shard: str) -> list[str]:
-    """The names of one shard, such as `2-of-4`; all shards together are all names, and none is twice as large."""
+    """The names of one shard, such as `2-of-4`: together all names, and sizes differ by one at most."""
     parts = re.fullmatch(r"([1-9]\d*)-of-([1-9]\d*)", shard)
     number, of = map(int, parts.groups()) if parts else (1, 0)
     if number > of:
