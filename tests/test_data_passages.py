@@ -4,8 +4,8 @@ import pytest
 from datasets import load_from_disk
 from parity import load
 
+from vlret.data.articles import ARTICLE
 from vlret.data.passages import body, by_sentence, by_tokens, split
-from vlret.data.sources import ARTICLE
 from vlret.data.tables import write_table
 from vlret.files import InputError
 

@@ -10,8 +10,8 @@ from datasets import Features, Value
 from parity import load
 
 from vlret.data.answers import PreprocessedPassages, contains, find_relevant, has_answer, preprocess
+from vlret.data.questions import QUESTION
 from vlret.data.relevance import judge, normalise, pool
-from vlret.data.sources import QUESTION
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError
 from vlret.runs import Ranking, read_qrels, write_run

@@ -8,11 +8,12 @@ import sample_packages
 from datasets import load_from_disk
 from PIL import Image
 
+from vlret.data.articles import import_articles
 from vlret.data.passages import split
+from vlret.data.questions import import_questions
 from vlret.data.relevance import judge, normalise
 from vlret.data.sample import PHRASINGS, build, entity_id
 from vlret.data.sample_facts import KINDS
-from vlret.data.sources import import_articles, import_questions
 from vlret.files import InputError, read_jsonl
 from vlret.runs import read_qrels
 

@@ -127,7 +127,7 @@ VERBS = [
     Verb(
         "data",
         "articles",
-        "vlret.data.sources:import_articles",
+        "vlret.data.articles:import_articles",
         "check the knowledge base and write the table of articles",
         [
             Option("wikipedia", "JSONL files of the knowledge base", nargs="+"),
@@ -139,7 +139,7 @@ VERBS = [
     Verb(
         "data",
         "questions",
-        "vlret.data.sources:import_questions",
+        "vlret.data.questions:import_questions",
         "check the questions and write their table",
         [
             Option("train", "JSONL file"),

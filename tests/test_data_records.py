@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 
-from vlret.data.sources import import_articles, import_questions
+from vlret.data.articles import import_articles
+from vlret.data.questions import import_questions
 from vlret.files import InputError, write_jsonl
 
 FIRST = {
