@@ -1,11 +1,12 @@
 import random
 import re
+import unicodedata
 from itertools import pairwise
 
 import pytest
 from parity import load
 
-from vlret.data.sentences import sentences, tokens
+from vlret.data.sentences import END_MARKS, sentences, tokens
 
 PARITY = load("passages")
 
@@ -56,6 +57,35 @@ def test_tokens_of_known_cases(text: str, expected: list[str]):
 )
 def test_sentences_of_known_cases(text: str, expected: list[str]):
     assert [sentence for sentence, _ in sentences(text)] == expected
+
+
+def by_definition(text: str) -> list[tuple[str, int]]:
+    """Sentences token by token: one begins at the first token after an end mark that is no punctuation."""
+    found, group, ended = [], [], False
+    for start, end in tokens(text):
+        token = text[start:end]
+        other = token not in END_MARKS and not all(unicodedata.category(letter)[0] == "P" for letter in token)
+        if ended and other:
+            found, group, ended = [*found, group], [], False
+        group, ended = [*group, (start, end)], ended or token in END_MARKS
+    return [(text[group[0][0] : group[-1][1]], len(group)) for group in [*found, group] if group]
+
+
+def test_sentences_are_those_of_the_definition_whatever_the_white_space():
+    draw = random.Random(0)
+    words = "a Bc . , 's ( ) ... $ 5 km - é 東 \" n't ! ? cannot U.S. word e.g. J. ” … – . ' / 12a.m. AB x. º m²"
+    pieces = words.split()
+    pieces += [" "] * 30 + ["  ", "\n", "\t", "\u00a0", "\u3000", "\x1c", "\n\n"] * 2
+    for _ in range(4000):
+        text = "".join(draw.choices(pieces, k=draw.randrange(40)))
+        assert sentences(text) == by_definition(text)
+
+
+def test_words_beyond_those_remembered_are_read_alike(monkeypatch: pytest.MonkeyPatch):
+    text = " ".join(f"word{number}. Next" for number in range(50))
+    expected = by_definition(text)
+    monkeypatch.setattr("vlret.data.sentences.REMEMBERED", 7)
+    assert sentences(text) == sentences(text) == expected
 
 
 def test_no_character_is_lost_or_doubled_in_any_text():

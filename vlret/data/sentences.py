@@ -88,6 +88,7 @@ SUFFIXES = (
     *(rf"(?<=[0-9]){re.escape(unit)}" for unit in UNITS.split()),
     *(rf"(?<=[0-9{LOWER}%²\-+{QUOTED}])\.", rf"(?<=[{UPPER}][{UPPER}])\."),
 )
+LONGEST_SUFFIX = max(map(len, UNITS.split()))  # but for dots
 SUFFIX = re.compile(f"(?:{'|'.join(SUFFIXES)})$")
 INFIX = re.compile(
     "|".join(
@@ -107,8 +108,8 @@ def _cut(piece: str) -> tuple[str, ...]:
     """The tokens of a text without white space."""
     before: list[str] = []
     after: list[str] = []
-    while piece not in EXCEPTIONS:
-        prefix, suffix = PREFIX.match(piece), SUFFIX.search(piece)
+    while piece not in EXCEPTIONS and not piece.isalpha():
+        prefix, suffix = PREFIX.match(piece), _suffix(piece)
         if not prefix and not suffix:
             break
         if prefix:
@@ -116,14 +117,21 @@ def _cut(piece: str) -> tuple[str, ...]:
             piece = piece[prefix.end() :]
             if piece in EXCEPTIONS:
                 break
-            suffix = SUFFIX.search(piece)
+            suffix = _suffix(piece)
         if suffix:
             after.append(suffix.group())
             piece = piece[: suffix.start()]
     return (*before, *EXCEPTIONS.get(piece, tuple(_cut_inside(piece))), *reversed(after))
 
 
+def _suffix(piece: str) -> re.Match | None:
+    """The first place from which a suffix goes to the end; only dots can be many."""
+    return SUFFIX.search(piece, 0 if piece.endswith("..") else max(0, len(piece) - LONGEST_SUFFIX))
+
+
 def _cut_inside(piece: str) -> list[str]:
+    if piece.isalpha():
+        return [piece]
     tokens, offset = [], 0
     for match in INFIX.finditer(piece):
         if match.start() > 0:
@@ -152,18 +160,74 @@ def sentences(text: str) -> list[tuple[str, int]]:
 
     White space between two sentences belongs to the later one, except one space, which belongs to neither.
     """
+    words = text.split(" ")
+    known = list(map(WORDS.__getitem__, words))
+    if words[-1][-1:].isspace() and not words[-1][0].isspace():
+        known[-1] = _look(words[-1])  # at the end of a text a line feed is no irregularity
+    special = [place for place, word in enumerate(known) if word.__class__ is not int]
+    if IRREGULAR in (known[place] for place in special):
+        words = SINGLE_SPACE.split(text)
+        known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
+        special = [place for place, word in enumerate(known) if word.__class__ is not int]
     found: list[tuple[str, int]] = []
-    start, count, ended, last = 0, 0, False, 0
-    for first, end in tokens(text):
-        token = text[first:end]
-        if ended and token not in END_MARKS and not _is_punctuation(token):
-            found.append((text[start:last], count))
-            start, count, ended = first, 0, False
-        start = first if count == 0 else start
-        ended = ended or token in END_MARKS
-        count, last = count + 1, end
-    return [*found, (text[start:last], count)] if count else found
+    start, last, count, ended, after = (0, 0), (0, 0), 0, False, 0
+    for place in (*special, len(words)):
+        if after < place:  # words that end no sentence, the first of which begins one after an end
+            if ended:
+                found.append((_between(words, start, last), count))
+                start, count, ended = (after, 0), 0, False
+            count += sum(known[after:place])
+            last = place - 1, len(words[place - 1])
+        for first, end, kind in known[place] if place < len(words) else ():
+            if ended and kind is OTHER:
+                found.append((_between(words, start, last), count))
+                start, count, ended = (place, first), 0, False
+            ended = ended or kind is MARK
+            count, last = count + 1, (place, end)
+        after = place + 1
+    return [*found, (_between(words, start, last), count)] if count else found
 
 
-def _is_punctuation(token: str) -> bool:
-    return all(unicodedata.category(character).startswith("P") for character in token)
+def _between(words: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The text from one `(word, character)` to another."""
+    parts = words[start[0] : end[0] + 1]
+    parts[-1] = parts[-1][: end[1]]
+    parts[0] = parts[0][start[1] :]
+    return " ".join(parts)
+
+
+class _Words(dict):
+    """What `_look` says of words that were seen, so that a text is looked at word by word at the speed of a dict.
+
+    `IRREGULAR` stands for what begins or ends in white space, or is empty: there the text was cut at the wrong spaces.
+    """
+
+    def __missing__(self, word: str) -> "int | tuple[tuple[int, int, str], ...]":
+        if not word or word[0].isspace() or word[-1].isspace():
+            return IRREGULAR
+        if len(self) >= REMEMBERED:
+            self.clear()
+        self[word] = found = _look(word)
+        return found
+
+
+def _look(word: str) -> "int | tuple[tuple[int, int, str], ...]":
+    """How many tokens a word has; or `(start, end, kind)` of each, if a sentence may end in it or after its first."""
+    if word.isalpha() and word not in EXCEPTIONS:
+        return 1
+    spans = [(start, end, _kind(word[start:end])) for start, end in tokens(word)]
+    whole = not spans or spans[-1][1] == len(word)
+    plain = whole and all(kind is OTHER for _, _, kind in spans[:1]) and all(kind is not MARK for _, _, kind in spans)
+    return len(spans) if plain else tuple(spans)
+
+
+def _kind(token: str) -> str:
+    if token in END_MARKS:
+        return MARK
+    return PUNCTUATED if all(unicodedata.category(character).startswith("P") for character in token) else OTHER
+
+
+MARK, PUNCTUATED, OTHER, IRREGULAR = "end mark", "punctuation", "other", ()
+SINGLE_SPACE = re.compile(r"(?<=\S) (?=\S)")
+REMEMBERED = 2**18  # words, about 40 MB
+WORDS = _Words()
