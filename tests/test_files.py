@@ -1,13 +1,11 @@
-import multiprocessing
 import os
 import platform
 import subprocess
 import sys
-import time
 
 import pytest
 
-from vlret.files import InputError, locked, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
+from vlret.files import InputError, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -25,6 +23,16 @@ def test_an_exception_leaves_what_was_there(tmp_path):
         aside.write_text("half") / 0
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
     assert target.read_text() == "old"
+
+
+def test_what_is_not_ready_when_it_is_whole_stays_away(tmp_path):
+    with pytest.raises(InputError), whole(tmp_path / "file", raiser) as aside:
+        aside.write_text("new")
+    assert not list(tmp_path.iterdir())
+
+
+def raiser():
+    raise InputError("not ready")
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
@@ -48,23 +56,6 @@ def test_what_a_dead_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_pa
     assert not left.exists()
     assert living.exists()
     assert elsewhere.exists()
-
-
-def _hold(path, seconds):
-    with locked(path):
-        (path.parent / "held").touch()
-        time.sleep(seconds)
-        (path.parent / "done").touch()
-
-
-def test_a_lock_is_waited_for(tmp_path):
-    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "lock", 1.0))
-    other.start()
-    while not (tmp_path / "held").exists():
-        time.sleep(0.01)
-    with locked(tmp_path / "lock"):
-        assert (tmp_path / "done").exists()
-    other.join()
 
 
 def test_json_goes_around(tmp_path):

@@ -1,12 +1,11 @@
 """How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +17,11 @@ class InputError(ValueError):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
 
-    On an exception what was written is removed and `path` stays as it was. The path beside carries this process's
+    `ready` is called just before that, and keeps it from happening by an exception. On one what was written is removed
+    and `path` stays as it was. The path beside carries this process's
     host and number, so that a job which outlived its killed workflow does not write into its successor's; what dead
     processes of this host left there is removed.
     """
@@ -32,6 +32,8 @@ def whole(path: Path) -> Iterator[Path]:
     remove(aside)
     try:
         yield aside
+        if ready:
+            ready()
         if path.is_dir():
             remove(path)
         os.replace(aside, path)
@@ -46,19 +48,6 @@ def _sweep(path: Path) -> None:
             os.kill(int(left.name.split(".")[-2]), 0)
         except ProcessLookupError:
             remove(left)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the file `path` exclusively; wait while another process of this host holds it, and say so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{path}: another process is at work here; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def unfinished(folder: Path, settings: dict) -> None:

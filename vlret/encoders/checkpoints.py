@@ -2,7 +2,7 @@
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -68,9 +68,14 @@ def load_strictly(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor
             parameter.copy_(weights[name])
 
 
-def save_checkpoint(path: Path, weights: Mapping[str, Tensor], settings: dict) -> None:
-    """Write the folder `path`: `model.safetensors` and the settings of the experiment in `config.json`."""
-    with whole(path) as aside:
+def save_checkpoint(
+    path: Path, weights: Mapping[str, Tensor], settings: dict, ready: Callable[[], None] | None = None
+) -> None:
+    """Write the folder `path`: `model.safetensors` and the settings of the experiment in `config.json`.
+
+    `ready` is called before the folder gets its name, as by `vlret.files.whole`.
+    """
+    with whole(path, ready) as aside:
         aside.mkdir()
         tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})

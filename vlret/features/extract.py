@@ -18,7 +18,8 @@ from vlret.encoders.inputs import ahead
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, named
 from vlret.features.workers import prepared
-from vlret.files import InputError, locked, remove, sha256, unfinished
+from vlret.files import InputError, remove, sha256, unfinished
+from vlret.locks import Lock, locked
 
 
 def extract(
@@ -65,7 +66,7 @@ def extract(
     model = load(backbone, settings["backbone"], weights)
     description = _description(model, backbone, settings)
     work = out.parent / f"{out.name}.unfinished"
-    with locked(out.parent / f".{out.name}.lock"):
+    with locked(out.parent / f".{out.name}.lock") as lock:
         unfinished(work, {**description, "sha256": _sum(size, settings["dtype"], names)})
         writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
         left = names[writer.batches * size :]
@@ -73,9 +74,12 @@ def extract(
             say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
         problem = f"(column image of {dataset}); mend the file or drop what names it" if unreadable == "error" else None
-        for _ in progress(fill(writer, model, left, images, workers, size, problem), len(left), "images", backbone):
+        for _ in progress(
+            fill(writer, model, left, images, workers, size, problem, lock), len(left), "images", backbone
+        ):
             pass
         seconds = time.perf_counter() - start
+        lock.check()
         writer.finish(description)
         remove(out)
         os.replace(work / "store", out)
@@ -113,11 +117,13 @@ def fill(
     workers: int,
     batch_size: int,
     problem: str | None,
+    lock: Lock,
 ) -> Iterator[str]:
     """Describe images batch by batch and store them; each name, after its batch is stored.
 
     While one batch is described, the next is gathered and `workers` decode the images after it. An image that cannot
-    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None.
+    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None. Nothing is stored once `lock`
+    is another's.
     """
     for batch in ahead(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
         readable = {name: image for name, image in batch if not isinstance(image, ImageError)}
@@ -125,6 +131,7 @@ def fill(
         if broken and problem is not None:
             raise InputError(f"{next(iter(broken.values()))} {problem}")
         described = model.describe(list(readable.values())) if readable else ()
+        lock.check()
         writer.add(list(readable), *described, unreadable={name: error.reason for name, error in broken.items()})
         yield from (name for name, _ in batch)
 

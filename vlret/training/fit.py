@@ -9,6 +9,7 @@ from pathlib import Path
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import ahead
 from vlret.files import unfinished
+from vlret.locks import BEAT, Lock
 from vlret.training import distributed, state
 from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
@@ -20,17 +21,23 @@ from vlret.training.validate import Validation
 
 
 def fit(
-    model: BiEncoder, tasks: Sequence[Task], settings: dict, folder: Path, validation: Validation | None = None
+    model: BiEncoder,
+    tasks: Sequence[Task],
+    settings: dict,
+    folder: Path,
+    validation: Validation | None = None,
+    lock: Lock | None = None,
 ) -> None:
     """Train `model` in place, going on from what `folder` holds if the same settings left it.
 
-    With `validation` the weights of the best validation are what is left in the model at the end.
+    With `validation` the weights of the best validation are what is left in the model at the end. The first process
+    writes to `folder` only while it holds `lock`.
 
     Raises
     ------
     InputError
-        If batches cannot be filled, the settings ask for what the machine or the model cannot do, or the loss is not
-        finite.
+        If batches cannot be filled, the settings ask for what the machine or the model cannot do, the loss is not
+        finite, or the lock is another's.
     SystemExit
         With 128 + the signal's number when a signal stopped it; the state after its last step is saved.
     """
@@ -47,13 +54,16 @@ def fit(
         stream = ahead(pieces(mixture, range(first, training["steps"]), rank, world), worker)
         for step in range(first, training["steps"]):
             task, _ = mixture.place(step)
-            report.step(step + 1, learner.step(step, task, stream))
+            measured = learner.step(step, task, stream)
+            if lock:
+                lock.check(known=2 * BEAT)
+            report.step(step + 1, measured)
             report.validation(step + 1, course.validate(step + 1, worker))
             stopped = stop.agreed()
             if course.over or step + 1 == training["steps"]:
                 break
             if rank == 0 and (stopped or (step + 1) % training["save_steps"] == 0):
-                state.save(folder, step + 1, course.state())
+                state.save(folder, step + 1, course.state(), lock and lock.check)
             if stopped:
                 distributed.wait()  # or the launcher would end the first process while it saves
                 name = signal.Signals(stopped).name

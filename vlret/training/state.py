@@ -1,6 +1,7 @@
 """What a stopped training goes on from: its state, a file a step, written aside and renamed, the last two kept."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,9 +12,12 @@ from vlret.files import remove, whole
 KEPT = 2
 
 
-def save(folder: Path, step: int, state: dict) -> None:
-    """Write the state after `step` steps and remove all but the last two; `state` holds tensors and plain values."""
-    with whole(folder / f"step-{step:08d}.pt") as aside:
+def save(folder: Path, step: int, state: dict, ready: Callable[[], None] | None = None) -> None:
+    """Write the state after `step` steps and remove all but the last two; `state` holds tensors and plain values.
+
+    `ready` is called before the file gets its name, as by `vlret.files.whole`.
+    """
+    with whole(folder / f"step-{step:08d}.pt", ready) as aside:
         torch.save({"step": step, **state}, aside)
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
         remove(old)

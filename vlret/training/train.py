@@ -1,15 +1,16 @@
 """Train one experiment's bi-encoder."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.files import InputError, locked, remove
+from vlret.files import InputError, read_json, remove
+from vlret.locks import Lock
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
@@ -37,7 +38,8 @@ def train(
     """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
 
     The state of training stands beside `out` and is removed when the checkpoint is whole. The same command goes on
-    from it after a kill. Started by `torchrun`, its processes share each batch and the first one writes.
+    from it after a kill. Started by `torchrun`, its processes share each batch and the first one writes. While another
+    copy of the training is at work, on whichever machine, it is waited for, and what that one made is taken.
 
     Parameters
     ----------
@@ -57,8 +59,8 @@ def train(
     Raises
     ------
     InputError
-        If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, or what
-        validation needs is not there.
+        If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, what
+        validation needs is not there, or another copy took over since this one stood still.
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, the state saved.
     """
@@ -69,17 +71,21 @@ def train(
     if settings["model"]["kind"] == "joint":
         feature_dim = source.questions.features.dim
     model = build(settings, weights, feature_dim)
+    stored = {**settings, "feature_dim": feature_dim}
     if settings["tuning"]["method"] == "zs":
-        save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
+        save_pretrained(model, stored, out)
         return
-    with distributed.processes(), _alone(out):
+    with distributed.processes(), _alone(out, stored) as (lock, made):
+        if made:
+            distributed.say(f"{out}: made by another process meanwhile, with the same settings; it is taken as it is")
+            return
         tasks = tasks_of(source)
         checked = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
         validation = validation_of(checked, tasks) if settings["training"]["validate_every"] else None
         state = out.parent / f"{out.name}.training"
-        fit(model, tasks, settings, state, validation)
-        if distributed.rank() == 0:
-            save_pretrained(model, {**settings, "feature_dim": feature_dim}, out)
+        fit(model, tasks, settings, state, validation, lock)
+        if lock:
+            save_pretrained(model, stored, out, lock.check)
             remove(state)
 
 
@@ -103,6 +109,22 @@ def _repeatable(threads: int) -> None:
     torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
 
 
-def _alone(out: Path) -> AbstractContextManager:
-    """Keep other trainings of the same checkpoint out; the first process does so for all."""
-    return locked(out.parent / f".{out.name}.lock") if distributed.rank() == 0 else nullcontext()
+@contextmanager
+def _alone(out: Path, stored: dict) -> Iterator[tuple[Lock | None, bool]]:
+    """Keep other copies of the training out: the first process's lock for all, and whether one made `out` meanwhile."""
+    lock = Lock(out.parent / f".{out.name}.lock") if distributed.rank() == 0 else None
+    before = _made(out, stored)
+    try:
+        while not distributed.largest(int(lock.attempt()) if lock else 0):
+            pass
+        yield lock, bool(distributed.largest(int(lock is not None and _made(out, stored) not in (None, before))))
+    finally:
+        if lock:
+            lock.release()
+
+
+def _made(out: Path, stored: dict) -> int | None:
+    """What tells one making of a checkpoint with these settings from another; None if there is none."""
+    if not (out / "config.json").is_file() or read_json(out / "config.json") != stored:
+        return None
+    return out.stat().st_ino

@@ -1,6 +1,6 @@
 """Checkpoints of our own: a bi-encoder saved and loaded by its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
@@ -9,15 +9,17 @@ from vlret.files import InputError
 from vlret.tuning.methods import build
 
 
-def save_pretrained(model: BiEncoder, settings: dict, folder: Path) -> None:
+def save_pretrained(model: BiEncoder, settings: dict, folder: Path, ready: Callable[[], None] | None = None) -> None:
     """Write a folder: in `model.safetensors` what was trained or was never published, in `config.json` the settings.
 
     Parameters
     ----------
     settings
         `vlret.experiment.settings` of the experiment, and `feature_dim`, the width of its features (None without).
+    ready
+        Called before the folder gets its name; an exception keeps it from it.
     """
-    save_checkpoint(folder, model.own_weights(), settings)
+    save_checkpoint(folder, model.own_weights(), settings, ready)
 
 
 def from_pretrained(folder: Path, weights: Mapping[str, Path]) -> tuple[BiEncoder, dict]:

@@ -1,0 +1,164 @@
+"""The lock against real processes that are stopped, killed and woken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from vlret import locks
+from vlret.locks import Lock, TakenOver, locked
+
+# Holds the lock argv[1] until its standard input closes, then says whether it still has it.
+HOLD = """
+import sys
+from pathlib import Path
+from vlret import locks
+locks.BEAT, locks.PATIENCE = 0.1, 8
+with locks.locked(Path(sys.argv[1])) as lock:
+    print("held", flush=True)
+    sys.stdin.read()
+    lock.check()
+    print("still held", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch):
+    monkeypatch.setattr(locks, "BEAT", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 8)
+
+
+@contextmanager
+def holder(path):
+    """A process that holds the lock."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path], text=True, **pipes)
+    try:
+        assert process.stdout.readline() == "held\n", process.stderr.read()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
+def others(path):
+    """What is left beside the lock."""
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def test_a_lock_is_held_again_when_it_was_released_and_leaves_nothing(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path / "deep" / "lock") as lock:
+            lock.check()
+            assert len(others(tmp_path / "deep" / "lock")) == 2
+        assert others(tmp_path / "deep" / "lock") == []
+
+
+def test_a_lock_is_waited_for_as_long_as_its_holder_beats(tmp_path, capsys):
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        lock = Lock(path)
+        assert not any(lock.attempt() for _ in range(3 * locks.PATIENCE))
+        process.stdin.close()
+        assert process.wait() == 0
+        assert lock.attempt() or lock.attempt()
+        lock.release()
+    said = capsys.readouterr().err
+    assert said.count("waiting for it") == 1
+    assert f"process {process.pid} of {os.uname().nodename} is at work here" in said
+    assert others(path) == []
+
+
+def test_who_stands_still_is_taken_over_and_finds_out_when_it_goes_on(tmp_path, capsys):
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        process.send_signal(signal.SIGSTOP)
+        with locked(path) as lock:
+            process.send_signal(signal.SIGCONT)
+            process.stdin.close()
+            said, error = process.stdout.read(), process.stderr.read()
+            assert process.wait() == 1
+            assert said == ""
+            assert f"process {os.getpid()} of {os.uname().nodename} took over while this process stood still" in error
+            lock.check()
+    assert "stood still for 1 s; taking over" in capsys.readouterr().err
+    assert others(path) == []
+
+
+def test_a_killed_holder_of_the_same_machine_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        process.kill()
+        process.wait()
+        monkeypatch.setattr(locks, "PATIENCE", 10**6)
+        with locked(path):
+            pass
+    assert f"process {process.pid} of {os.uname().nodename} no longer runs; taking over" in capsys.readouterr().err
+
+
+def test_a_holder_of_another_machine_is_waited_for_although_its_number_is_unknown_here(tmp_path):
+    path = tmp_path / "lock"
+    record = {"host": "elsewhere", "process": 2**22 + 1, "job": "7", "machine": "another", "started": "1", "own": "own"}
+    path.write_text(json.dumps(record) + "\n1\n")
+    lock = Lock(path)
+    assert [lock.attempt() for _ in range(locks.PATIENCE)] == [False] * locks.PATIENCE
+    assert any(lock.attempt() for _ in range(3))
+    lock.release()
+
+
+def test_who_stood_still_itself_starts_to_count_anew(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("not known here\n")
+    lock = Lock(path)
+    for _ in range(locks.PATIENCE - 1):
+        lock.attempt()
+    time.sleep(3 * locks.BEAT + 1.1)
+    assert [lock.attempt() for _ in range(locks.PATIENCE - 1)] == [False] * (locks.PATIENCE - 1)
+    lock.release()
+
+
+def test_a_fresh_holder_whose_lock_was_taken_away_by_mistake_gets_it_back(tmp_path):
+    path = tmp_path / "lock"
+    other = Lock(path)
+    with locked(path) as lock:
+        other._withdraw("the text of the holder before")
+        lock.check()
+    assert others(path) == []
+
+
+def test_of_many_that_want_it_one_has_it_at_a_time(tmp_path):
+    path, script = (
+        tmp_path / "lock",
+        (
+            "import os, sys, time; from pathlib import Path; from vlret import locks; locks.BEAT = 0.05\n"
+            "folder = Path(sys.argv[1])\n"
+            "for turn in range(3):\n"
+            "    with locks.locked(folder / 'lock') as lock:\n"
+            "        os.mkdir(folder / 'alone')\n"
+            "        time.sleep(0.05)\n"
+            "        lock.check()\n"
+            "        os.rmdir(folder / 'alone')\n"
+            "        print(turn)\n"
+        ),
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    assert [process.communicate()[0] for process in started] == ["0\n1\n2\n"] * 4
+    assert others(path) == []
+
+
+def test_a_check_that_was_just_made_is_not_made_again(tmp_path):
+    path = tmp_path / "lock"
+    with locked(path) as lock:
+        path.unlink()
+        lock.check(known=60)
+        with pytest.raises(TakenOver, match="another process took over"):
+            lock.check()

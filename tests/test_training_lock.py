@@ -1,0 +1,120 @@
+"""Two copies of one training in one folder, as after a node that hung while its job lived on."""
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from toy import Toy
+
+from vlret.training.train import train
+
+# `vlret` with a quick lock; argv[1] is a file that its steps from the 20th on wait for.
+SLOW = """
+import sys, time
+from pathlib import Path
+from vlret import locks
+locks.BEAT, locks.PATIENCE = 0.2, 10
+from vlret.training.learner import Learner
+from vlret.cli import main
+gate, step = Path(sys.argv[1]), Learner.step
+def gated(self, number, *rest):
+    while number >= 20 and not gate.exists():
+        time.sleep(0.01)
+    return step(self, number, *rest)
+Learner.step = gated
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def trained(toy):
+    out = toy.folder / "checkpoints" / "undisturbed"
+    train(settings=toy.settings("full", steps=30), **toy.training, out=out)
+    return out
+
+
+@contextmanager
+def training(toy, out, gate):
+    """A training that waits for `gate`, ended with the block."""
+    command = [sys.executable, "-c", SLOW, gate, *toy.command("full", out, steps=30)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def until(there):
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def same(one, other):
+    return all(
+        (one / name).read_bytes() == (other / name).read_bytes() for name in ("model.safetensors", "config.json")
+    )
+
+
+def hidden(out):
+    """What stands beside a checkpoint that is not one."""
+    return [path.name for path in out.parent.iterdir() if path.name.startswith(".") or path.suffix == ".training"]
+
+
+@pytest.mark.slow
+def test_a_copy_that_hung_ends_itself_once_another_took_over(toy, trained, tmp_path):
+    out, gate = tmp_path / "checkpoint", tmp_path / "gate"
+    with training(toy, out, gate) as first:
+        until(lambda: (tmp_path / "checkpoint.training" / "step-00000014.pt").exists())
+        first.send_signal(signal.SIGSTOP)
+        with training(toy, out, gate) as second:
+            lines = iter(second.stderr.readline, "")
+            assert any(
+                f"process {first.pid} of" in line and "stood still for 2 s; taking over" in line for line in lines
+            )
+            assert any("going on from step 14" in line for line in lines)
+            states = sorted(path.name for path in (tmp_path / "checkpoint.training").glob("step-*"))
+            gate.touch()
+            first.send_signal(signal.SIGCONT)
+            said = first.stderr.read()
+            assert first.wait() == 1
+            assert f"process {second.pid} of" in said
+            assert "took over while this process stood still" in said
+            assert "Traceback" not in said
+            assert states == ["step-00000007.pt", "step-00000014.pt"]
+            assert second.wait() == 0
+    assert same(out, trained)
+    assert hidden(out) == []
+
+
+@pytest.mark.slow
+def test_a_copy_waits_while_the_first_lives_and_takes_what_it_made(toy, trained, tmp_path):
+    out, gate = tmp_path / "checkpoint", tmp_path / "gate"
+    with training(toy, out, gate) as first:
+        until(lambda: (tmp_path / "checkpoint.training" / "step-00000007.pt").exists())
+        with training(toy, out, gate) as second:
+            waiting = second.stderr.readline()
+            while "is at work here; waiting for it" not in waiting:
+                waiting = second.stderr.readline()
+                assert waiting, "it ended"
+            assert f"process {first.pid} of" in waiting
+            gate.touch()
+            assert first.wait() == 0
+            made = out.stat().st_ino
+            said = second.stderr.read()
+            assert "made by another process meanwhile, with the same settings; it is taken as it is" in said
+            assert second.wait() == 0
+    assert out.stat().st_ino == made
+    assert same(out, trained)
+    assert hidden(out) == []
