@@ -19,11 +19,11 @@ from vlret.experiment import (
     miners,
     read_weights,
     settings,
-    validate,
     weights_file,
     weights_source,
 )
 from vlret.files import InputError
+from vlret.validation import validate
 
 try:
     config = merge(load_config(["config/models.yaml"]), config)

@@ -1,9 +1,10 @@
 import pytest
 
 from vlret.encoders.pooling import pooling_of
-from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, miners, settings, validate
+from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, miners, settings
 from vlret.files import InputError
 from vlret.tuning.methods import METHODS
+from vlret.validation import validate
 
 SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]

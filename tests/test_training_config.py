@@ -2,8 +2,9 @@
 
 import pytest
 
-from vlret.experiment import Experiment, load_config, merge, settings, validate
+from vlret.experiment import Experiment, load_config, merge, settings
 from vlret.files import InputError
+from vlret.validation import validate
 
 SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.experiment import Experiment, grid, kind_of, load_config, read_weights, settings, validate
+from vlret.experiment import Experiment, grid, kind_of, load_config, read_weights, settings
 from vlret.files import InputError
 from vlret.tuning.methods import build
+from vlret.validation import validate
 
 COLUMNS = ("part", "parameters", "trained", "added")
 

@@ -1,13 +1,12 @@
-"""Experiments: their names, the grid that a config declares, and the config's validation."""
+"""Experiments: their names, the grid that a config declares, and what decides each."""
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 
-import jsonschema
 import yaml
 
 from vlret.files import InputError
@@ -77,132 +76,6 @@ def merge(low: Mapping, high: Mapping) -> dict:
     return merged
 
 
-def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
-    """Check a whole config before anything runs.
-
-    Parameters
-    ----------
-    config
-        The merged config, `config/models.yaml` included.
-    files
-        The files that it was merged from, the last over the first: a message names the one that holds the field.
-    schema
-        The JSON schema, as YAML.
-
-    Raises
-    ------
-    InputError
-        One line with the file, the field and what may stand there.
-    """
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
-    message = error and _explain(error)
-    for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows, _trainings):
-        message = message or problem(config)
-    if message:
-        raise InputError(f"{_holder(message, files)}: {message}")
-
-
-def _holder(message: str, files: Sequence[Path]) -> str:
-    """The last file that has the key which a message begins with, or all where none has it."""
-    key = re.match(r"top level: unknown key '([^']+)'|([^.:]+)", message)
-    holders = [path for path in files if (key.group(1) or key.group(2)) in load_config([path])]
-    return str(holders[-1]) if holders else " + ".join(map(str, files))
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    field = ".".join(str(part) for part in error.absolute_path) or "top level"
-    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        return f"{field}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
-    if error.validator == "required":
-        missing = sorted(set(error.validator_value) - set(error.instance))
-        return f"{field}: missing {', '.join(map(repr, missing))}"
-    return f"{field}: {' '.join(error.message.split())}"
-
-
-def _unknown_names(config: Mapping) -> str | None:
-    """A model or a prefix in the grid that no entry defines, the backbone of a model in the grid likewise."""
-    known = {"model": set(config["models"]), "prefix": set(config["prefixes"])}
-    for key in ("product", "exclude"):
-        for position, block in enumerate(config["grid"].get(key, [])):
-            for part, names in known.items():
-                if unknown := sorted(set(_listed(block.get(part, []))) - names):
-                    return (
-                        f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(sorted(names))}"
-                    )
-    included = [Experiment.parse(name).model for name in config["grid"].get("include", [])]
-    for name in [model for block in config["grid"]["product"] for model in _listed(block["model"])] + included:
-        backbone = config["models"].get(name, {}).get("backbone")
-        if backbone not in {None, *config["backbones"]}:
-            return f"models.{name}.backbone: {backbone!r} is not one of {', '.join(config['backbones'])}"
-    return None
-
-
-def _split_shares(config: Mapping) -> str | None:
-    shares = config["data"]["sample"]["split"]
-    if abs(sum(shares.values()) - 1) > 1e-9:
-        return f"data.sample.split: the shares add up to {sum(shares.values()):g}, not 1"
-    return None
-
-
-def _ranges(config: Mapping) -> str | None:
-    for key in ("b", "k1"):
-        if config["lexical"][key]["stop"] < config["lexical"][key]["start"]:
-            return f"lexical.{key}: stop is below start"
-    if config["lexical"]["b"]["stop"] > 1:
-        return "lexical.b.stop: b lies between 0 and 1"
-    return None
-
-
-def _columns(config: Mapping) -> str | None:
-    metrics, columns = config["evaluation"]["metrics"], config["evaluation"]["columns"]
-    missing = [metric for metric in columns if metric not in metrics]
-    return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics" if missing else None
-
-
-def _rows(config: Mapping) -> str | None:
-    """Includes that make no sense, excludes that take nothing away, names of experiments that the grid has not."""
-    for name in config["grid"].get("include", []):
-        if message := nonsense(Experiment.parse(name), config):
-            return f"grid.include: {name}: {message}"
-    everything = _product(config)
-    for position, block in enumerate(config["grid"].get("exclude", [])):
-        if not any(_matches(experiment, block) for experiment in everything):
-            return f"grid.exclude.{position}: takes nothing away; is a part misspelt?"
-    names = {experiment.name for experiment in grid(config)}
-    if not names:
-        return "grid: no experiment is left"
-    for fusion, entry in config.get("fusions", {}).items():
-        if unknown := sorted(set(entry["runs"]) - names):
-            return f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid"
-    for name in config["training"].get("experiments", {}):
-        if name not in names:
-            return f"training.experiments.{name}: not in the grid"
-    if ablations := config.get("ablations"):
-        if ablations["of"] not in names:
-            return f"ablations.of: {ablations['of']} is not in the grid"
-        if kind_of(config, Experiment.parse(ablations["of"])) != "joint":
-            return f"ablations.of: {ablations['of']} does not see both image and text"
-    return None
-
-
-def _trainings(config: Mapping) -> str | None:
-    """A training of some experiment whose settings contradict each other or its model."""
-    trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in grid(config)}
-    for name, training in trainings.items():
-        experiment = Experiment.parse(name)
-        if training and (message := _contradiction(training, kind_of(config, experiment))):
-            return f"training.{message} (of {name})"
-        if start := training.get("start"):
-            if start not in trainings or Experiment.parse(start).model != experiment.model:
-                return f"training.start: {start} is no experiment of this grid with the same model (of {name})"
-            if start == name or trainings[start].get("start"):
-                return f"training.start: {start} itself starts from another experiment (of {name})"
-    return _mined_runs(trainings, config)
-
-
 def miners(training: Mapping) -> list[str]:
     """The miners that a training needs, of negatives and of positives; none for a zero-shot one, which has no keys."""
     positives = training.get("positives", "judged")
@@ -212,42 +85,6 @@ def miners(training: Mapping) -> list[str]:
 def mined_experiment(miner: str) -> str | None:
     """The experiment whose run a miner reads: that of `model.minilm_zs_none_avg`; None for `bm25` and such."""
     return miner.partition(".")[2] or None
-
-
-def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None:
-    """A miner of an experiment that the grid has not, or whose training would wait for what is mined from it."""
-    needed = {}
-    for name, training in trainings.items():
-        experiments = {miner: mined_experiment(miner) for miner in miners(training)}
-        for miner, experiment in experiments.items():
-            if experiment and experiment not in trainings:
-                return f"training: miner {miner}: the grid has no experiment {experiment} (of {name})"
-            if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
-                return f"training: miner {miner}: {experiment} does not go by the image alone (of {name})"
-        needed[name] = {*filter(None, [*experiments.values(), training.get("start")])} & trainings.keys()
-    for name in needed:
-        waiting, reached = list(needed[name]), set()
-        while waiting:
-            reached.add(waiting.pop())
-            waiting += set().union(*(needed[other] for other in reached)) - reached - set(waiting)
-        if name in reached:
-            return f"training: {name} would be trained on what is mined from a run that waits for {name} itself"
-    return None
-
-
-def _contradiction(training: Mapping, model: str) -> str | None:
-    tasks = training["tasks"]
-    kinds = {entry["kind"] for entry in tasks.values()}
-    for name, entry in tasks.items():
-        if model != "joint" and entry["kind"] in ("match_image", "match_article"):
-            return f"tasks.{name}: {entry['kind']} needs a model that sees images and text"
-        if "weight" in entry and training["mixing"] == "round-robin":
-            return f"tasks.{name}.weight: round-robin takes tasks in turn; set mixing to balanced"
-    if training["validate_every"] and "viquae" not in kinds:
-        return "validate_every: no task of kind viquae, whose questions could be validated on; set it to 0"
-    if training["patience"] and not training["validate_every"]:
-        return "patience: nothing is validated that it could wait for; set validate_every"
-    return None
 
 
 def kind_of(config: Mapping, experiment: Experiment) -> str:
@@ -275,23 +112,26 @@ def nonsense(experiment: Experiment, config: Mapping) -> str | None:
 def grid(config: Mapping) -> list[Experiment]:
     """Every experiment of a config, in the order that it is declared, each once, without combinations of no sense."""
     exclude = config["grid"].get("exclude", [])
-    chosen = [e for e in _product(config) if not any(_matches(e, block) for block in exclude)]
+    chosen = [e for e in every_product(config) if not any(matches(e, block) for block in exclude)]
     chosen += [Experiment.parse(name) for name in config["grid"].get("include", [])]
     return list(dict.fromkeys(chosen))
 
 
-def _product(config: Mapping) -> list[Experiment]:
+def every_product(config: Mapping) -> list[Experiment]:
+    """The products of a grid before anything is excluded or included, without combinations of no sense."""
     blocks = config["grid"]["product"]
-    parts = [[_listed(block[field.name]) for field in fields(Experiment)] for block in blocks]
+    parts = [[listed(block[field.name]) for field in fields(Experiment)] for block in blocks]
     every = [Experiment(*combination) for block in parts for combination in product(*block)]
     return [experiment for experiment in every if nonsense(experiment, config) is None]
 
 
-def _matches(experiment: Experiment, block: Mapping) -> bool:
-    return all(getattr(experiment, part) in _listed(values) for part, values in block.items())
+def matches(experiment: Experiment, block: Mapping) -> bool:
+    """Whether an experiment has the parts that a block of `grid.exclude` names."""
+    return all(getattr(experiment, part) in listed(values) for part, values in block.items())
 
 
-def _listed(value: str | list[str]) -> list[str]:
+def listed(value: str | list[str]) -> list[str]:
+    """A part of a block of the grid: one name or several, as a list."""
     return [value] if isinstance(value, str) else list(value)
 
 

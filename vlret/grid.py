@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlret.experiment import Experiment, grid, load_config, validate
+from vlret.experiment import Experiment, grid, load_config
 from vlret.files import InputError
+from vlret.validation import validate
 
 DONE, TO_RUN, STALE = "done", "to run", "stale"
 
