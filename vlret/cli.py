@@ -111,6 +111,13 @@ VERBS = [
     ),
     Verb(
         "data",
+        "source",
+        "vlret.data.sources:fetch",
+        "fetch a published source, checked and going on where it broke off, or link a local one",
+        [Option("source", "what vlret.data.sources.resolve makes of the config, as JSON", _object), OUT],
+    ),
+    Verb(
+        "data",
         "sample",
         "vlret.data.sample:build",
         "make the sample: records and images in ViQuAE's layout",

@@ -23,6 +23,13 @@ def progress(items: Iterable[T], total: int | None, unit: str, label: str) -> It
     yield from tqdm(items, mininterval=interval, file=sys.stderr, **how)
 
 
+def meter(size: int | None, done: int, label: str) -> tqdm:
+    """A bar on standard error for bytes that come: `with meter(...) as bar: bar.update(count)`."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    how = {"desc": label, "total": size, "initial": done, "unit": "B", "unit_scale": True}
+    return tqdm(mininterval=interval, file=sys.stderr, **how)
+
+
 def say(line: str) -> None:
     """Print one line to standard error at once, bars untouched."""
     tqdm.write(line, file=sys.stderr)

@@ -1,6 +1,8 @@
-"""Model repositories of the Hugging Face hub, pinned to a revision."""
+"""Model and dataset repositories of the Hugging Face hub, pinned to a revision."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from vlret.console import say
 from vlret.files import InputError, remove, sha256, whole
@@ -45,6 +47,37 @@ def fetch_repository(repository: str, revision: str, out: Path) -> None:
         raise InputError(f"{repository} at {revision}: cannot be fetched from the hub: {reason}") from error
     total = sum((out / name).stat().st_size for name in wanted)
     say(f"{repository} at {described.sha}: {len(wanted)} files, {total / 1e6:.1f} MB")
+
+
+class Remote(NamedTuple):
+    """A file that can be fetched; its size and SHA-256 are None where nobody tells them."""
+
+    url: str
+    bytes: int | None
+    sha256: str | None
+    headers: Mapping[str, str]
+
+
+def describe_dataset(repository: str, revision: str) -> tuple[str, dict[str, Remote]]:
+    """The commit of a dataset repository at a revision, and all its files by name.
+
+    The hub tells the SHA-256 of files in large file storage alone. Raises `InputError` if the hub cannot be reached, or
+    has no such repository or revision.
+    """
+    from huggingface_hub import HfApi, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import build_hf_headers
+
+    try:
+        described = HfApi().dataset_info(repository, revision=revision, files_metadata=True)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{repository} at {revision}: cannot be fetched from the hub: {reason}") from error
+    headers, files = build_hf_headers(), {}
+    for file in described.siblings:
+        url = hf_hub_url(repository, file.rfilename, repo_type="dataset", revision=described.sha)
+        files[file.rfilename] = Remote(url, file.size, file.lfs.sha256 if file.lfs else None, headers)
+    return described.sha, files
 
 
 def _check(path: Path, described, repository: str) -> None:
