@@ -13,12 +13,15 @@ from vlret.experiment import (
     feature_settings,
     grid,
     kind_of,
+    knowledge_base,
     load_config,
     merge,
     mined_experiment,
     miners,
     read_weights,
     settings,
+    task_parts,
+    trained,
     weights_file,
     weights_source,
 )
@@ -32,12 +35,25 @@ try:
         files=["config/models.yaml", *(workflow.configfiles or ["config/config.yaml"])],
         schema="config/schemas/config.schema.yaml",
     )
-    EXPERIMENTS = {experiment.name: experiment for experiment in grid(config)}
+    GRID = {experiment.name: experiment for experiment in grid(config)}
+    EXPERIMENTS = {experiment.name: experiment for experiment in trained(config)}
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DOWNLOADS = yaml.safe_load(Path("config/downloads.yaml").read_text(encoding="utf-8"))
-RESULTS = f"results/{config['dataset']}"
+
+
+def tables_of(dataset):
+    """A dataset's tables; articles and passages are those of its knowledge base."""
+    base = knowledge_base(config, dataset)
+    owners = {"questions": dataset, "articles": base, "passages": base, "normalised": base}
+    return {name: f"results/{owner}/data/{name}" for name, owner in owners.items()}
+
+
+DATASETS = config["datasets"]
+PREPARED = "results/{dataset}"  # of any dataset: what its questions are prepared in
+RESULTS = f"results/{config['dataset']}"  # of the evaluated one
+EVALUATED = tables_of(config["dataset"])
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 ENVIRONMENT = f"../envs/{config['compute']['environment']}.yaml"
@@ -53,7 +69,18 @@ def models_of(*kinds):
     return "|".join(name for name, model in config["models"].items() if model["kind"] in kinds) or "(?!)"
 
 
+def datasets_with(key):
+    """A regular expression for the datasets whose source has a key; it matches nothing if there are none."""
+    return "|".join(name for name, dataset in DATASETS.items() if key in dataset["source"]) or "(?!)"
+
+
+def knowledge(path):
+    """A path below the dataset that the articles and passages of a job's dataset are of."""
+    return lambda wildcards: f"results/{knowledge_base(config, wildcards.dataset)}/{path}"
+
+
 wildcard_constraints:
+    dataset="|".join(DATASETS),
     model="[a-z0-9+-]+",
     tuning="[a-z0-9+-]+",
     prefix="[a-z0-9+-]+",
@@ -87,13 +114,19 @@ def settings_of(wildcards):
     return json.dumps(settings(config, experiment_of(wildcards)))
 
 
+def features_of(dataset, backbone):
+    """The feature stores of a dataset's images; articles' are those of its knowledge base."""
+    owners = {"question_features": dataset, "article_features": knowledge_base(config, dataset)}
+    names = {"question_features": "questions", "article_features": "articles"}
+    return {name: f"results/{owner}/features/{backbone}/{names[name]}" for name, owner in owners.items()}
+
+
 def corpus(wildcards):
     """The tables, feature stores and weights that an experiment's encoder reads."""
     model = config["models"][wildcards.model]
-    files = {name: f"{RESULTS}/data/{name}" for name in ("questions", "passages", "articles")}
+    files = {name: EVALUATED[name] for name in ("questions", "passages", "articles")}
     if "backbone" in model:
-        files["question_features"] = f"{RESULTS}/features/{model['backbone']}/questions"
-        files["article_features"] = f"{RESULTS}/features/{model['backbone']}/articles"
+        files |= features_of(config["dataset"], model["backbone"])
     read = read_weights(config, experiment_of(wildcards))
     return {**files, **{f"weights_{name}": source for name, (source, _) in read.items()}}
 
@@ -113,10 +146,21 @@ def mined(wildcards, split="train"):
     return {miner: f"{RESULTS}/negatives/{miner}/{split}.parquet" for miner in asked}
 
 
+def tuned(wildcards):
+    """The tuning of a dataset's BM25; none where the config gives b and k1."""
+    return [] if "lexical" in DATASETS[wildcards.dataset] else f"results/{wildcards.dataset}/lexical/tuning.json"
+
+
+def lexical_options(wildcards):
+    """The parameters of BM25 as options of `vlret lexical search`."""
+    given = DATASETS[wildcards.dataset].get("lexical")
+    return f"--settings {shlex.quote(json.dumps(given))}" if given else f"--tuning {tuned(wildcards)}"
+
+
 def miner_run(wildcards):
     """The run that a miner reads: BM25's of the split, an experiment's, or none."""
     if wildcards.miner == "bm25":
-        return f"{RESULTS}/lexical/runs/{wildcards.split}.trec"
+        return f"{PREPARED}/lexical/runs/{wildcards.split}.trec".format(**wildcards)
     experiment = mined_experiment(wildcards.miner)
     return f"{RESULTS}/runs/{experiment}.trec" if experiment else []
 
@@ -125,6 +169,26 @@ def validation_qrels(wildcards):
     """The judgements that an experiment is validated by while it trains; none where it is not."""
     training = settings(config, experiment_of(wildcards)).get("training", {"validate_every": 0})
     return [f"{RESULTS}/data/qrels/validation.trec"] if training["validate_every"] else []
+
+
+def task_files(wildcards):
+    """The files of other datasets that the tasks of an experiment's training read, by `DATASET.PART`."""
+    model = config["models"][wildcards.model]
+    training = settings(config, experiment_of(wildcards)).get("training", {})
+    files = {}
+    for dataset in filter(None, [entry.get("dataset") for entry in training.get("tasks", {}).values()]):
+        known = {**tables_of(dataset), "qrels": f"results/{dataset}/data/qrels/train.trec"}
+        known |= {f"negatives.{m}": f"results/{dataset}/negatives/{m}/train.parquet" for m in miners(training, dataset)}
+        if "backbone" in model:
+            known |= features_of(dataset, model["backbone"])
+        files |= {f"{dataset}.{part}": known[part] for part in task_parts(training, dataset) if part in known}
+    return files
+
+
+def task_options(wildcards):
+    """The same as options of `vlret training`."""
+    files = " ".join(f"{name}={path}" for name, path in task_files(wildcards).items())
+    return f"--datasets {files}" if files else ""
 
 
 def mined_options(wildcards, split):
@@ -145,7 +209,7 @@ def table_runs():
     """The rows of the table in their order: experiments, fusions, ablations, each with its parts."""
     rows = [
         {"name": name, "model": e.model, "tuning": e.tuning, "prefix": e.prefix, "pooling": e.pooling, "note": ""}
-        for name, e in EXPERIMENTS.items()
+        for name, e in GRID.items()
     ]
     for name, fusion in FUSIONS.items():
         kind = "reciprocal rank fusion" if fusion["method"] == "rrf" else "fusion"

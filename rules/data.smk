@@ -41,19 +41,21 @@ rule sample:
         countries="results/downloads/countryinfo",
         codes="results/downloads/pycountry",
     output:
-        train=f"{RESULTS}/raw/train.jsonl",
-        validation=f"{RESULTS}/raw/validation.jsonl",
-        test=f"{RESULTS}/raw/test.jsonl",
-        wikipedia=f"{RESULTS}/raw/wikipedia.jsonl",
-        images=directory(f"{RESULTS}/raw/images"),
+        train=f"{PREPARED}/raw/train.jsonl",
+        validation=f"{PREPARED}/raw/validation.jsonl",
+        test=f"{PREPARED}/raw/test.jsonl",
+        wikipedia=f"{PREPARED}/raw/wikipedia.jsonl",
+        images=directory(f"{PREPARED}/raw/images"),
     log:
-        f"{LOGS}/sample.log",
+        f"{PREPARED}/logs/sample.log",
     benchmark:
-        f"{BENCHMARKS}/sample.tsv"
+        f"{PREPARED}/benchmarks/sample.tsv"
+    wildcard_constraints:
+        dataset=datasets_with("sample"),
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps(config["data"]["sample"]),
+        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["source"]["sample"]),
         seed=config["seed"],
         out=lambda wildcards, output: Path(output.train).parent,
     shell:
@@ -65,16 +67,16 @@ rule articles:
     input:
         rules.sample.output.wikipedia,
     output:
-        table=directory(f"{RESULTS}/data/articles"),
-        report=f"{RESULTS}/data/articles.json",
+        table=directory(f"{PREPARED}/data/articles"),
+        report=f"{PREPARED}/data/articles.json",
     log:
-        f"{LOGS}/articles.log",
+        f"{PREPARED}/logs/articles.log",
     benchmark:
-        f"{BENCHMARKS}/articles.tsv"
+        f"{PREPARED}/benchmarks/articles.tsv"
     conda:
         ENVIRONMENT
     params:
-        limits=json.dumps(config["data"]["limits"]),
+        limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
         "vlret data articles --wikipedia {input} --limits {params.limits:q} --out {output.table}"
         " --report {output.report} 2>&1 | tee {log}"
@@ -86,18 +88,18 @@ rule questions:
         validation=rules.sample.output.validation,
         test=rules.sample.output.test,
         images=rules.sample.output.images,
-        articles=rules.articles.output.table,
+        articles=knowledge("data/articles"),
     output:
-        table=directory(f"{RESULTS}/data/questions"),
-        report=f"{RESULTS}/data/questions.json",
+        table=directory(f"{PREPARED}/data/questions"),
+        report=f"{PREPARED}/data/questions.json",
     log:
-        f"{LOGS}/questions.log",
+        f"{PREPARED}/logs/questions.log",
     benchmark:
-        f"{BENCHMARKS}/questions.tsv"
+        f"{PREPARED}/benchmarks/questions.tsv"
     conda:
         ENVIRONMENT
     params:
-        limits=json.dumps(config["data"]["limits"]),
+        limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
         "vlret data questions --train {input.train} --validation {input.validation} --test {input.test}"
         " --articles {input.articles} --images {input.images} --limits {params.limits:q} --out {output.table}"
@@ -108,15 +110,15 @@ rule passages:
     input:
         rules.articles.output.table,
     output:
-        directory(f"{RESULTS}/data/passages"),
+        directory(f"{PREPARED}/data/passages"),
     log:
-        f"{LOGS}/passages.log",
+        f"{PREPARED}/logs/passages.log",
     benchmark:
-        f"{BENCHMARKS}/passages.tsv"
+        f"{PREPARED}/benchmarks/passages.tsv"
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps(config["data"]["passages"]),
+        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["passages"]),
     shell:
         "vlret data passages --articles {input} --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
 
@@ -125,11 +127,11 @@ rule normalise:
     input:
         rules.passages.output,
     output:
-        directory(f"{RESULTS}/data/normalised"),
+        directory(f"{PREPARED}/data/normalised"),
     log:
-        f"{LOGS}/normalise.log",
+        f"{PREPARED}/logs/normalise.log",
     benchmark:
-        f"{BENCHMARKS}/normalise.tsv"
+        f"{PREPARED}/benchmarks/normalise.tsv"
     conda:
         ENVIRONMENT
     shell:
@@ -139,15 +141,15 @@ rule normalise:
 rule qrels:
     input:
         questions=rules.questions.output.table,
-        passages=rules.passages.output,
-        normalised=rules.normalise.output,
+        passages=knowledge("data/passages"),
+        normalised=knowledge("data/normalised"),
     output:
-        qrels=expand(f"{RESULTS}/data/qrels/{{split}}.trec", split=SPLITS),
-        report=f"{RESULTS}/data/qrels.json",
+        qrels=expand(f"{PREPARED}/data/qrels/{{split}}.trec", split=SPLITS, allow_missing=True),
+        report=f"{PREPARED}/data/qrels.json",
     log:
-        f"{LOGS}/qrels.log",
+        f"{PREPARED}/logs/qrels.log",
     benchmark:
-        f"{BENCHMARKS}/qrels.tsv"
+        f"{PREPARED}/benchmarks/qrels.tsv"
     conda:
         ENVIRONMENT
     params:

@@ -1,8 +1,8 @@
 rule pool:
     input:
         runs=[f"{RESULTS}/runs/{row['name']}.trec" for row in table_runs()],
-        questions=rules.questions.output.table,
-        normalised=rules.normalise.output,
+        questions=f"{RESULTS}/data/questions",
+        normalised=EVALUATED["normalised"],
     output:
         qrels=expand(f"{RESULTS}/data/dynamic/{{split}}.trec", split=["validation", "test"]),
         report=f"{RESULTS}/data/dynamic.json",
@@ -41,7 +41,7 @@ rule metrics:
 rule table:
     input:
         metrics=[f"{RESULTS}/metrics/{row['name']}.json" for row in table_runs()],
-        questions=rules.questions.output.table,
+        questions=f"{RESULTS}/data/questions",
     output:
         tex=report("results/table.tex", caption="../workflow/report/table.rst", category="Results"),
         csv=report("results/table.csv", caption="../workflow/report/table.rst", category="Results"),

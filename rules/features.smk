@@ -4,15 +4,15 @@ scattergather:
 
 rule features:
     input:
-        dataset=f"{RESULTS}/data/{{collection}}",
+        dataset=f"{PREPARED}/data/{{collection}}",
         images=rules.sample.output.images,
         source=lambda wildcards: weights_source(config["backbones"][wildcards.backbone]["weights"]),
     output:
-        temp(directory(f"{RESULTS}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
+        temp(directory(f"{PREPARED}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
     log:
-        f"{LOGS}/features/{{backbone}}_{{collection}}_{{scatteritem}}.log",
+        f"{PREPARED}/logs/features/{{backbone}}_{{collection}}_{{scatteritem}}.log",
     benchmark:
-        f"{BENCHMARKS}/features/{{backbone}}_{{collection}}_{{scatteritem}}.tsv"
+        f"{PREPARED}/benchmarks/features/{{backbone}}_{{collection}}_{{scatteritem}}.tsv"
     conda:
         ENVIRONMENT
     threads: THREADS
@@ -31,11 +31,11 @@ rule features:
 
 rule gather:
     input:
-        gather.features(f"{RESULTS}/features/{{{{backbone}}}}/shards/{{{{collection}}}}/{{scatteritem}}"),
+        gather.features(f"results/{{{{dataset}}}}/features/{{{{backbone}}}}/shards/{{{{collection}}}}/{{scatteritem}}"),
     output:
-        directory(f"{RESULTS}/features/{{backbone}}/{{collection}}"),
+        directory(f"{PREPARED}/features/{{backbone}}/{{collection}}"),
     log:
-        f"{LOGS}/features/{{backbone}}_{{collection}}.log",
+        f"{PREPARED}/logs/features/{{backbone}}_{{collection}}.log",
     conda:
         ENVIRONMENT
     shell:

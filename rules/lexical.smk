@@ -2,11 +2,11 @@ rule lexical_index:
     input:
         rules.passages.output,
     output:
-        directory(f"{RESULTS}/lexical/index"),
+        directory(f"{PREPARED}/lexical/index"),
     log:
-        f"{LOGS}/lexical/index.log",
+        f"{PREPARED}/logs/lexical/index.log",
     benchmark:
-        f"{BENCHMARKS}/lexical/index.tsv"
+        f"{PREPARED}/benchmarks/lexical/index.tsv"
     conda:
         ENVIRONMENT
     params:
@@ -17,16 +17,16 @@ rule lexical_index:
 
 rule lexical_tune:
     input:
-        index=rules.lexical_index.output,
+        index=knowledge("lexical/index"),
         questions=rules.questions.output.table,
-        qrels=f"{RESULTS}/data/qrels/validation.trec",
+        qrels=f"{PREPARED}/data/qrels/validation.trec",
     output:
-        tuning=f"{RESULTS}/lexical/tuning.json",
-        heatmap=report(f"{RESULTS}/lexical/tuning.svg", caption="../workflow/report/tuning.rst", category="Tuning"),
+        tuning=f"{PREPARED}/lexical/tuning.json",
+        heatmap=report(f"{PREPARED}/lexical/tuning.svg", caption="../workflow/report/tuning.rst", category="Tuning"),
     log:
-        f"{LOGS}/lexical/tune.log",
+        f"{PREPARED}/logs/lexical/tune.log",
     benchmark:
-        f"{BENCHMARKS}/lexical/tune.tsv"
+        f"{PREPARED}/benchmarks/lexical/tune.tsv"
     conda:
         ENVIRONMENT
     params:
@@ -38,27 +38,28 @@ rule lexical_tune:
 
 rule lexical_search:
     input:
-        index=rules.lexical_index.output,
+        index=knowledge("lexical/index"),
         questions=rules.questions.output.table,
-        tuning=rules.lexical_tune.output.tuning,
+        tuning=tuned,
     output:
-        f"{RESULTS}/lexical/runs/{{split}}.trec",
+        f"{PREPARED}/lexical/runs/{{split}}.trec",
     log:
-        f"{LOGS}/lexical/search_{{split}}.log",
+        f"{PREPARED}/logs/lexical/search_{{split}}.log",
     benchmark:
-        f"{BENCHMARKS}/lexical/search_{{split}}.tsv"
+        f"{PREPARED}/benchmarks/lexical/search_{{split}}.tsv"
     conda:
         ENVIRONMENT
     params:
+        chosen=lexical_options,
         k=max(config["retrieval"]["depth"], config["negatives"]["depth"]),
     shell:
         "vlret lexical search --index {input.index} --questions {input.questions} --split {wildcards.split}"
-        " --tuning {input.tuning} --k {params.k} --tag bm25 --out {output} 2>&1 | tee {log}"
+        " {params.chosen} --k {params.k} --tag bm25 --out {output} 2>&1 | tee {log}"
 
 
 rule join:
     input:
-        expand(rules.lexical_search.output, split=SPLITS),
+        expand(f"{RESULTS}/lexical/runs/{{split}}.trec", split=SPLITS),
     output:
         f"{RESULTS}/runs/{EXPERIMENT}.trec",
     log:

@@ -1,19 +1,17 @@
 rule negatives:
     input:
         questions=rules.questions.output.table,
-        passages=rules.passages.output,
-        normalised=rules.normalise.output,
-        qrels=f"{RESULTS}/data/qrels/{{split}}.trec",
+        passages=knowledge("data/passages"),
+        normalised=knowledge("data/normalised"),
+        qrels=f"{PREPARED}/data/qrels/{{split}}.trec",
         run=miner_run,
-        articles=branch(
-            lambda wildcards: wildcards.miner == "same-type", then=rules.articles.output.table, otherwise=[]
-        ),
+        articles=branch(lambda wildcards: wildcards.miner == "same-type", then=knowledge("data/articles"), otherwise=[]),
     output:
-        f"{RESULTS}/negatives/{{miner}}/{{split}}.parquet",
+        f"{PREPARED}/negatives/{{miner}}/{{split}}.parquet",
     log:
-        f"{LOGS}/negatives/{{miner}}_{{split}}.log",
+        f"{PREPARED}/logs/negatives/{{miner}}_{{split}}.log",
     benchmark:
-        f"{BENCHMARKS}/negatives/{{miner}}_{{split}}.tsv"
+        f"{PREPARED}/benchmarks/negatives/{{miner}}_{{split}}.tsv"
     wildcard_constraints:
         miner="[a-z0-9+-]+(\\.[a-z0-9+_-]+)?",
     conda:

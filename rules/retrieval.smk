@@ -68,8 +68,8 @@ rule search:
     input:
         index=rules.index.output if index_options("") else [],
         embeddings=rules.embed.output,
-        questions=rules.questions.output.table,
-        passages=rules.passages.output,
+        questions=f"{RESULTS}/data/questions",
+        passages=EVALUATED["passages"],
     output:
         run=f"{RESULTS}/runs/{EXPERIMENT}.trec",
         report=f"{RESULTS}/runs/{EXPERIMENT}.json",
@@ -100,8 +100,8 @@ use rule search as search_ablation with:
         index=rules.index.output if index_options("") else [],
         embeddings=rules.embed.output,
         asked=rules.ablate.output,
-        questions=rules.questions.output.table,
-        passages=rules.passages.output,
+        questions=f"{RESULTS}/data/questions",
+        passages=EVALUATED["passages"],
     output:
         run=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.trec",
         report=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.json",

@@ -5,6 +5,7 @@ rule train:
         negatives=lambda wildcards: list(mined(wildcards).values()),
         validation_qrels=validation_qrels,
         validation_negatives=lambda wildcards: list(mined(wildcards, "validation").values()),
+        tasks=lambda wildcards: list(task_files(wildcards).values()),
     output:
         directory(f"{RESULTS}/checkpoints/{EXPERIMENT}"),
     log:
@@ -23,6 +24,7 @@ rule train:
         corpus=corpus_options,
         negatives=lambda wildcards: mined_options(wildcards, "train"),
         validation=validation_options,
+        tasks=task_options,
     shell:
         "vlret training train --settings {params.settings:q} {params.corpus} --qrels {input.qrels}"
-        " --negatives {params.negatives} {params.validation} --out {output} 2>&1 | tee {log}"
+        " --negatives {params.negatives} {params.validation} {params.tasks} --out {output} 2>&1 | tee {log}"

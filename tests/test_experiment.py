@@ -1,7 +1,18 @@
 import pytest
 
 from vlret.encoders.pooling import pooling_of
-from vlret.experiment import SENSIBLE, Experiment, grid, load_config, merge, miners, settings
+from vlret.experiment import (
+    SENSIBLE,
+    Experiment,
+    grid,
+    load_config,
+    merge,
+    miners,
+    read_weights,
+    settings,
+    task_parts,
+    trained,
+)
 from vlret.files import InputError
 from vlret.tuning.methods import METHODS
 from vlret.validation import validate
@@ -79,7 +90,13 @@ WRONG = [
     ({"evaluation": {"test": "wilcoxon"}}, "evaluation.test: 'wilcoxon' is not one of"),
     ({"evaluation": {"correction": "bonferroni"}}, "evaluation.correction: 'bonferroni' is not one of"),
     ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
-    ({"data": {"sample": {"split": {"train": 0.7}}}}, "the shares add up to 1.1, not 1"),
+    (
+        {"datasets": {"sample": {"source": {"sample": {"split": {"train": 0.7}}}}}},
+        "datasets.sample.source.sample.split: the shares add up to 1.1, not 1",
+    ),
+    ({"dataset": "simple"}, "dataset: 'simple' is not one of datasets: sample"),
+    ({"datasets": {"sample": {"knowledge_base": "x"}}}, "datasets.sample.knowledge_base: 'x' is no dataset with"),
+    ({"datasets": {"x": {"source": {}}}}, "datasets.x.source: missing 'sample'"),
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
     ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone', 'visual'"),
     (
@@ -188,6 +205,66 @@ def test_miners_read_runs_that_are_there_and_do_not_wait_for_them(config, experi
 def test_a_training_may_mine_from_what_another_training_made(config):
     mined = {"negatives": {"model.vlminilm_full_none_avg": 1, "image.effnet_zs_none_concat": 2, "same-type": 1}}
     validate(with_training(config, {"vlminilm_lora_none_avg": mined | {"positives": "bm25"}}), FILES, SCHEMA)
-    assert miners(mined | {"positives": "bm25"}) == [*mined["negatives"], "bm25"]
-    assert miners({"negatives": {"bm25": 1}, "positives": "bm25"}) == ["bm25"]
+    tasks = {"tasks": {"viquae": {"kind": "viquae"}}}
+    assert miners(tasks | mined | {"positives": "bm25"}) == [*mined["negatives"], "bm25"]
+    assert miners(tasks | {"negatives": {"bm25": 1}, "positives": "bm25"}) == ["bm25"]
     assert miners({}) == []
+
+
+def pretrained(config, tuning="adapter", **tasks):
+    """The config with a pre-trained model, over another dataset too, in two rows of the grid."""
+    every = {"triviaqa": {"kind": "triviaqa", "dataset": "trivia", "negatives": {"bm25": 1}}, **tasks}
+    recipe = {"tuning": tuning, "steps": 7, "tasks": every}
+    source = config["datasets"]["sample"]
+    return merge(
+        config,
+        {
+            "datasets": {"trivia": {**source, "lexical": {"b": 0.4, "k1": 0.9}}},
+            "models": {"vlminilm-mt": {**config["models"]["vlminilm"], "pretraining": "multitask"}},
+            "training": {"pretraining": {"multitask": recipe}},
+            "grid": {"include": ["vlminilm-mt_adapter_vqa_avg"]},
+        },
+    )
+
+
+def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_experiment(config):
+    changed = pretrained(config, own={"kind": "viquae", "dataset": "sample"})
+    validate(changed, FILES, SCHEMA)
+    zero_shot, tuned = (Experiment.parse(f"vlminilm-mt_{tuning}_vqa_avg") for tuning in ("zs", "adapter"))
+    assert zero_shot in trained(changed)
+    assert zero_shot not in grid(changed)
+    before, after = settings(changed, zero_shot), settings(changed, tuned)
+    assert before["tuning"] == after["tuning"] == {"method": "adapter", **changed["tuning"]["adapter"]}
+    assert before["model"] == after["model"] == changed["models"]["vlminilm"]
+    assert before["training"]["steps"] == 7
+    assert list(before["training"]["tasks"]) == ["triviaqa", "own"]
+    assert "start" not in before["training"]
+    assert after["training"]["start"] == zero_shot.name
+    assert list(after["training"]["tasks"]) == ["viquae"]
+    assert task_parts(before["training"], "trivia") == ["questions", "passages", "qrels", "negatives.bm25"]
+    assert miners(before["training"]) == list(changed["training"]["defaults"]["negatives"]), "the evaluated one's own"
+    assert read_weights(changed, tuned)["start"] == (f"results/sample/checkpoints/{zero_shot.name}",) * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "tasks", "message"),
+    [
+        ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
+        ({"models": {"vlminilm-mt": {"pretraining": "x"}}}, {}, "models.vlminilm-mt.pretraining: 'x' is not one of"),
+        ({}, {"own": {"kind": "viquae", "dataset": "x"}}, "training.tasks.own.dataset: 'x' is not one of"),
+        (
+            {},
+            {"own": {"kind": "viquae", "dataset": "trivia", "negatives": {"model.minilm_zs_none_avg": 1}}},
+            "training.tasks.own: miner model.minilm_zs_none_avg reads a run over sample, not over trivia",
+        ),
+        (
+            {"training": {"pretraining": {"multitask": {"validate_every": 2}}}},
+            {"own": {"kind": "viquae", "dataset": "trivia"}},
+            "training.validate_every: no task of kind viquae on the evaluated dataset",
+        ),
+        ({"datasets": {"trivia": {"lexical": {"b": 2}}}}, {}, r"datasets.trivia.lexical.b: 2 is greater than"),
+    ],
+)
+def test_a_pre_training_that_cannot_be_is_refused(config, change, tasks, message):
+    with pytest.raises(InputError, match=message):
+        validate(merge(pretrained(config, **tasks), change), FILES, SCHEMA)

@@ -132,6 +132,11 @@ def test_a_search_writes_the_questions_of_its_split(tmp_path):
         "test2": [1, 0],
     }
 
+    search(**arguments, settings={"b": 0.75, "k1": 1.2}, k=2, out=tmp_path / "given.trec")
+    assert (tmp_path / "given.trec").read_bytes() == (tmp_path / "test.trec").read_bytes()
+
+    with pytest.raises(InputError, match="one of the two"):
+        search(**arguments, k=2, out=tmp_path / "none.trec")
     write_json(tmp_path / "broken.json", {"b": 0.75})
     with pytest.raises(InputError, match=r"broken\.json: k1 is not a number"):
         search(**arguments, tuning=tmp_path / "broken.json", k=2, out=tmp_path / "none.trec")

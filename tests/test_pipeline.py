@@ -38,7 +38,7 @@ def copy_repository(target):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
     config = yaml.safe_load((ROOT / "tests" / "cut-down.yaml").read_text())
-    write_config(target, {**config, "dataset": "sample"})
+    write_config(target, {**config, "dataset": "sample", "datasets": {"sample": config["datasets"]["cut-down"]}})
 
 
 def write_config(folder, config):

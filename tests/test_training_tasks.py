@@ -14,7 +14,7 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
 from vlret.runs import read_qrels
 from vlret.training.corpus import Tables
-from vlret.training.tasks import Source, judged_examples, tasks_of
+from vlret.training.tasks import Source, judged_examples, sources_of, tasks_of
 from vlret.training.train import train
 
 KINDS = ("viquae", "triviaqa", "match_image", "match_article")
@@ -34,7 +34,7 @@ def source(toy, **training):
 
 @pytest.fixture(scope="module")
 def tasks(toy):
-    return {task.name: task for task in tasks_of(source(toy, tasks={kind: {"kind": kind} for kind in KINDS}))}
+    return {task.name: task for task in tasks_of({None: source(toy, tasks={kind: {"kind": kind} for kind in KINDS})})}
 
 
 def images_of(side, units, store):
@@ -105,14 +105,14 @@ def test_only_entities_of_training_questions_enter(toy, tmp_path):
     questions.save_to_disk(tmp_path / "questions")
     tables = Tables(**{**vars(made.tables), "questions": tmp_path / "questions"})
     few = Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives)
-    for task in tasks_of(few):
+    for task in tasks_of({None: few}):
         assert entities_of(task) == [f"thing{n}" for n in range(4)]
 
 
 def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
     loss = {"name": "cosine", "temperature": 0.5, "learned": False}
     entries = {"main": {"kind": "viquae"}, "named": {"kind": "triviaqa", "batch_size": 4, "loss": loss, "weight": 0.5}}
-    main, named = tasks_of(source(toy, tasks=entries))
+    main, named = tasks_of({None: source(toy, tasks=entries)})
     training = toy.settings("full")["training"]
     shared = {key: training[key] for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
     assert main.settings == {**shared, "weight": 1}
@@ -125,7 +125,43 @@ def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
     made = source(toy, tasks={"triviaqa": {"kind": "triviaqa"}})
     tables = Tables(**{**vars(made.tables), "questions": tmp_path / "questions"})
     with pytest.raises(InputError, match="no column 'original_question'"):
-        tasks_of(Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives))
+        tasks_of({None: Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives)})
+
+
+def text_alone(folder, toy, columns):
+    """The toy's questions without images and names, as TriviaQA is published, with other columns as told."""
+    questions = load_from_disk(str(toy.questions))
+    for split in questions:
+        named = [question or "" for question in questions[split]["original_question"]]
+        empty = [None] * len(named)
+        changed = {"input": named, "image": empty, "original_question": empty, "wikidata_id": empty, **columns}
+        for name, values in changed.items():
+            feature = questions[split].features[name]
+            questions[split] = questions[split].remove_columns(name).add_column(name, values, feature=feature)
+    questions.save_to_disk(folder)
+    return folder
+
+
+def test_tasks_read_the_datasets_that_they_name(toy, tmp_path):
+    """TriviaQA has neither images nor Wikidata ids; two tasks read images of another dataset."""
+    entries = {"named": {"kind": "triviaqa", "dataset": "trivia", "batch_size": 4}}
+    entries |= {kind: {"kind": kind, "dataset": "pictures"} for kind in ("match_image", "match_article")}
+    made = source(toy, tasks=entries)
+    pictures = {f"pictures.{name}": path for name, path in vars(made.tables).items()}
+    trivia = {"questions": text_alone(tmp_path / "trivia", toy, {}), "passages": toy.folder / "passages"}
+    trivia |= {"qrels": toy.qrels, "negatives.random": toy.negatives["random"]}
+    files = {**pictures, **{f"trivia.{name}": path for name, path in trivia.items()}}
+    nothing = Source(made.settings, Tables(tmp_path / "nowhere"), made.tokenizer, None, {})
+    named, image, article = tasks_of(sources_of(nothing, files))
+    assert named.questions.images is None is named.passages.images
+    assert len(named.examples) == 3 * THINGS - 1
+    example = named.examples[5]
+    assert named.questions.texts[example.unit] == f"{WORDS[example.unit % 3]} of thing{example.unit // 3}"
+    assert entities_of(named) == sorted(f"article {n}" for n in range(THINGS))
+    assert (len(image.examples), len(article.examples)) == (THINGS, 3 * THINGS)
+    del files["trivia.qrels"], files["pictures.articles"]
+    with pytest.raises(InputError, match=r"training\.tasks: qrels of dataset trivia were not given"):
+        sources_of(nothing, files)
 
 
 def curves(folder):

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +25,15 @@ SENSIBLE = {
     "dual": {"tuning": ["zs"], "prefix": ["none"], "pooling": ["1token", "avg"]},
     "text": {"tuning": [*PLAIN, *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
     "joint": {"tuning": [*PLAIN, "visual", *ADDING], "prefix": None, "pooling": TEXT_POOLINGS},
+}
+
+# What of a dataset each kind of task reads (`vlret.training.tasks`); of a model of text alone no features.
+IMAGES = ("question_features", "article_features")
+TASK_PARTS = {
+    "viquae": ("questions", "passages", "articles", *IMAGES, "qrels"),
+    "triviaqa": ("questions", "passages", "qrels"),
+    "match_image": ("questions", "articles", *IMAGES),
+    "match_article": ("questions", "passages", "articles", *IMAGES),
 }
 
 
@@ -76,15 +85,9 @@ def merge(low: Mapping, high: Mapping) -> dict:
     return merged
 
 
-def miners(training: Mapping) -> list[str]:
-    """The miners that a training needs, of negatives and of positives; none for a zero-shot one, which has no keys."""
-    positives = training.get("positives", "judged")
-    return list(dict.fromkeys([*training.get("negatives", ()), *([] if positives == "judged" else [positives])]))
-
-
-def mined_experiment(miner: str) -> str | None:
-    """The experiment whose run a miner reads: that of `model.minilm_zs_none_avg`; None for `bm25` and such."""
-    return miner.partition(".")[2] or None
+def knowledge_base(config: Mapping, dataset: str) -> str:
+    """The dataset whose articles and passages the questions of a dataset are about: often its own."""
+    return config["datasets"][dataset].get("knowledge_base", dataset)
 
 
 def kind_of(config: Mapping, experiment: Experiment) -> str:
@@ -97,6 +100,11 @@ def nonsense(experiment: Experiment, config: Mapping) -> str | None:
     if experiment.model not in config["models"]:
         return f"unknown model; known: {', '.join(sorted(config['models']))}"
     kind, head = kind_of(config, experiment), config["models"][experiment.model].get("head", {})
+    recipe = pretraining_of(config, experiment)
+    if recipe and kind not in ("text", "joint"):
+        return f"models.{experiment.model}.pretraining: there is nothing to train in a model of kind {kind}"
+    if recipe and recipe["tuning"] in ADDING and experiment.tuning not in ("zs", recipe["tuning"]):
+        return f"tuning {experiment.tuning!r}: pre-training {recipe['tuning']} adds parts that it has not"
     if "projection" in experiment.tuning and not head.get("projection"):
         return f"tuning {experiment.tuning!r} trains a head, and models.{experiment.model} has none"
     for part, allowed in SENSIBLE[kind].items():
@@ -179,20 +187,80 @@ def settings(config: Mapping, experiment: Experiment) -> dict:
 
     A change of any value here re-trains the experiment, so nothing that other experiments own may enter.
     """
-    tokens = config["embedding"]
+    tokens, model = config["embedding"], dict(config["models"][experiment.model])
+    recipe = pretraining_of(config, experiment)
+    model.pop("pretraining", None)
+    method = recipe["tuning"] if recipe and experiment.tuning == "zs" else experiment.tuning
     values = {
         "name": experiment.name,
-        "model": config["models"][experiment.model],
-        "tuning": {"method": experiment.tuning, **config["tuning"].get(experiment.tuning, {})},
+        "model": model,
+        "tuning": {"method": method, **config["tuning"].get(method, {})},
         "prefix": config["prefixes"][experiment.prefix],
         "pooling": experiment.pooling,
         "tokens": {"question": tokens["question_tokens"], "passage": tokens["passage_tokens"]},
         "seed": config["seed"],
         "threads": config["compute"]["threads"],
     }
-    if experiment.tuning != "zs":
-        training = config["training"]
-        method = training.get("tuning", {}).get(experiment.tuning, {})
-        own = training.get("experiments", {}).get(experiment.name, {})
-        values["training"] = {**training["defaults"], **method, **own}
+    if method != "zs":
+        values["training"] = _training(config, experiment, method, recipe)
     return values
+
+
+def _training(config: Mapping, experiment: Experiment, method: str, recipe: Mapping | None) -> dict:
+    """Defaults, what the method changes, what pre-training does or leaves behind, what the experiment changes."""
+    training = config["training"]
+    after = {}
+    if recipe and experiment.tuning == "zs":
+        after = {key: value for key, value in recipe.items() if key != "tuning"}
+    elif recipe:
+        after = {"start": replace(experiment, tuning="zs").name}
+    own = training.get("experiments", {}).get(experiment.name, {})
+    merged = {**training["defaults"], **training.get("tuning", {}).get(method, {}), **after, **own}
+    tasks = {
+        name: {key: value for key, value in entry.items() if (key, value) != ("dataset", config["dataset"])}
+        for name, entry in merged["tasks"].items()
+    }
+    return {**merged, "tasks": tasks}
+
+
+def pretraining_of(config: Mapping, experiment: Experiment) -> Mapping | None:
+    """How an experiment's model is pre-trained before it is tuned; None where published weights are all there is.
+
+    Its zero-shot experiment is the pre-trained model, and every other one starts from that one's checkpoint.
+    """
+    name = config["models"][experiment.model].get("pretraining")
+    return None if name is None else config["training"]["pretraining"][name]
+
+
+def trained(config: Mapping) -> list[Experiment]:
+    """The grid, and the pre-trainings that experiments of it start from."""
+    chosen = grid(config)
+    starts = [replace(experiment, tuning="zs") for experiment in chosen if pretraining_of(config, experiment)]
+    return list(dict.fromkeys([*chosen, *starts]))
+
+
+def task_parts(training: Mapping, dataset: str | None = None) -> list[str]:
+    """What of a dataset the tasks of a training read: tables, stores, `qrels`, and `negatives.MINER` of each miner.
+
+    `dataset` is one that tasks name; None stands for the evaluated one.
+    """
+    asked: dict[str, None] = {}
+    positives = training.get("positives", "judged")
+    for entry in training.get("tasks", {}).values():
+        if entry.get("dataset") == dataset:
+            asked |= dict.fromkeys(TASK_PARTS[entry["kind"]])
+            if "qrels" in TASK_PARTS[entry["kind"]]:
+                mined = [*entry.get("negatives", training["negatives"]), *([positives] * (positives != "judged"))]
+                asked |= {f"negatives.{miner}": None for miner in mined}
+    return list(asked)
+
+
+def miners(training: Mapping, dataset: str | None = None) -> list[str]:
+    """The miners that a training asks for negatives and positives of a dataset; none for a zero-shot one."""
+    parts = task_parts(training, dataset)
+    return [part.removeprefix("negatives.") for part in parts if part.startswith("negatives.")]
+
+
+def mined_experiment(miner: str) -> str | None:
+    """The experiment whose run a miner reads: that of `model.minilm_zs_none_avg`; None for `bm25` and such."""
+    return miner.partition(".")[2] or None

@@ -12,6 +12,7 @@ from vlret.experiment import (
     every_product,
     grid,
     kind_of,
+    knowledge_base,
     listed,
     load_config,
     matches,
@@ -19,6 +20,7 @@ from vlret.experiment import (
     miners,
     nonsense,
     settings,
+    trained,
 )
 from vlret.files import InputError
 
@@ -43,7 +45,7 @@ def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
     validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     message = error and _explain(error)
-    for problem in (_unknown_names, _split_shares, _ranges, _columns, _rows, _trainings):
+    for problem in (_unknown_names, _datasets, _ranges, _columns, _rows, _trainings):
         message = message or problem(config)
     if message:
         raise InputError(f"{_holder(message, files)}: {message}")
@@ -80,16 +82,29 @@ def _unknown_names(config: Mapping) -> str | None:
                     )
     included = [Experiment.parse(name).model for name in config["grid"].get("include", [])]
     for name in [model for block in config["grid"]["product"] for model in listed(block["model"])] + included:
-        backbone = config["models"].get(name, {}).get("backbone")
-        if backbone not in {None, *config["backbones"]}:
-            return f"models.{name}.backbone: {backbone!r} is not one of {', '.join(config['backbones'])}"
+        recipes = config["training"].get("pretraining", {})
+        for key, known in (("backbone", config["backbones"]), ("pretraining", recipes)):
+            value = config["models"].get(name, {}).get(key)
+            if value not in {None, *known}:
+                return f"models.{name}.{key}: {value!r} is not one of {', '.join(known) or 'training.pretraining'}"
     return None
 
 
-def _split_shares(config: Mapping) -> str | None:
-    shares = config["data"]["sample"]["split"]
-    if abs(sum(shares.values()) - 1) > 1e-9:
-        return f"data.sample.split: the shares add up to {sum(shares.values()):g}, not 1"
+def _datasets(config: Mapping) -> str | None:
+    """A dataset that nobody declared, one that lacks what its articles are cut by, shares that are no whole."""
+    datasets = config["datasets"]
+    if config["dataset"] not in datasets:
+        return f"dataset: {config['dataset']!r} is not one of datasets: {', '.join(datasets)}"
+    for name, entry in datasets.items():
+        base = knowledge_base(config, name)
+        if base not in datasets or knowledge_base(config, base) != base:
+            return f"datasets.{name}.knowledge_base: {base!r} is no dataset with a knowledge base of its own"
+        if base == name and "passages" not in entry:
+            return f"datasets.{name}: missing 'passages'"
+        shares = entry["source"].get("sample", {}).get("split")
+        if shares and abs(sum(shares.values()) - 1) > 1e-9:
+            field = f"datasets.{name}.source.sample.split"
+            return f"{field}: the shares add up to {sum(shares.values()):g}, not 1"
     return None
 
 
@@ -136,10 +151,11 @@ def _rows(config: Mapping) -> str | None:
 
 def _trainings(config: Mapping) -> str | None:
     """A training of some experiment whose settings contradict each other or its model."""
-    trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in grid(config)}
+    trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in trained(config)}
     for name, training in trainings.items():
         experiment = Experiment.parse(name)
-        if training and (message := _contradiction(training, kind_of(config, experiment))):
+        message = training and (_contradiction(training, kind_of(config, experiment)) or _task_data(training, config))
+        if message:
             return f"training.{message} (of {name})"
         if start := training.get("start"):
             if start not in trainings or Experiment.parse(start).model != experiment.model:
@@ -170,16 +186,28 @@ def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None
     return None
 
 
+def _task_data(training: Mapping, config: Mapping) -> str | None:
+    """A task whose dataset is not declared, or is mined by runs, which are of the evaluated one."""
+    for name, entry in training["tasks"].items():
+        dataset = entry.get("dataset")
+        if dataset not in {None, *config["datasets"]}:
+            return f"tasks.{name}.dataset: {dataset!r} is not one of datasets: {', '.join(config['datasets'])}"
+        alone = {**training, "tasks": {name: entry}}
+        if dataset and (runs := [*filter(mined_experiment, miners(alone, dataset))]):
+            return f"tasks.{name}: miner {runs[0]} reads a run over {config['dataset']}, not over {dataset}"
+    return None
+
+
 def _contradiction(training: Mapping, model: str) -> str | None:
     tasks = training["tasks"]
-    kinds = {entry["kind"] for entry in tasks.values()}
+    kinds = {entry["kind"] for entry in tasks.values() if "dataset" not in entry}
     for name, entry in tasks.items():
         if model != "joint" and entry["kind"] in ("match_image", "match_article"):
             return f"tasks.{name}: {entry['kind']} needs a model that sees images and text"
         if "weight" in entry and training["mixing"] == "round-robin":
             return f"tasks.{name}.weight: round-robin takes tasks in turn; set mixing to balanced"
     if training["validate_every"] and "viquae" not in kinds:
-        return "validate_every: no task of kind viquae, whose questions could be validated on; set it to 0"
+        return "validate_every: no task of kind viquae on the evaluated dataset could be validated; set it to 0"
     if training["patience"] and not training["validate_every"]:
         return "patience: nothing is validated that it could wait for; set validate_every"
     return None

@@ -58,13 +58,30 @@ def impacts(norms: np.ndarray) -> np.ndarray:
     return table
 
 
-def search(index: Path, questions: Path, split: str, tuning: Path, k: int, tag: str, out: Path) -> None:
-    """Search the questions of one split with the tuned b and k1, and write their run."""
-    tuned = read_json(tuning)
+def search(
+    index: Path,
+    questions: Path,
+    split: str,
+    k: int,
+    tag: str,
+    out: Path,
+    tuning: Path | None = None,
+    settings: dict | None = None,
+) -> None:
+    """Search the questions of one split and write their run, with the tuned b and k1 or with those of `settings`.
+
+    Raises
+    ------
+    InputError
+        Unless there is one of `tuning`, what `vlret.lexical.tune.tune` writes, and `settings`, and both are in it.
+    """
+    if (tuning is None) == (settings is None):
+        raise InputError("b and k1 come from the file of a tuning (--tuning) or are given (--settings), one of the two")
+    chosen, source = (settings, "--settings") if tuning is None else (read_json(tuning), tuning)
     for field in ("b", "k1"):
-        if not isinstance(tuned.get(field), int | float):
-            raise InputError(f"{tuning}: {field} is not a number: run the tuning again")
-    searcher = Searcher(Index(index), tuned["b"], tuned["k1"])
+        if not isinstance(chosen.get(field), int | float):
+            raise InputError(f"{source}: {field} is not a number" + ("" if settings else ": run the tuning again"))
+    searcher = Searcher(Index(index), chosen["b"], chosen["k1"])
     table = load_from_disk(str(questions))[split].select_columns(["id", "input"])
     rows = progress(table, len(table), "question", f"bm25 {split}")
     write_run(out, {row["id"]: searcher.rank(row["input"], k) for row in rows}, tag)

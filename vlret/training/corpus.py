@@ -26,11 +26,11 @@ class Texts:
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a dataset's tables and feature stores are; the stores are None for a text model."""
+    """Where a dataset's tables and feature stores are, as many as are read; no stores for a text model."""
 
     questions: Path
-    passages: Path
-    articles: Path
+    passages: Path | None = None
+    articles: Path | None = None
     question_features: Path | None = None
     article_features: Path | None = None
 
@@ -56,6 +56,15 @@ def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
 def question_texts(settings: dict, questions: Dataset, column: str) -> Texts:
     """The prefix and one column of questions."""
     return Texts(questions, [column], lambda **row: question_text(settings["prefix"], row[column]))
+
+
+def named_question_texts(settings: dict, questions: Dataset) -> Texts:
+    """The prefix and the question that names its entity: of one that shows it, `original_question`."""
+    return Texts(
+        questions,
+        ["original_question", "input"],
+        lambda original_question, input: question_text(settings["prefix"], original_question or input),
+    )
 
 
 def passage_texts(settings: dict, passages: Dataset) -> Texts:

@@ -13,11 +13,19 @@ from datasets import load_from_disk
 
 from vlret.data.tables import all_questions
 from vlret.encoders.inputs import Side
+from vlret.experiment import IMAGES, task_parts
 from vlret.files import InputError
 from vlret.negatives.mine import read
 from vlret.runs import read_qrels
 from vlret.training.batches import Example, Task
-from vlret.training.corpus import Tables, article_side, passage_side, passage_texts, question_side, question_texts
+from vlret.training.corpus import (
+    Tables,
+    article_side,
+    named_question_texts,
+    passage_side,
+    passage_texts,
+    question_side,
+)
 from vlret.training.distributed import say
 
 OF_A_TASK = ("batch_size", "negatives_per_question", "negatives", "loss")
@@ -32,11 +40,11 @@ class Source:
     settings
         `vlret.experiment.settings` of the experiment.
     tables
-        The dataset's tables and feature stores.
+        The dataset's tables and feature stores, as many as its tasks read (`vlret.experiment.TASK_PARTS`).
     tokenizer
         The text encoder's.
     qrels
-        The judgements of the split.
+        The judgements of the split; None where no task reads them.
     negatives
         Miner -> the irrelevant passages that it found for the split.
     """
@@ -44,7 +52,7 @@ class Source:
     settings: Mapping
     tables: Tables
     tokenizer: object
-    qrels: Path
+    qrels: Path | None
     negatives: Mapping[str, Path]
 
     @cached_property
@@ -57,16 +65,35 @@ class Source:
         """Every passage with its article's image."""
         return passage_side(self.settings, self.tables, self.tokenizer)
 
-    @cached_property
-    def examples(self) -> list[Example]:
-        """The questions of the split that have a relevant passage."""
-        training = self.settings["training"]
-        return judged_examples(
-            self.tables.questions, self.qrels, self.negatives, training["negatives"], training["positives"]
-        )
+    def examples(self, shares: Mapping[str, float]) -> list[Example]:
+        """The questions of the split that have a relevant passage, with negatives of the miners of `shares`."""
+        positives = self.settings["training"]["positives"]
+        return judged_examples(self.tables.questions, self.qrels, self.negatives, shares, positives)
 
 
-def tasks_of(source: Source) -> list[Task]:
+def sources_of(evaluated: Source, files: Mapping[str, Path]) -> dict[str | None, Source]:
+    """The datasets of an experiment's tasks by name, the evaluated one under None.
+
+    `files` are those of the others: `DATASET.PART` -> path, a part being one of `vlret.experiment.task_parts`.
+
+    Raises
+    ------
+    InputError
+        If a task's dataset lacks a part that its kind reads.
+    """
+    training, sources = evaluated.settings["training"], {None: evaluated}
+    for dataset in dict.fromkeys(filter(None, (entry.get("dataset") for entry in training["tasks"].values()))):
+        own = {name.partition(".")[2]: path for name, path in files.items() if name.partition(".")[0] == dataset}
+        asked = [part for part in task_parts(training, dataset) if part not in IMAGES or _sees(evaluated.settings)]
+        if missing := [part for part in asked if part not in own]:
+            raise InputError(f"training.tasks: {', '.join(missing)} of dataset {dataset} were not given (--datasets)")
+        negatives = {name.partition(".")[2]: own.pop(name) for name in [*own] if name.startswith("negatives.")}
+        qrels = own.pop("qrels", None)
+        sources[dataset] = replace(evaluated, tables=Tables(**own), qrels=qrels, negatives=negatives)
+    return sources
+
+
+def tasks_of(sources: Mapping[str | None, Source]) -> list[Task]:
     """The tasks of an experiment's training, in the config's order.
 
     Raises
@@ -74,38 +101,45 @@ def tasks_of(source: Source) -> list[Task]:
     InputError
         If a miner of `training.negatives` has no file, or the tables lack what a task needs.
     """
-    training = source.settings["training"]
+    training = sources[None].settings["training"]
     tasks = []
     for name, entry in training["tasks"].items():
         own = {key: entry.get(key, training[key]) for key in OF_A_TASK}
-        task = Task(name, *KINDS[entry["kind"]](source), {**own, "weight": entry.get("weight", 1)})
+        sides = KINDS[entry["kind"]](sources[entry.get("dataset")], own["negatives"])
+        task = Task(name, *sides, {**own, "weight": entry.get("weight", 1)})
         if len(training["tasks"]) > 1:
             say(f"task {name}: {len(task.examples)} examples")
         tasks.append(task)
     return tasks
 
 
-def viquae(source: Source) -> tuple[Side, Side, list[Example]]:
+def viquae(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
     """A question and its image to a passage and its article's image, against hard negatives."""
-    return source.questions, source.passages, source.examples
+    return source.questions, source.passages, source.examples(shares)
 
 
-def triviaqa(source: Source) -> tuple[Side, Side, list[Example]]:
-    """A question that names its entity to a passage, both without images, against hard negatives."""
-    questions = all_questions(source.tables.questions)
+def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
+    """A question that names its entity to a passage, both without images, against hard negatives.
+
+    That is `original_question` of a question with an image; one without an image names its entity itself.
+    """
+    settings, tables = source.settings, source.tables
+    questions = all_questions(tables.questions)
     if "original_question" not in questions.column_names:
-        raise InputError(f"{source.tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
-    asked = question_texts(source.settings, questions, "original_question")
-    known = questions["original_question"]
-    examples = [example for example in source.examples if known[example.unit]]
+        raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
+    asked = named_question_texts(settings, questions)
+    known = [
+        named or not image for named, image in zip(questions["original_question"], questions["image"], strict=True)
+    ]
+    passages = passage_texts(settings, load_from_disk(str(tables.passages)))
     return (
-        replace(source.questions, texts=asked, images=None, features=None),
-        replace(source.passages, images=None, features=None),
-        examples,
+        Side(asked, None, None, source.tokenizer, settings["tokens"]["question"]),
+        Side(passages, None, None, source.tokenizer, settings["tokens"]["passage"]),
+        [example for example in source.examples(shares) if known[example.unit]],
     )
 
 
-def match_image(source: Source) -> tuple[Side, Side, list[Example]]:
+def match_image(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
     """An image of an entity to the image of its article, both without text."""
     articles = article_side(source.settings, source.tables, source.tokenizer)
     photographs = source.questions.images
@@ -119,7 +153,7 @@ def match_image(source: Source) -> tuple[Side, Side, list[Example]]:
     return replace(source.questions, texts=None, tokenizer=None), articles, examples
 
 
-def match_article(source: Source) -> tuple[Side, Side, list[Example]]:
+def match_article(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
     """A passage with an image of its article's entity to another passage of the article with the article's image.
 
     The images of an entity go to the passages of its article in turn.
@@ -147,7 +181,7 @@ def match_article(source: Source) -> tuple[Side, Side, list[Example]]:
     return anchors, source.passages, examples
 
 
-Kind = Callable[[Source], tuple[Side, Side, list[Example]]]
+Kind = Callable[[Source, Mapping[str, float]], tuple[Side, Side, list[Example]]]
 KINDS: dict[str, Kind] = {
     "viquae": viquae,
     "triviaqa": triviaqa,
@@ -172,14 +206,15 @@ def judged_examples(
     mined = {miner: read(negatives[miner]) for miner in shares}
     found = read(negatives[positives], "relevant") if searched else {}
     examples = []
-    for unit, row in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
+    for unit, row in enumerate(all_questions(questions).select_columns(["id", "wikidata_id", "article"])):
         question = row["id"]
         linked = sorted(judged.get(question, ()))
         drawn = found[question].tolist() if question in found and len(found[question]) else linked
         if drawn:
             own = {miner: passages[question].tolist() for miner, passages in mined.items()}
             others = tuple(passage for passage in linked if passage not in drawn)
-            examples.append(Example(unit, row["wikidata_id"], tuple(drawn), own, others))
+            entity = row["wikidata_id"] or f"article {row['article']}"
+            examples.append(Example(unit, entity, tuple(drawn), own, others))
     say(f"{qrels}: {len(examples)} of {len(judged)} questions have a relevant passage; no other is drawn")
     return examples
 
@@ -192,3 +227,7 @@ def _entities(source: Source) -> list[tuple[str, int, dict[str, list[int]]]]:
         images = found.setdefault((row["wikidata_id"], row["article"]), {})
         images.setdefault(row["image"], []).append(unit)
     return [(entity, article, images) for (entity, article), images in found.items()]
+
+
+def _sees(settings: Mapping) -> bool:
+    return settings["model"]["kind"] == "joint"

@@ -15,7 +15,7 @@ from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
-from vlret.training.tasks import Source, tasks_of
+from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
 from vlret.tuning.pretrained import save_pretrained
@@ -34,6 +34,7 @@ def train(
     out: Path,
     validation_qrels: Path | None = None,
     validation_negatives: Mapping[str, Path] | None = None,
+    datasets: Mapping[str, Path] | None = None,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
 
@@ -55,6 +56,8 @@ def train(
         The folder of the checkpoint.
     validation_qrels, validation_negatives
         The same of the validation questions, which `validate_every` needs.
+    datasets
+        Files of the other datasets that tasks name, as `vlret.training.tasks.sources_of` takes them.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def train(
         if made:
             distributed.say(f"{out}: made by another process meanwhile, with the same settings; it is taken as it is")
             return
-        tasks = tasks_of(source)
+        tasks = tasks_of(sources_of(source, datasets or {}))
         checked = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
         validation = validation_of(checked, tasks) if settings["training"]["validate_every"] else None
         state = out.parent / f"{out.name}.training"
@@ -94,10 +97,11 @@ def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
     training = source.settings["training"]
     if source.qrels is None:
         raise InputError("training.validate_every: the judgements of the validation questions were not given")
-    kinds = [entry["kind"] for entry in training["tasks"].values()]
+    kinds = [None if "dataset" in entry else entry["kind"] for entry in training["tasks"].values()]
     if "viquae" not in kinds:
         raise InputError("training.validate_every: no task of kind viquae, whose questions could be validated on")
-    task = replace(tasks[kinds.index("viquae")], examples=source.examples)
+    task = tasks[kinds.index("viquae")]
+    task = replace(task, examples=source.examples(task.settings["negatives"]))
     return Validation(task, training["validation_batches"], source.settings["seed"], training.get("chunk"))
 
 
