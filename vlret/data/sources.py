@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from vlret.console import say
 from vlret.data.hub import Remote, describe_dataset
 from vlret.data.transfer import transfer, verify
-from vlret.files import InputError, locked, read_json, remove, whole, write_json
+from vlret.files import InputError, read_json, remove, whole, write_json
+from vlret.locks import locked
 
 # What a folder of the user's own is taken to hold, by what it is for.
 OWN = {
