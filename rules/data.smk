@@ -102,8 +102,8 @@ rule questions:
         limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
         "vlret data questions --train {input.train} --validation {input.validation} --test {input.test}"
-        " --articles {input.articles} --images {input.images} --limits {params.limits:q} --out {output.table}"
-        " --report {output.report} 2>&1 | tee {log}"
+        " --articles {input.articles} --images {input.images} --link wikidata --limits {params.limits:q}"
+        " --out {output.table} --report {output.report} 2>&1 | tee {log}"
 
 
 rule passages:
@@ -135,7 +135,7 @@ rule normalise:
     conda:
         ENVIRONMENT
     shell:
-        "vlret data normalise --passages {input} --out {output} 2>&1 | tee {log}"
+        "vlret data normalise --passages {input} --titles '' --out {output} 2>&1 | tee {log}"
 
 
 rule qrels:
@@ -156,4 +156,4 @@ rule qrels:
         out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:
         "vlret data qrels --questions {input.questions} --passages {input.passages}"
-        " --normalised {input.normalised} --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        " --normalised {input.normalised} --link wikidata --out {params.out} --report {output.report} 2>&1 | tee {log}"

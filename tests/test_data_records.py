@@ -1,12 +1,16 @@
 import copy
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import load_from_disk
+from datasets import Dataset, load_from_disk
 
 from vlret.data.articles import import_articles
 from vlret.data.questions import import_questions
+from vlret.data.records import read_records
 from vlret.files import InputError, write_jsonl
 
 FIRST = {
@@ -62,22 +66,24 @@ class Folder:
     def import_articles(self, *files: Path, limits: dict | None = None) -> None:
         import_articles(list(files), limits or {}, self.path / "articles", self.path / "articles.json")
 
-    def questions(self, *train: dict, limits: dict | None = None) -> None:
-        other = [changed(QUESTION, "id", f"{split}1") for split in ("validation", "test")]
+    def questions(self, *train: dict, train_like: bool = False, limits: dict | None = None, **options) -> None:
+        like = train[0] if train_like else QUESTION
+        other = [changed(like, "id", f"{split}1") for split in ("validation", "test")]
         for split, records in zip(("train", "validation", "test"), (train, *([one] for one in other)), strict=True):
             write_jsonl(self.path / f"{split}.jsonl", list(records))
-        self.import_questions(limits)
+        self.import_questions(limits, **options)
 
-    def import_questions(self, limits: dict | None = None) -> None:
+    def import_questions(self, limits: dict | None = None, **options) -> None:
+        default = {"images": self.path / "images", "link": "wikidata"}
         import_questions(
             train=self.path / "train.jsonl",
             validation=self.path / "validation.jsonl",
             test=self.path / "test.jsonl",
             articles=self.path / "articles",
-            images=self.path / "images",
             limits=limits or {},
             out=self.path / "questions",
             report=self.path / "questions.json",
+            **default | options,
         )
 
 
@@ -156,7 +162,86 @@ def test_a_question_without_an_answer_is_kept_and_counted(raw: Folder):
     raw.questions(QUESTION, changed(empty, "id", "q2"))
     assert len(load_from_disk(str(raw.path / "questions"))["train"]) == 2
     report = json.loads((raw.path / "questions.json").read_text())
-    assert report["train"] == {"questions": 2, "no answer": {"count": 1, "examples": ["q2"]}}
+    assert report["train"]["no answer"] == {"count": 1, "examples": ["q2"]}
+    assert report["train"]["questions"] == 2
+
+
+def test_what_limits_allow_is_left_out_and_counted(raw: Folder):
+    raw.articles(FIRST)
+    wrong = [
+        changed(QUESTION, "id", 7),
+        QUESTION,
+        changed(QUESTION, "wikidata_id", "Q1"),
+        changed(QUESTION, "image", "g"),
+    ]
+    wrong = [*wrong[:2], *(changed(record, "id", f"w{row}") for row, record in enumerate(wrong[2:]))]
+    limits = {"malformed": 1, "repeated": 1, "no article": 1, "missing image": 1, "no text": 0}
+    raw.questions(QUESTION, *wrong, limits=limits)
+    assert load_from_disk(str(raw.path / "questions"))["train"]["id"] == ["q1"]
+    report = json.loads((raw.path / "questions.json").read_text())["train"]
+    assert {kind: report[kind]["count"] for kind in limits if kind in report} == dict.fromkeys(list(limits)[:4], 1)
+    assert "line 5: field 'image' names g" in report["missing image"]["examples"][0]
+    with pytest.raises(InputError, match=r"names g, and .* \(and 1 records before it; limits.missing image allows 1\)"):
+        raw.questions(QUESTION, *wrong, changed(changed(QUESTION, "image", "g"), "id", "w"), limits=limits)
+
+
+def test_questions_without_images_are_linked_by_the_titles_that_hold_their_answers(raw: Folder):
+    raw.articles(FIRST, changed(SECOND, "wikidata_info", {"wikidata_id": "Q585"}))
+    provenance = [{"title": []}, {"title": ["Nowhere"]}, {"title": ["Oslo", "Rome"]}, {"title": ["Rome"]}]
+    bare = {
+        "id": "q1",
+        "input": "Is Oslo old?",
+        "output": {"original_answer": "x", "answer": [], "provenance": provenance},
+    }
+    raw.questions(bare, train_like=True, images=None, link="provenance")
+    row = load_from_disk(str(raw.path / "questions"))["train"][0]
+    assert (row["article"], row["wikidata_id"], row["image"]) == (1, "Q585", None)
+    assert row["original_question"] == "Is Oslo old?"
+    with pytest.raises(InputError, match=r"line 1: no article has a title of 'output.provenance'"):
+        raw.questions(changed(bare, "output.provenance", []), train_like=True, images=None, link="provenance")
+    with pytest.raises(InputError, match="link 'title' is unknown: use wikidata or provenance"):
+        raw.questions(bare, link="title")
+
+
+def test_kilts_list_of_answers_is_read_as_one_output(raw: Folder):
+    raw.articles(FIRST)
+    kilt = [
+        {"answer": "old", "meta": {"score": 0}, "provenance": []},
+        {"answer": "", "provenance": [{"title": "Rome", "wikipedia_id": "1"}, {"title": "Oslo", "wikipedia_id": "2"}]},
+    ]
+    raw.questions(changed(QUESTION, "output", kilt))
+    output = load_from_disk(str(raw.path / "questions"))["train"][0]["output"]
+    assert output == {"original_answer": "", "answer": ["old"], "provenance": [{"title": ["Rome", "Oslo"]}]}
+
+
+def test_records_of_every_format_and_of_folders_are_the_same(tmp_path: Path):
+    records = [changed(QUESTION, "id", f"q{row}") for row in range(5)]
+    table = pa.Table.from_pylist(records)
+    write_jsonl(tmp_path / "a.jsonl", records)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    pq.write_table(table, tmp_path / "c.parquet")
+    Dataset.from_list(records).save_to_disk(str(tmp_path / "d"))
+    (tmp_path / "e").mkdir()
+    for part in (0, 1):
+        pq.write_table(table[3 * part : 3 * part + 3], tmp_path / "e" / f"{part}.parquet")
+    for name, place in (("a.jsonl", "line 5"), ("b.jsonl.gz", "line 5"), ("c.parquet", "row 5"), ("d", "row 5")):
+        read = list(read_records([tmp_path / name]))
+        assert [record.values for record in read] == records
+        assert read[-1].place == f"{tmp_path / name}, {place}"
+    assert [record.values for record in read_records([tmp_path / "e"])] == records
+
+
+def test_broken_files_are_one_line(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [QUESTION] * 2000)
+    packed = gzip.compress((tmp_path / "a.jsonl").read_bytes())
+    for name, content in (("half.gz", packed[: len(packed) // 2]), ("no.gz", b"{}"), ("no.parquet", b"PAR1")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"broken after line|cannot be read as Parquet") as raised:
+            list(read_records([tmp_path / name]))
+        assert "\n" not in str(raised.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: an empty folder, expected files of records"):
+        list(read_records([tmp_path / "empty"]))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +276,8 @@ def test_a_wrong_article_is_an_error_with_line_and_field(raw: Folder, field: str
         ("wikidata_id", "Q1", "line 2: field 'wikidata_id' is Q1, and no article has it"),
         ("image", "gone.jpg", "line 2: field 'image' names gone.jpg, and .*images holds no such file"),
         ("image", "../train.jsonl", "line 2: field 'image' is '../train.jsonl', expected a file name without folders"),
-        ("output", ["old"], "line 2: field 'output' is list, expected dict"),
+        ("output", ["old"], "line 2, output: field 'record' is str, expected dict"),
+        ("output", "old", "line 2: field 'output' is str, expected dict"),
         ("output", None, "line 2: field 'output' is missing"),
         ("output.answer", "old", "line 2: field 'output.answer' is str, expected list"),
         ("output.answer", [1], "line 2: field 'output.answer' holds int, expected strings"),

@@ -10,10 +10,11 @@ from datasets import Features, Value
 from parity import load
 
 from vlret.data.answers import PreprocessedPassages, contains, find_relevant, has_answer, preprocess
+from vlret.data.articles import ARTICLE
 from vlret.data.questions import QUESTION
 from vlret.data.relevance import judge, normalise, pool
 from vlret.data.tables import write_splits, write_table
-from vlret.files import InputError
+from vlret.files import InputError, read_jsonl
 from vlret.runs import Ranking, read_qrels, write_run
 
 RELEVANCE = load("relevance")
@@ -128,9 +129,72 @@ def test_judging_keeps_every_question_and_counts_what_is_missing(tmp_path: Path)
     assert report["train"] == {
         "questions": 3,
         "relevant passages": 2,
-        "no answer": {"count": 1, "examples": ["q3"]},
-        "no relevant passage": {"count": 2, "examples": ["q2", "q3"]},
+        "no answer": {"count": 1, "examples": ["q3"], "rows": [2]},
+        "no relevant passage": {"count": 2, "examples": ["q2", "q3"], "rows": [1, 2]},
     }
+
+
+def test_judging_writes_what_meerqats_datasets_have(tmp_path: Path):
+    record = question("q1", 0, ["Rome", "Milan", "long"])
+    record["output"]["original_answer"] = "Milan"
+    judge(**make(tmp_path, {"train": [record], "validation": [record | {"id": "q2"}], "test": [record | {"id": "q3"}]}))
+    assert [found for _, found in read_jsonl(tmp_path / "qrels" / "train.jsonl")] == [
+        {"id": "q1", "original_answer_provenance_indices": [2], "provenance_indices": [0, 1, 2]}
+    ]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("source", "case"), ITEMS)
+def test_judging_by_provenance_is_the_originals(tmp_path: Path, source: str, case: dict):
+    """Their articles' passages are not contiguous; here each comes once an article, so rows are mapped."""
+    kb, titles = RELEVANCE["kb"], RELEVANCE["title2index"]
+    kept = [(titles[t], row) for t in titles for row in RELEVANCE["article2passage"].get(str(titles[t]), [])]
+    order = sorted(kept, key=lambda pair: pair[0])
+    passages = [{"article": article, "title": "", "text": kb[row]} for article, row in order]
+    other = [(len(titles), row) for row in range(len(kb)) if row not in {row for _, row in order}]
+    passages += [{"article": article, "title": "", "text": kb[row]} for article, row in other]
+    order += other
+    names = [*sorted(titles, key=titles.get), "none of them"]
+    articles = [{"id": str(row), "title": name, "paragraphs": []} for row, name in enumerate(names)]
+    write_table(articles, ARTICLE, tmp_path / "articles", empty="none")
+    write_table(passages, PASSAGES, tmp_path / "passages", empty="none")
+    output = case["item"]["output"] | {
+        "provenance": [{"title": e["title"]} for e in case["item"]["output"]["provenance"]]
+    }
+    # One that is found in any case, so that a question without relevant passage is no error.
+    found = question("found", 0, ["1871"]) | {
+        "output": {**question("", 0, ["1871"])["output"], "provenance": [{"title": ["Lighthouse"]}]}
+    }
+    records = [question("q", 3, []) | {"output": output}, found]
+    splits = {split: [r | {"id": f"{split}-{r['id']}"} for r in records] for split in ("train", "validation", "test")}
+    write_splits(splits, QUESTION, tmp_path / "questions")
+    normalise(tmp_path / "passages", tmp_path / "normalised")
+    judge(
+        tmp_path / "questions",
+        tmp_path / "passages",
+        tmp_path / "normalised",
+        tmp_path / "qrels",
+        tmp_path / "qrels.json",
+        "provenance",
+        tmp_path / "articles",
+    )
+    line = next(values for _, values in read_jsonl(tmp_path / "qrels" / "train.jsonl"))
+    for name in ("original_answer_provenance_indices", "provenance_indices"):
+        assert sorted(order[row][1] for row in line[name]) == case[name]
+
+
+def test_with_titles_an_answer_may_stand_in_the_title(tmp_path: Path):
+    arguments = make(tmp_path, {split: [question(split, 2, ["Rome"])] for split in ("train", "validation", "test")})
+    normalise(tmp_path / "passages", tmp_path / "normalised", titles="[SEP]")
+    assert (tmp_path / "normalised" / "texts.utf8").read_text().splitlines()[3] == "rome sep it is city"
+    judge(**arguments)
+    assert read_qrels(tmp_path / "qrels" / "test.trec") == {"test": {3, 4}}
+
+
+def test_links_by_provenance_need_the_articles(tmp_path: Path):
+    arguments = make(tmp_path, {"train": [question("q1", 0, ["Rome"])]})
+    with pytest.raises(InputError, match="link 'provenance': use wikidata, or provenance with the table of articles"):
+        judge(**arguments, link="provenance")
 
 
 def test_a_split_without_any_relevant_passage_is_an_error_and_leaves_nothing(tmp_path: Path):

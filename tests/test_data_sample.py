@@ -133,6 +133,7 @@ def test_every_question_of_the_sample_has_an_answer_in_a_passage(raw: Path, tmp_
         **files,
         articles=data / "articles",
         images=raw / "images",
+        link="wikidata",
         limits={"no answer": 0},
         out=data / "questions",
         report=tmp_path / "questions.json",

@@ -75,6 +75,7 @@ class Verb:
 
 SPLIT = Option("split", "which questions", str, choices=("train", "validation", "test"))
 QUESTIONS = Option("questions", "table of questions")
+LINK = Option("link", "what names a question's articles", str, choices=("wikidata", "provenance"))
 ARTICLES = Option("articles", "table of articles")
 PASSAGES = Option("passages", "table of passages")
 NORMALISED = Option("normalised", "normalised texts of the passages")
@@ -149,11 +150,12 @@ VERBS = [
         "vlret.data.questions:import_questions",
         "check the questions and write their table",
         [
-            Option("train", "JSONL file"),
-            Option("validation", "JSONL file"),
-            Option("test", "JSONL file"),
+            Option("train", "JSON lines, Parquet, or a folder of such files"),
+            Option("validation", "as --train"),
+            Option("test", "as --train"),
             ARTICLES,
-            Option("images", "folder of images"),
+            Option("images", "folder of images (none for questions without)", required=False),
+            LINK,
             Option("limits", "most problems of each kind, as JSON", _object),
             OUT,
             REPORT,
@@ -171,14 +173,22 @@ VERBS = [
         "normalise",
         "vlret.data.relevance:normalise",
         "write the passages' texts as answers are looked for in them",
-        [PASSAGES, OUT],
+        [PASSAGES, Option("titles", "what joins a title to its text, such as [SEP]; empty: no titles", str), OUT],
     ),
     Verb(
         "data",
         "qrels",
         "vlret.data.relevance:judge",
-        "judge which passages of the linked article answer each question",
-        [QUESTIONS, PASSAGES, NORMALISED, OUT, REPORT],
+        "judge which passages of the linked articles answer each question",
+        [
+            QUESTIONS,
+            PASSAGES,
+            NORMALISED,
+            LINK,
+            Option("articles", "table of articles (to link by provenance)", required=False),
+            OUT,
+            REPORT,
+        ],
     ),
     Verb(
         "data",

@@ -1,10 +1,12 @@
 """How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
 
+import gzip
 import hashlib
 import json
 import os
 import platform
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,20 +87,30 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line."""
+    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line.
+
+    A file whose name ends in `.gz` is unpacked as it is read.
+    """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not valid JSON: {error}") from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}, line {number}: expected an object, found {type(record).__name__}")
-            yield number, record
+    number = 0
+    try:
+        with gzip.open(path, "rb") if Path(path).suffix == ".gz" else open(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _record(line, f"{path}, line {number}")
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path}: broken after line {number} ({error}); fetch it again") from error
+
+
+def _record(line: bytes, place: str) -> dict:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{place}: not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{place}: expected an object, found {type(record).__name__}")
+    return record
 
 
 def write_jsonl(path: Path, records: list[dict]) -> None:

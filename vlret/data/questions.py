@@ -1,12 +1,12 @@
-"""Questions as published (ViQuAE's JSON lines) to Arrow, every record checked and linked to its article."""
+"""Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
 
 from pathlib import Path
 
-from datasets import Features, List, Value, load_from_disk
+from datasets import Dataset, Features, List, Value, load_from_disk
 
 from vlret.console import say
 from vlret.data.answers import has_answer
-from vlret.data.records import Problems, Record, Unique, read_records
+from vlret.data.records import Problems, Record, RecordError, Unique, read_records
 from vlret.data.tables import write_splits
 from vlret.files import InputError, write_json
 
@@ -25,30 +25,58 @@ QUESTION = Features(
         "article": Value("int32"),
     }
 )
-QUESTION_PROBLEMS = ("no answer",)
+QUESTION_PROBLEMS = ("no answer", "malformed", "repeated", "no article", "missing image")
+LINKS = ("wikidata", "provenance")
 
 
 def import_questions(
-    train: Path, validation: Path, test: Path, articles: Path, images: Path, limits: dict, out: Path, report: Path
+    train: Path,
+    validation: Path,
+    test: Path,
+    articles: Path,
+    images: Path | None,
+    link: str,
+    limits: dict,
+    out: Path,
+    report: Path,
 ) -> None:
-    """Read the three files of questions (ViQuAE's JSON lines) to a `DatasetDict`, each linked to its article.
+    """Read the questions of three splits to a `DatasetDict`, each linked to its article in column `article`.
 
-    Column `original_question` is the question that names its entity (TriviaQA's), null where a record has none.
-    `articles` is the dataset of `import_articles`; a question belongs to the article with its `wikidata_id`, whose row
-    goes to column `article`. `images` is the folder that must hold the file that `image` names. Lists of records may
-    come as records of lists, as dataset hubs store them. Kind for `limits`: `no answer` (the question is kept). Raises
-    `InputError` for a malformed line, a missing or mistyped field, an id that stands twice (in any split), an unknown
-    `wikidata_id`, a missing image, and a file without questions.
+    Column `original_question` is the question that names its entity, null where a record has none; questions without
+    images name theirs in `input`. Lists of records may come as records of lists, as dataset hubs store them.
+
+    Parameters
+    ----------
+    train, validation, test
+        What `vlret.data.records.read_records` reads.
+    articles
+        The table of `import_articles`.
+    images
+        The folder that must hold the file that `image` names; None for questions without images.
+    link
+        `wikidata`: the article with the record's `wikidata_id` (ViQuAE). `provenance`: the first article whose title
+        stands in `output.provenance` (TriviaQA), whose entity, or else its id, is the question's.
+    limits
+        Most records by kind. Those with `no answer` are kept; `malformed`, `repeated` (an id, in any split), with
+        `no article` or a `missing image` are left out where limits allow it.
+
+    Raises
+    ------
+    InputError
+        For more problems than allowed, a broken file, and a split without questions.
     """
-    rows_of = {entity: row for row, entity in enumerate(load_from_disk(str(articles))["wikidata_id"])}
-    ids = Unique("id")
+    find, ids = Links(articles, link), Unique("id")
     splits, counts = {}, {}
     for split, path in {"train": train, "validation": validation, "test": test}.items():
         problems = Problems(QUESTION_PROBLEMS, limits)
         splits[split] = []
         for record in read_records([path]):
-            row = _question(record, rows_of, images)
-            ids.add(row["id"], record)
+            try:
+                row = _question(record, find, images)
+                ids.add(row["id"], record)
+            except RecordError as error:
+                problems.leave_out(error)
+                continue
             if not has_answer(row["output"]):
                 problems.add("no answer", row["id"])
             splits[split].append(row)
@@ -61,35 +89,95 @@ def import_questions(
     write_json(report, counts)
 
 
-def _question(record: Record, rows_of: dict[str, int], images: Path) -> dict:
-    entity, image = record.text("wikidata_id"), record.text("image")
-    if entity not in rows_of:
-        raise InputError(f"{record.place}: field 'wikidata_id' is {entity}, and no article has it")
-    if Path(image).name != image:
-        raise InputError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
-    if not (images / image).is_file():
-        raise InputError(f"{record.place}: field 'image' names {image}, and {images} holds no such file")
-    record.get("output", dict)
+class Links:
+    """Finds the article of a question."""
+
+    def __init__(self, articles: Path, link: str):
+        if link not in LINKS:
+            raise InputError(f"link {link!r} is unknown: use {' or '.join(LINKS)}")
+        table = load_from_disk(str(articles))
+        self.link, self.ids, self.entities = link, table["id"], table["wikidata_id"]
+        if link == "provenance":
+            self.rows = rows_by_title(table)
+        else:
+            entities = table.data.column("wikidata_id").to_pylist()
+            self.rows = {entity: row for row, entity in enumerate(entities) if entity is not None}
+
+    def __call__(self, record: Record, provenance: list[dict]) -> tuple[int, str]:
+        """The row of its article, and its entity; raises `RecordError` of kind `no article`."""
+        if self.link == "wikidata":
+            entity = record.text("wikidata_id")
+            if entity not in self.rows:
+                raise RecordError(
+                    f"{record.place}: field 'wikidata_id' is {entity}, and no article has it", "no article"
+                )
+            return self.rows[entity], entity
+        rows = linked_rows(provenance, self.rows)
+        if not rows:
+            raise RecordError(f"{record.place}: no article has a title of 'output.provenance'", "no article")
+        return rows[0], self.entities[rows[0]] or self.ids[rows[0]]
+
+
+def rows_by_title(articles: Dataset) -> dict[str, int]:
+    """Title -> row of the article; of articles with one title the last (meerqat's `title2index`)."""
+    return {title: row for row, title in enumerate(articles.data.column("title").to_pylist())}
+
+
+def linked_rows(provenance: list[dict], rows: dict[str, int]) -> list[int]:
+    """The articles that a question's provenance names by the first title of each entry, each once, in its order."""
+    titles = (entry["title"][0] for entry in provenance if entry["title"])
+    return list(dict.fromkeys(rows[title] for title in titles if title in rows))
+
+
+def _question(record: Record, find: Links, images: Path | None) -> dict:
+    output = _output(record)
+    article, entity = find(record, output["provenance"])
+    asked = record.text("input")
     return {
         "id": record.text("id"),
-        "input": record.text("input"),
-        "original_question": record.get("original_question", str, None) or None,
-        "image": image,
+        "input": asked,
+        "original_question": record.get("original_question", str, None) or (asked if images is None else None),
+        "image": None if images is None else _image(record, images),
         "wikidata_id": entity,
-        "output": {
-            "original_answer": record.get("output.original_answer", str, ""),
-            "answer": record.texts("output.answer", []),
-            "provenance": _provenance(record),
-        },
-        "article": rows_of[entity],
+        "output": output,
+        "article": article,
     }
 
 
-def _provenance(record: Record) -> list[dict]:
-    """`[{"title": [...]}]`, from that or from `{"title": [[...]]}`."""
-    found = record.get("output.provenance", object, [])
+def _image(record: Record, images: Path) -> str:
+    image = record.text("image")
+    if Path(image).name != image:
+        raise RecordError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
+    if not (images / image).is_file():
+        message = f"{record.place}: field 'image' names {image}, and {images} holds no such file"
+        raise RecordError(message, "missing image")
+    return image
+
+
+def _output(record: Record) -> dict:
+    """`{original_answer, answer, provenance}`, from that or from KILT's list with a record an answer."""
+    found = record.get("output", object)
+    if isinstance(found, list):
+        parts = [Record(part, f"{record.place}, output") for part in found]
+        answers = [answer for part in parts if (answer := part.get("answer", str, ""))]
+        sources = [_entries(part, "provenance") for part in parts]
+        titles = [[Record(entry, f"{record.place}, output.provenance").text("title") for entry in s] for s in sources]
+        return {"original_answer": "", "answer": answers, "provenance": [{"title": each} for each in titles if each]}
+    record.get("output", dict)
+    entries = _entries(record, "output.provenance")
+    place = f"{record.place}, output.provenance"
+    return {
+        "original_answer": record.get("output.original_answer", str, ""),
+        "answer": record.texts("output.answer", []),
+        "provenance": [{"title": Record(entry, place).texts("title", [])} for entry in entries],
+    }
+
+
+def _entries(record: Record, field: str) -> list[dict]:
+    """A list of records with a title, from that or from a record of lists."""
+    found = record.get(field, object, [])
     lists = isinstance(found, dict) and isinstance(found.get("title"), list)
     entries = [{"title": titles} for titles in found["title"]] if lists else found
     if not isinstance(entries, list):
-        raise InputError(f"{record.place}: field 'output.provenance' is {type(found).__name__}, expected list")
-    return [{"title": Record(entry, f"{record.place}, output.provenance").texts("title", [])} for entry in entries]
+        raise RecordError(f"{record.place}: field {field!r} is {type(found).__name__}, expected list")
+    return entries

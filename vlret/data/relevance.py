@@ -9,31 +9,67 @@ from datasets import Dataset, load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.answers import PreprocessedPassages, find_relevant, has_answer
-from vlret.files import InputError, whole, write_json
+from vlret.data.questions import linked_rows, rows_by_title
+from vlret.files import InputError, whole, write_json, write_jsonl
 from vlret.runs import read_run, write_qrels
 
 EXAMPLES = 10
 BATCH = 10_000  # passages read at a time
+INDICES = ("id", "original_answer_provenance_indices", "provenance_indices")
 EVALUATED = ("validation", "test")  # what runs are evaluated on
 
 
-def normalise(passages: Path, out: Path) -> None:
-    """Write the texts of a passages dataset, without titles, as `vlret.data.answers.PreprocessedPassages`."""
-    table = load_from_disk(str(passages)).select_columns(["text"])
+def normalise(passages: Path, out: Path, titles: str = "") -> None:
+    """Write the texts of a passages dataset as `vlret.data.answers.PreprocessedPassages`.
+
+    `titles` is empty for texts without titles, or what stands between title and text, spaces around it: meerqat looks
+    for answers in `title [SEP] text`.
+    """
+    table = load_from_disk(str(passages)).select_columns(["title", "text"] if titles else ["text"])
+
+    def texts(batch: dict) -> Iterable[str]:
+        if not titles:
+            return batch["text"]
+        return (f"{title} {titles} {text}" for title, text in zip(batch["title"], batch["text"], strict=True))
+
     starts = progress(range(0, len(table), BATCH), -(-len(table) // BATCH), f" batches of {BATCH}", "normalisation")
     with whole(out) as aside:
         aside.mkdir()
-        batches = (table[start : start + BATCH]["text"] for start in starts)
+        batches = (texts(table[start : start + BATCH]) for start in starts)
         PreprocessedPassages.write(chain.from_iterable(batches), aside)
 
 
-def judge(questions: Path, passages: Path, normalised: Path, out: Path, report: Path) -> None:
-    """Write the static judgements: `out/{split}.trec` with the relevant passages of every question of a dataset.
+def judge(
+    questions: Path,
+    passages: Path,
+    normalised: Path,
+    out: Path,
+    report: Path,
+    link: str = "wikidata",
+    articles: Path | None = None,
+) -> None:
+    """Write the static judgements of every question of a dataset, `out/{split}.trec` and `out/{split}.jsonl`.
 
-    Relevant is a passage of the linked article (column `article`) whose text, without the title, contains any answer.
-    `normalised` is of `passages`. `report` counts, by split, questions without an answer and without a relevant
-    passage, with examples; such questions stay in the qrels. Raises `InputError` when no question of a split has a
-    relevant passage.
+    Relevant is a passage of a linked article whose normalised text contains any answer. The JSON lines have, as in
+    meerqat's datasets, `provenance_indices`, the relevant passages, and `original_answer_provenance_indices`, those
+    that contain the original answer.
+
+    Parameters
+    ----------
+    normalised
+        Of `passages`.
+    report
+        By split, questions without an answer and without a relevant passage, which stay in the qrels, with their rows.
+    link
+        `wikidata`: the article of column `article`. `provenance`: all articles whose title is the first of an entry of
+        `output.provenance`, of articles with one title the last (meerqat's `find_relevant_item`).
+    articles
+        The table of articles, which links by `provenance` need.
+
+    Raises
+    ------
+    InputError
+        When no question of a split has a relevant passage, and for normalised texts of other passages.
     """
     splits = load_from_disk(str(questions))
     article_of = load_from_disk(str(passages)).select_columns(["article"]).with_format("numpy")[:]["article"]
@@ -42,15 +78,28 @@ def judge(questions: Path, passages: Path, normalised: Path, out: Path, report: 
         raise InputError(f"{normalised}: {len(texts)} passages, but {len(article_of)} in {passages}; make it again")
     linked = {}
     for records in splits.values():
-        firsts, ends = (np.searchsorted(article_of, records["article"], side).tolist() for side in ("left", "right"))
-        linked.update(zip(records["id"], map(range, firsts, ends), strict=True))
-    _write(splits, linked, texts, out, report, f"{questions}: check answers and links")
+        for question, rows in zip(records["id"], _linked(records, articles, link), strict=True):
+            # Of another type, the rows would make a copy of all passages' articles.
+            wanted = np.asarray(rows, article_of.dtype)
+            firsts, ends = (np.searchsorted(article_of, wanted, side).tolist() for side in ("left", "right"))
+            linked[question] = list(chain.from_iterable(map(range, firsts, ends)))
+    _write(splits, linked, texts, out, report, f"{questions}: check answers and links", indices=True)
+
+
+def _linked(records: Dataset, articles: Path | None, link: str) -> list[list[int]]:
+    """The rows of the articles that each question is linked to."""
+    if link == "wikidata":
+        return [[row] for row in records["article"]]
+    if link != "provenance" or articles is None:
+        raise InputError(f"link {link!r}: use wikidata, or provenance with the table of articles")
+    rows = rows_by_title(load_from_disk(str(articles)))
+    return [linked_rows(output["provenance"], rows) for output in records["output"]]
 
 
 def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report: Path) -> None:
     """Write the dynamic judgements `out/validation.trec` and `out/test.trec` of the runs of one table.
 
-    Relevant is a passage that any of the runs ranks for the question, however low, and whose text, without the title,
+    Relevant is a passage that any of the runs ranks for the question, however low, and whose normalised text
     contains any answer, whatever its article (meerqat's `ir.search`, where each search adds to the same judgements).
     All runs are pooled, so that all can be judged alike. `report` as `judge` has it. Raises `InputError` when no
     question of a split has a relevant passage, and for a run of other passages.
@@ -82,19 +131,24 @@ def _write(
     out: Path,
     report: Path,
     advice: str,
+    indices: bool = False,
 ) -> None:
-    """Judge the candidates of every question, and write qrels and report."""
+    """Judge the candidates of every question, and write qrels, report, and on demand what meerqat's datasets have."""
     counts = {}
     with whole(out) as aside:
         aside.mkdir()
         for split, records in splits.items():
-            qrels = {}
+            found = {}
             for question, output in zip(records["id"], records["output"], strict=True):
                 answers = output["original_answer"] or "", output["answer"]
-                qrels[question] = find_relevant(candidates[question], *answers, texts)[1]
+                found[question] = find_relevant(candidates[question], *answers, texts)
+            qrels = {question: relevant for question, (_, relevant) in found.items()}
             if not any(qrels.values()):
                 raise InputError(f"no question of {split} has a relevant passage; {advice}")
             write_qrels(aside / f"{split}.trec", qrels)
+            if indices:
+                rows = [dict(zip(INDICES, (question, *both), strict=True)) for question, both in found.items()]
+                write_jsonl(aside / f"{split}.jsonl", rows)
             counts[split] = _count(records, qrels)
             say(
                 f"{split}: {len(qrels)} questions, {counts[split]['no answer']['count']} without answer, "
@@ -103,12 +157,16 @@ def _write(
     write_json(report, counts)
 
 
-def _count(records: Iterable[dict], qrels: dict[str, list[int]]) -> dict:
-    unanswered = [record["id"] for record in records if not has_answer(record["output"])]
-    irrelevant = [identifier for identifier, relevant in qrels.items() if not relevant]
+def _count(records: Dataset, qrels: dict[str, list[int]]) -> dict:
+    unanswered = [row for row, output in enumerate(records["output"]) if not has_answer(output)]
+    irrelevant = [row for row, relevant in enumerate(qrels.values()) if not relevant]
     return {
         "questions": len(qrels),
         "relevant passages": sum(map(len, qrels.values())),
-        "no answer": {"count": len(unanswered), "examples": unanswered[:EXAMPLES]},
-        "no relevant passage": {"count": len(irrelevant), "examples": irrelevant[:EXAMPLES]},
+        "no answer": _told(unanswered, records["id"]),
+        "no relevant passage": _told(irrelevant, records["id"]),
     }
+
+
+def _told(rows: list[int], ids: Sequence[str]) -> dict:
+    return {"count": len(rows), "examples": [ids[row] for row in rows[:EXAMPLES]], "rows": rows}
