@@ -119,6 +119,17 @@ VERBS = [
     ),
     Verb(
         "data",
+        "images",
+        "vlret.data.archives:unpack_images",
+        "unpack an archive of images, whole or in parts",
+        [
+            Option("archives", "tar or tar.gz, its parts in order, or the folder that holds them", nargs="+"),
+            Option("most_bytes", "most that may come out of it", int),
+            OUT,
+        ],
+    ),
+    Verb(
+        "data",
         "sample",
         "vlret.data.sample:build",
         "make the sample: records and images in ViQuAE's layout",

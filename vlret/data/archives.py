@@ -1,0 +1,138 @@
+"""Archives of images from the open web, unpacked as data: a tar, packed or not, in one file or cut into parts.
+
+Archives are unpacked rather than used in place: gzip cannot be entered in the middle, and a folder of images is what
+every stage, and every other tool, reads. A user who has unpacked them already names that folder as the source.
+"""
+
+import gzip
+import io
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from vlret.console import meter, say
+from vlret.files import InputError, whole
+
+CHUNK = 2**20
+GZIP = b"\x1f\x8b"
+END = bytes(1024)  # of every tar
+
+
+class Joined(io.RawIOBase):
+    """The bytes of files, one after the other, as one stream that is read once.
+
+    Parameters
+    ----------
+    paths
+        The files, in order.
+    count
+        Called with the number of bytes of each read.
+    """
+
+    def __init__(self, paths: Sequence[Path], count: Callable[[int], object]):
+        self.count, self.chunks = count, self._read(paths)
+        self.left = memoryview(b"")
+
+    @staticmethod
+    def _read(paths: Sequence[Path]) -> Iterator[memoryview]:
+        for path in paths:
+            with open(path, "rb") as stream:
+                while chunk := stream.read(CHUNK):
+                    yield memoryview(chunk)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fill a buffer from what comes next."""
+        self.left = self.left or next(self.chunks, memoryview(b""))
+        size = min(len(buffer), len(self.left))
+        buffer[:size], self.left = self.left[:size], self.left[size:]
+        self.count(size)
+        return size
+
+
+def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
+    """Unpack the plain files of one archive to the folder `out`, all in it, without the archive's own folders.
+
+    Parameters
+    ----------
+    archives
+        The archive, or its parts in order, or the folder that holds them.
+    most_bytes
+        More than that may not come out of it.
+
+    Raises
+    ------
+    InputError
+        For a name that leads out of the folder or stands twice, a link or a special file, more than `most_bytes`, too
+        little room on the disk, and a broken archive; nothing is left then.
+    """
+    paths = list(_parts(archives))
+    label = paths[0].name
+    with whole(out) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
+        aside.mkdir()
+        try:
+            with _opened(paths, bar.update) as stream:
+                count, size = _unpack(stream, label, most_bytes, aside)
+        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+            raise InputError(f"{label}: cannot be unpacked ({' '.join(str(error).split())})") from error
+        if not count:
+            raise InputError(f"{label}: no file in this archive")
+    say(f"{count} images, {size / 1e6:.1f} MB, of {len(paths)} files")
+
+
+def _opened(paths: Sequence[Path], count: Callable[[int], object]) -> BinaryIO:
+    """The tar that files hold, as a stream; OSError where it ends too early, which tarfile passes over."""
+    joined = io.BufferedReader(Joined(paths, count), CHUNK)
+    if joined.peek(2)[:2] == GZIP:
+        return gzip.GzipFile(fileobj=joined)
+    with open(paths[-1], "rb") as last:
+        last.seek(max(0, paths[-1].stat().st_size - len(END)))
+        if not END.endswith(last.read() or b"?"):
+            raise EOFError("no end of a tar archive")
+    return joined
+
+
+def _parts(archives: Sequence[Path]) -> Iterator[Path]:
+    for path in archives:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        held = sorted(path.iterdir()) if path.is_dir() else [path]
+        if not held:
+            raise InputError(f"{path}: an empty folder, expected an archive or its parts")
+        yield from held
+
+
+def _unpack(stream: BinaryIO, label: str, most_bytes: int, folder: Path) -> tuple[int, int]:
+    """How many files were written, and their bytes."""
+    count = size = 0
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isdir():
+                continue
+            name = _safe_name(member, label)
+            size += member.size
+            if size > most_bytes:
+                raise InputError(f"{label}: unpacks to more than {most_bytes} bytes; not unpacked")
+            with archive.extractfile(member) as source, open(folder / name, "xb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+            count += 1
+            archive.members.clear()  # tarfile keeps all that it has read, of which there are millions
+        while stream.read(CHUNK):  # up to the checksum of gzip
+            pass
+    return count, size
+
+
+def _safe_name(member: tarfile.TarInfo, label: str) -> str:
+    """The name of a plain file without its folders."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or not name.name or "\\" in member.name or "\0" in member.name:
+        raise InputError(f"{label}: member {member.name!r} leads out of the folder; not unpacked")
+    if not member.isreg():
+        raise InputError(f"{label}: member {member.name!r} is not a plain file; not unpacked")
+    return name.name
