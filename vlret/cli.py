@@ -75,6 +75,7 @@ class Verb:
 
 SPLIT = Option("split", "which questions", str, choices=("train", "validation", "test"))
 QUESTIONS = Option("questions", "table of questions")
+LIMITS = Option("limits", "most problems of each kind, as JSON", _object)
 LINK = Option("link", "what names a question's articles", str, choices=("wikidata", "provenance"))
 ARTICLES = Option("articles", "table of articles")
 PASSAGES = Option("passages", "table of passages")
@@ -150,7 +151,7 @@ VERBS = [
         "check the knowledge base and write the table of articles",
         [
             Option("wikipedia", "JSONL files of the knowledge base", nargs="+"),
-            Option("limits", "most problems of each kind, as JSON", _object),
+            LIMITS,
             OUT,
             REPORT,
         ],
@@ -167,7 +168,22 @@ VERBS = [
             ARTICLES,
             Option("images", "folder of images (none for questions without)", required=False),
             LINK,
-            Option("limits", "most problems of each kind, as JSON", _object),
+            LIMITS,
+            OUT,
+            REPORT,
+        ],
+    ),
+    Verb(
+        "data",
+        "triviaqa",
+        "vlret.data.triviaqa:join",
+        "give KILT's TriviaQA its questions",
+        [
+            Option("train", "KILT's records"),
+            Option("validation", "KILT's records"),
+            Option("trivia_train", "TriviaQA's questions"),
+            Option("trivia_validation", "TriviaQA's questions"),
+            LIMITS,
             OUT,
             REPORT,
         ],
@@ -178,6 +194,13 @@ VERBS = [
         "vlret.data.passages:split",
         "cut the articles into passages",
         [ARTICLES, SETTINGS, OUT],
+    ),
+    Verb(
+        "data",
+        "published-passages",
+        "vlret.data.published_passages:import_passages",
+        "take published passages in place of cutting the articles",
+        [Option("passages", "published passages: Parquet, JSON lines, or folders", nargs="+"), ARTICLES, OUT],
     ),
     Verb(
         "data",

@@ -130,7 +130,7 @@ def linked_rows(provenance: list[dict], rows: dict[str, int]) -> list[int]:
 
 
 def _question(record: Record, find: Links, images: Path | None) -> dict:
-    output = _output(record)
+    output = read_output(record)
     article, entity = find(record, output["provenance"])
     asked = record.text("input")
     return {
@@ -154,8 +154,8 @@ def _image(record: Record, images: Path) -> str:
     return image
 
 
-def _output(record: Record) -> dict:
-    """`{original_answer, answer, provenance}`, from that or from KILT's list with a record an answer."""
+def read_output(record: Record) -> dict:
+    """`output` as `{original_answer, answer, provenance}`, from that or from KILT's list with a record an answer."""
     found = record.get("output", object)
     if isinstance(found, list):
         parts = [Record(part, f"{record.place}, output") for part in found]

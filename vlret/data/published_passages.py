@@ -1,0 +1,61 @@
+"""Passages as published (`title [SEP] text` with the row of the article), taken in place of cutting articles.
+
+Their rows are the passage ids of the published runs and judgements.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Features, Value, load_from_disk
+
+from vlret.console import progress, say
+from vlret.data.records import Record, RecordError, read_records
+from vlret.data.tables import write_table
+
+SEPARATOR = " [SEP] "
+COLUMNS = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
+
+
+def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
+    """Read published passages to the table that `vlret.data.passages.split` makes: `article`, `title`, `text`.
+
+    Parameters
+    ----------
+    passages
+        What `vlret.data.records.read_records` reads, with the fields `passage` and `index`.
+    articles
+        The table of articles, in the order that `index` counts.
+
+    Raises
+    ------
+    InputError
+        For a passage that does not begin with its article's title, an index beyond the articles, passages that are not
+        in the order of the articles, and when there is none.
+    """
+    titles = load_from_disk(str(articles)).data.column("title").to_pylist()
+
+    def rows() -> Iterator[dict]:
+        before = 0
+        for record in progress(read_records(passages), None, "passage", "passages"):
+            article = _article(record, len(titles), before)
+            prefix, passage = titles[article] + SEPARATOR, record.get("passage", str)
+            if not passage.startswith(prefix):
+                raise RecordError(
+                    f"{record.place}: field 'passage' begins with {passage[:40]!r}, but article {article} is "
+                    f"{titles[article]!r}; import the articles in the order of the published ones"
+                )
+            yield {"article": article, "title": titles[article], "text": passage[len(prefix) :]}
+            before = article
+
+    names = ", ".join(map(str, passages))
+    count = write_table(rows(), COLUMNS, out, empty=f"{names}: no passage in these files")
+    say(f"{count} passages of {len(titles)} articles")
+
+
+def _article(record: Record, articles: int, before: int) -> int:
+    index = record.get("index", int)
+    if not 0 <= index < articles:
+        raise RecordError(f"{record.place}: field 'index' is {index}, but there are {articles} articles")
+    if index < before:
+        raise RecordError(f"{record.place}: field 'index' is {index} after {before}, expected the articles' order")
+    return index
