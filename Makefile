@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export UV_NO_CONFIG := 1
 
-.PHONY: table report test lint bench install lock clean
+.PHONY: table report test test-slurm lint bench install lock clean
 
 table: install
 	bash workflow/run.sh --cores $(CORES) --configfile $(CONFIG) -- results/table.tex
@@ -23,6 +23,10 @@ report: table
 
 test: install
 	python -m pytest
+
+# On a Slurm that the tests bring up on this machine, where they may; what each fault cost is printed at the end.
+test-slurm: install
+	python -m pytest -m slurm tests/slurm
 
 lint: install
 	ruff check .

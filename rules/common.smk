@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 from pathlib import Path
 
 import yaml
@@ -39,6 +40,9 @@ try:
     EXPERIMENTS = {experiment.name: experiment for experiment in trained(config)}
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+# Slurm warns all processes of a job of its time limit: Snakemake, the shell and tee live on while training saves its state.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 DOWNLOADS = yaml.safe_load(Path("config/downloads.yaml").read_text(encoding="utf-8"))
 

@@ -19,6 +19,7 @@ rule train:
     threads: THREADS
     resources:
         mem_mb=8000,
+        gres="gpu:1",
     params:
         settings=settings_of,
         corpus=corpus_options,
