@@ -86,6 +86,7 @@ DEPTH = Option("k", "passages kept a question", int)
 TAG = Option("tag", "name of the run", str)
 OUT = Option("out", "what to write")
 REPORT = Option("report", "JSON file of what was counted")
+PROFILE = Option("profile", "folder of the profile (slurm)", required=False)
 WEIGHTS = Option(
     "weights", "NAME=PATH of published weights: text, joint, passage", _named_path, nargs="*", required=False
 )
@@ -414,6 +415,14 @@ VERBS = [
             SETTINGS,
             OUT,
         ],
+    ),
+    Verb("cluster", "check", "vlret.cluster.check:check", "say whether the profile fits the cluster", [PROFILE]),
+    Verb(
+        "cluster",
+        "recover",
+        "vlret.cluster.recover:recover",
+        "cancel what a killed run left on the cluster, and unlock its folder",
+        [PROFILE],
     ),
 ]
 

@@ -1,0 +1,53 @@
+"""What Slurm is asked, by its own commands."""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from vlret.files import InputError
+
+PROFILE = Path("slurm")
+
+
+def ask(*command: str, seconds: float = 30) -> str:
+    """What a command of Slurm's prints.
+
+    Raises
+    ------
+    InputError
+        If it is not there, fails, or says nothing for so many seconds.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except FileNotFoundError as error:
+        raise InputError(f"{command[0]}: not found; is this a login node of the cluster?") from error
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{command[0]}: no answer within {seconds:.0f} s; is the cluster's controller up?") from error
+    if done.returncode:
+        raise InputError(f"{command[0]}: {' '.join(done.stderr.split()) or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
+def read_profile(folder: Path) -> dict:
+    """The settings of a Snakemake profile; an `InputError` says which file is wrong."""
+    path = folder / "config.yaml"
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run this at the top of the repository") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(profile, dict) or not isinstance(profile.get("default-resources"), dict):
+        raise InputError(
+            f"{path}: default-resources: missing; it holds slurm_partition, slurm_account, runtime, mem_mb"
+        )
+    return profile
+
+
+def jobs_named(names: Iterable[str]) -> dict[str, str]:
+    """Number -> state of this user's jobs of these names that have not ended, as Snakemake's run is their name."""
+    wanted = set(names)
+    rows = (line.split("|") for line in ask("squeue", "--me", "--noheader", "--format=%i|%j|%T").splitlines())
+    return {number: state for number, name, state in rows if name in wanted}
