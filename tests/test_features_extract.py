@@ -132,7 +132,7 @@ def test_an_unreadable_image_of_a_question_is_an_error_that_names_it(run, tmp_pa
     with pytest.raises(InputError, match=rf"images/{name}: .*column image of .*table") as caught:
         run(["0.png", name])
     assert "\n" not in str(caught.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".store.lock", "store.unfinished", "table"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store.unfinished", "table"]
 
 
 def test_what_was_wrong_with_an_image_is_not_remembered_where_it_is_an_error(run, folder):

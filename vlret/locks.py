@@ -68,7 +68,7 @@ class Lock:
             self._beat("w")
         with suppress(FileExistsError):
             os.link(self.own, self.path)
-        if os.stat(self.own).st_nlink == 2:  # and not what link() said: over NFS its answer may be lost
+        if self.own.stat().st_nlink == 2:  # and not what link() said: over NFS its answer may be lost
             self._beat("r+")
             self.thread.start()
             return True
@@ -150,7 +150,7 @@ class Lock:
         """Remove the link to a holder's file with this text; another one that stands there by now is put back."""
         aside = self.own.with_name(f"{self.own.name}.away")
         try:
-            os.rename(self.path, aside)
+            self.path.rename(aside)
         except FileNotFoundError:
             return
         if _text(aside) != text:
@@ -163,7 +163,7 @@ class Lock:
     def _sweep(self) -> None:
         """Remove the files of processes of this machine that waited for the lock and no longer run."""
         for left in self.path.parent.glob(f"{self.path.name}.*"):
-            if _gone(_text(left)) and os.stat(left).st_nlink == 1:
+            if _gone(_text(left)) and left.stat().st_nlink == 1:
                 left.unlink(missing_ok=True)
 
 
@@ -206,7 +206,8 @@ def _gone(text: str) -> bool:
 
 def _machine() -> str:
     """What processes share that see each other: one start of one machine, and in it one namespace."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _started(process: int) -> str | None:
