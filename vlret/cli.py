@@ -205,6 +205,23 @@ VERBS = [
     ),
     Verb(
         "data",
+        "entities",
+        "vlret.data.entities:build",
+        "make a dataset of a knowledge base's entities with several images",
+        [
+            ARTICLES,
+            PASSAGES,
+            Option("images", "folder of images"),
+            Option("table", "JSON: wikidata_id -> images, as file names or addresses"),
+            Option("without", "tables of questions whose entities are left out", nargs="*"),
+            Option("least_passages", "fewest passages of an entity", int),
+            Option("split", "shares of the entities in each split, as JSON", _object),
+            SEED,
+            OUT,
+        ],
+    ),
+    Verb(
+        "data",
         "normalise",
         "vlret.data.relevance:normalise",
         "write the passages' texts as answers are looked for in them",

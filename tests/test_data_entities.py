@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from vlret.data.articles import ARTICLE
+from vlret.data.entities import PASSAGE, build
+from vlret.data.questions import QUESTION
+from vlret.data.tables import write_splits, write_table
+from vlret.files import InputError, write_json
+
+ENTITIES = 60
+SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A knowledge base of Q0 to Q59: Q-n has n % 4 images and (n // 4) % 3 passages; ViQuAE asks for Q3 and Q7."""
+    numbers = range(ENTITIES)
+    articles = [
+        {"id": str(n), "title": f"T{n}", "paragraphs": [], "image": None, "wikidata_id": f"Q{n}"} for n in numbers
+    ]
+    passages = [{"article": n, "title": f"T{n}", "text": f"text {n} {m}"} for n in numbers for m in range((n // 4) % 3)]
+    write_table(articles, ARTICLE, tmp_path / "articles", empty="")
+    write_table(passages, PASSAGE, tmp_path / "passages", empty="")
+    output = {"original_answer": "x", "answer": [], "provenance": []}
+    asked = [
+        {"id": e, "input": "?", "image": "x", "wikidata_id": e, "output": output, "article": 0} for e in ("Q3", "Q7")
+    ]
+    write_splits(dict.fromkeys(SHARES, asked), QUESTION, tmp_path / "questions")
+    (tmp_path / "images").mkdir()
+    for n in numbers:
+        for image in range(n % 4):
+            (tmp_path / "images" / f"{n} {image}.jpg").write_bytes(b"x")
+    table = {f"Q{n}": [f"http://commons.example/wiki/File/{n}%20{i}.jpg" for i in range(n % 4)] for n in numbers}
+    write_json(tmp_path / "table.json", {**table, "Q999": ["a.jpg", "b.jpg"]})
+    return tmp_path
+
+
+def made(base: Path, name: str, least: int = 0, seed: int = 0, split: dict | None = None) -> dict:
+    files = {"articles": base / "articles", "passages": base / "passages", "images": base / "images"}
+    files |= {"table": base / "table.json", "without": [base / "questions"], "out": base / name}
+    build(**files, least_passages=least, split=split or SHARES, seed=seed)
+    tables = {part: load_from_disk(str(base / name / part)) for part in ("articles", "passages", "questions")}
+    return {**tables, "report": json.loads((base / name / "entities.json").read_text())}
+
+
+def entities(tables: dict) -> dict[str, str]:
+    """Entity -> split."""
+    return {entity: name for name, rows in tables["questions"].items() for entity in rows["wikidata_id"]}
+
+
+def test_entities_with_two_images_are_taken_but_those_of_questions(base: Path):
+    wikimage = made(base, "wikimage")
+    wanted = [f"Q{n}" for n in range(ENTITIES) if n % 4 >= 2 and n not in (3, 7)]
+    assert wikimage["articles"]["wikidata_id"] == wanted
+    assert set(entities(wikimage)) == set(wanted)
+    counts = {name: sum(place == name for place in entities(wikimage).values()) for name in SHARES}
+    assert counts == {"train": 14, "validation": 7, "test": 7}
+    report = wikimage["report"]
+    assert (report["entities"], report["with an article"], report["with several images"]) == (61, 60, 28)
+    assert report["of questions left out"] == 2
+    assert report["missing image"] == {"count": 2, "examples": ["a.jpg", "b.jpg"]}
+
+
+def test_the_first_image_is_the_articles_and_the_others_ask_for_it(base: Path):
+    wikimage = made(base, "wikimage")
+    own = {row["wikidata_id"]: row for row in wikimage["articles"]}
+    assert own["Q11"]["image"] == "11 0.jpg"
+    asked = [row for rows in wikimage["questions"].values() for row in rows if row["wikidata_id"] == "Q11"]
+    assert [(row["id"], row["image"], row["input"]) for row in asked] == [
+        ("Q11-1", "11 1.jpg", ""),
+        ("Q11-2", "11 2.jpg", ""),
+    ]
+    for row in asked:
+        assert wikimage["articles"][row["article"]]["wikidata_id"] == "Q11"
+
+
+def test_multimedia_has_two_passages_and_the_same_split(base: Path):
+    wikimage, multimedia = entities(made(base, "wikimage")), made(base, "multimedia", least=2)
+    kept = entities(multimedia)
+    assert set(kept) == {entity for entity in wikimage if (int(entity[1:]) // 4) % 3 >= 2}
+    assert all(wikimage[entity] == place for entity, place in kept.items())
+    for row in multimedia["passages"]:
+        article = multimedia["articles"][row["article"]]
+        assert (row["title"], row["text"].split()[1]) == (article["title"], article["id"])
+    assert len(multimedia["passages"]) == 2 * len(kept)
+
+
+def test_the_seed_alone_decides_about_the_split(base: Path):
+    first, again, other = (entities(made(base, name, seed=seed)) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert first == again
+    assert first != other
+
+
+def test_wrong_tables_and_shares_are_one_line(base: Path):
+    with pytest.raises(InputError, match="none of its 28 entities is in split test; raise its share"):
+        made(base, "x", split={"train": 0.5, "validation": 0.499, "test": 0.001})
+    with pytest.raises(InputError, match="expected shares of train, validation, test that make 1"):
+        made(base, "x", split={"train": 0.5, "validation": 0.4, "test": 0.3})
+    for content, message in (
+        (["Q1"], "table.json: expected an object"),
+        ({"Q1": "a.jpg"}, "table.json: field 'Q1' is not a list of file names"),
+    ):
+        write_json(base / "table.json", content)
+        with pytest.raises(InputError, match=message):
+            made(base, "x")
+    assert not (base / "x").exists()

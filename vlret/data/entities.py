@@ -1,0 +1,164 @@
+"""Data to pre-train on: entities of a knowledge base with several images (cvlp's wikimage and multimedia).
+
+An entity's article stands with its first image; its other images are questions without words about it. Tasks of kind
+`match_image` and `match_article` read them so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from datasets import Dataset, Features, Value, load_from_disk
+
+from vlret.console import say
+from vlret.data.articles import ARTICLE
+from vlret.data.questions import QUESTION
+from vlret.data.tables import write_splits, write_table
+from vlret.experiment import SPLITS
+from vlret.files import InputError, read_json, write_json
+
+EXAMPLES = 10
+PASSAGE = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
+
+
+def build(
+    articles: Path,
+    passages: Path,
+    images: Path,
+    table: Path,
+    without: list[Path],
+    least_passages: int,
+    split: Mapping[str, float],
+    seed: int,
+    out: Path,
+) -> None:
+    """Write `out/articles`, `out/passages` and `out/questions`, the tables of a dataset of entities.
+
+    Entities are split before those with few passages are left out: with one seed and table, those of multimedia (at
+    least 2 passages) are in the split that they have in wikimage (0).
+
+    Parameters
+    ----------
+    articles, passages
+        The knowledge base's tables.
+    images
+        Folder of all images of `table`; a missing one counts as none.
+    table
+        JSON: `wikidata_id` -> images of the entity, as file names or addresses whose last part is a file name (cvlp's
+        `wikimage.json`).
+    without
+        Tables of questions whose entities are left out.
+    split
+        Shares of the entities in `train`, `validation` and `test`.
+    out
+        `out/entities.json` tells what was counted.
+
+    Raises
+    ------
+    InputError
+        For a table of another form, shares that do not make 1, and a split without entities.
+    """
+    held = find_images(table, images)
+    asked = [load_from_disk(str(path)) for path in without]
+    barred = {entity for splits in asked for records in splits.values() for entity in records["wikidata_id"]}
+    base = load_from_disk(str(articles))
+    entities = base.data.column("wikidata_id").to_pylist()
+    rows = {entity: row for row, entity in enumerate(entities) if entity in held.found}
+    several = [entity for entity in rows if len(held.found[entity]) >= 2 and entity not in barred]
+    places = split_entities(several, split, seed)
+    cut = load_from_disk(str(passages))
+    ends = np.searchsorted(
+        cut.select_columns(["article"]).with_format("numpy")[:]["article"], np.arange(len(base) + 1, dtype=np.int32)
+    )
+    kept = [entity for entity in several if ends[rows[entity] + 1] - ends[rows[entity]] >= least_passages]
+    counts = {name: sum(places[entity] == name for entity in kept) for name in SPLITS}
+    for name, count in counts.items():
+        if not count:
+            raise InputError(f"{table}: none of its {len(kept)} entities is in split {name}; raise its share")
+    write_splits(_questions(kept, held.found, places), QUESTION, out / "questions")
+    write_table(_articles(base, kept, rows, held.found), ARTICLE, out / "articles", empty="")
+    own = _passages(cut, [(ends[rows[entity]], ends[rows[entity] + 1]) for entity in kept])
+    write_table(own, PASSAGE, out / "passages", empty=f"{passages}: no entity of {table} has a passage")
+    report = {
+        "entities": len(held.found),
+        "with an article": len(rows),
+        "of questions left out": sum(entity in barred for entity in rows),
+        "with several images": len(several),
+        "with passages enough": len(kept),
+        "missing image": {"count": len(held.missing), "examples": held.missing[:EXAMPLES]},
+    }
+    write_json(out / "entities.json", {**report, **counts})
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"{len(kept)} of {len(held.found)} entities: {told}; {len(held.missing)} images missing")
+
+
+class Images(NamedTuple):
+    """What images of a table are there: entity -> file names, each once; and what is not."""
+
+    found: dict[str, list[str]]
+    missing: list[str]
+
+
+def find_images(table: Path, images: Path) -> Images:
+    """Look for the images of a table in a folder; a name may stand there as it is or with its `%20`s resolved."""
+    found, missing = {}, []
+    listed = read_json(table)
+    if not isinstance(listed, dict):
+        raise InputError(f"{table}: expected an object, wikidata_id -> list of images")
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder of images")
+    there = {path.name for path in images.iterdir()}
+    for entity, names in listed.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{table}: field {entity!r} is not a list of file names or addresses")
+        files = [_file(name, there) for name in names]
+        missing += [name for name, file in zip(names, files, strict=True) if file is None]
+        found[entity] = list(dict.fromkeys(file for file in files if file is not None))
+    return Images(found, missing)
+
+
+def _file(name: str, there: set[str]) -> str | None:
+    if name in there:
+        return name
+    last = PurePosixPath(urlsplit(name).path).name
+    readings = (last, unquote(last), unquote(last).replace(" ", "_"))
+    return next((reading for reading in readings if reading in there), None)
+
+
+def split_entities(entities: Sequence[str], split: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Entity -> split; which one depends on the seed and on the set of entities."""
+    if set(split) != set(SPLITS) or abs(sum(split.values()) - 1) > 1e-6:
+        raise InputError(f"split {dict(split)}: expected shares of {', '.join(SPLITS)} that make 1")
+    shuffled = np.random.default_rng(seed).permutation(sorted(entities))
+    ends = np.rint(np.cumsum([split[name] for name in SPLITS]) * len(shuffled)).astype(int)
+    return {str(entity): SPLITS[np.searchsorted(ends, at, "right")] for at, entity in enumerate(shuffled)}
+
+
+def _articles(
+    base: Dataset, kept: Sequence[str], rows: Mapping[str, int], images: Mapping[str, list[str]]
+) -> Iterator[dict]:
+    for entity, article in zip(kept, base.select([rows[entity] for entity in kept]), strict=True):
+        yield {**article, "image": images[entity][0]}
+
+
+def _questions(
+    kept: Sequence[str], images: Mapping[str, list[str]], places: Mapping[str, str]
+) -> dict[str, list[dict]]:
+    """A question an image but for the first: `entity-1`, `entity-2`, …"""
+    splits: dict[str, list[dict]] = {name: [] for name in SPLITS}
+    nothing = {"original_answer": "", "answer": [], "provenance": []}
+    for article, entity in enumerate(kept):
+        for number, image in enumerate(images[entity][1:], start=1):
+            row = {"id": f"{entity}-{number}", "input": "", "original_question": None, "image": image}
+            splits[places[entity]].append({**row, "wikidata_id": entity, "output": nothing, "article": article})
+    return splits
+
+
+def _passages(cut: Dataset, ranges: Sequence[tuple[int, int]]) -> Iterator[dict]:
+    """The passages of some articles, whose rows are counted anew."""
+    for article, (first, end) in enumerate(ranges):
+        part = cut[int(first) : int(end)]
+        for title, text in zip(part["title"], part["text"], strict=True):
+            yield {"article": article, "title": title, "text": text}
