@@ -15,7 +15,7 @@ SPLITS = {"train": "train.jsonl", "validation": "validation.jsonl", "test": "tes
 FILES = {"train.jsonl": b"train " * 50_000, "validation.jsonl": b"validation", "test.jsonl": b"test", "README.md": b"?"}
 KNOWN = {
     "questions": {"repository": "team/data", "revision": "main", "files": SPLITS},
-    "parts": {"repository": "team/data", "files": {"archives": "parts/*"}},
+    "parts": {"repository": "team/data", "files": {"archives": "parts/*"}, "bytes_unpacked": 9},
 }
 
 
@@ -164,6 +164,7 @@ def test_a_folder_of_images_is_used_where_it_is(tmp_path: Path):
         ("parts", "questions", "its files are archives; questions are test, train, validation"),
         ("questions", "images", "its files are test, train, validation; images are images or archives"),
         ({"repository": "a/b"}, "wikipedia", "its files are missing; wikipedia are wikipedia"),
+        ({"path": "x", "files": {"archives": "a.tar"}}, "images", "bytes_unpacked, the most that may come out of its"),
         ({"path": "x", "files": {"train": "a"}}, "questions", "its files are train; questions are"),
     ],
 )

@@ -180,10 +180,8 @@ VERBS = [
         "vlret.data.triviaqa:join",
         "give KILT's TriviaQA its questions",
         [
-            Option("train", "KILT's records"),
-            Option("validation", "KILT's records"),
-            Option("trivia_train", "TriviaQA's questions"),
-            Option("trivia_validation", "TriviaQA's questions"),
+            *(Option(f"kilt_{split}", "KILT's records") for split in SPLIT.choices),
+            *(Option(f"trivia_{split}", "TriviaQA's questions") for split in SPLIT.choices),
             LIMITS,
             OUT,
             REPORT,

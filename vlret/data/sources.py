@@ -25,7 +25,7 @@ OWN = {
     "entities": {"entities": "entities.json"},
     "trivia": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
 }
-FIELDS = ("name", "path", "repository", "revision", "url", "files")
+FIELDS = ("name", "path", "repository", "revision", "url", "files", "bytes_unpacked")
 RECORD = "source.json"
 
 
@@ -36,7 +36,8 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
     ----------
     value
         A name of the table; or `{name, path}`, one of the table in a local folder; or `{path, files}`, the user's own;
-        or `{repository, revision, files}`, a dataset of the hub that is not in the table.
+        or `{repository, revision, files}`, a dataset of the hub that is not in the table. Archives need
+        `bytes_unpacked`.
     purpose
         `questions`, `wikipedia`, `images`, `passages`, `entities` or `trivia`.
     table
@@ -77,6 +78,8 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
     if not roles or (purpose != "wikipedia" and roles not in serves):
         expected = " or ".join(", ".join(sorted(some)) for some in serves)
         raise InputError(f"{where}: its files are {', '.join(sorted(roles)) or 'missing'}; {purpose} are {expected}")
+    if "archives" in roles and not found["bytes_unpacked"]:
+        raise InputError(f"{where}: bytes_unpacked, the most that may come out of its archives, is missing")
     wanted = ("name", "path", "repository", "revision", "url", "files", "sums", "bytes_unpacked")
     return {field: found[field] for field in wanted if field in found}
 

@@ -8,23 +8,32 @@ from vlret.data.questions import read_output
 from vlret.data.records import Problems, Record, RecordError, Unique, read_records
 from vlret.files import whole, write_json, write_jsonl
 
+NOTHING = {"answer": [], "provenance": []}
 PROBLEMS = ("no question", "malformed", "repeated")
 
 
 def join(
-    train: Path, validation: Path, trivia_train: Path, trivia_validation: Path, limits: dict, out: Path, report: Path
+    kilt_train: Path,
+    kilt_validation: Path,
+    kilt_test: Path,
+    trivia_train: Path,
+    trivia_validation: Path,
+    trivia_test: Path,
+    limits: dict,
+    out: Path,
+    report: Path,
 ) -> None:
     """Write `train.jsonl`, `validation.jsonl` and `test.jsonl` to the folder `out`, in ViQuAE's layout without images.
 
-    KILT keeps the answers of its test questions to itself, so that every second question of its validation is tested
-    on. The original answer is TriviaQA's `answer.value`; answers and provenance are KILT's (meerqat's
-    `map_kilt_triviaqa`).
+    The original answer is TriviaQA's `answer.value`; answers and provenance are KILT's (meerqat's `map_kilt_triviaqa`).
+    KILT keeps the answers of its test questions to itself: where none has any, every second question of validation
+    is the test instead.
 
     Parameters
     ----------
-    train, validation
-        KILT's records: `id`, `output`.
-    trivia_train, trivia_validation
+    kilt_train, kilt_validation, kilt_test
+        `id`, `output`.
+    trivia_train, trivia_validation, trivia_test
         `unfiltered.nocontext`: `question_id`, `question`, `answer.value`.
     limits
         Most records that are `malformed`, `repeated`, or have `no question`: TriviaQA lacks their id.
@@ -34,24 +43,33 @@ def join(
     InputError
         For more problems than allowed and for broken files.
     """
+    pairs = {"train": (kilt_train, trivia_train), "validation": (kilt_validation, trivia_validation)}
+    pairs["test"] = kilt_test, trivia_test
     splits, counts = {}, {}
-    for split, kilt, trivia in (("train", train, trivia_train), ("validation", validation, trivia_validation)):
-        problems, ids, splits[split] = Problems(PROBLEMS, limits), Unique("id"), []
-        words = _words(trivia)
-        for record in read_records([kilt]):
-            try:
-                row = _joined(record, words, trivia)
-                ids.add(row["id"], record)
-                splits[split].append(row)
-            except RecordError as error:
-                problems.leave_out(error)
+    for split, (kilt, trivia) in pairs.items():
+        problems = Problems(PROBLEMS, limits)
+        splits[split] = _split(kilt, trivia, problems)
         counts[split] = {"questions": len(splits[split]), **problems.report()}
         say(f"{split}: {len(splits[split])} questions: {problems}")
-    splits["test"], splits["validation"] = splits["validation"][1::2], splits["validation"][::2]
+    if not any(record["output"]["provenance"] for record in splits["test"]):
+        splits["test"], splits["validation"] = splits["validation"][1::2], splits["validation"][::2]
+        say("test: no answers are published; every second question of validation takes their place")
     with whole(out) as aside:
         for split, records in splits.items():
             write_jsonl(aside / f"{split}.jsonl", records)
     write_json(report, counts)
+
+
+def _split(kilt: Path, trivia: Path, problems: Problems) -> list[dict]:
+    words, ids, rows = _words(trivia), Unique("id"), []
+    for record in read_records([kilt]):
+        try:
+            row = _joined(record, words, trivia)
+            ids.add(row["id"], record)
+            rows.append(row)
+        except RecordError as error:
+            problems.leave_out(error)
+    return rows
 
 
 def _words(path: Path) -> dict[str, tuple[str, str]]:
@@ -67,5 +85,5 @@ def _joined(record: Record, words: Mapping[str, tuple[str, str]], trivia: Path) 
     if own not in words:
         raise RecordError(f"{record.place}: field 'id' is {own}, and {trivia} has no such question", "no question")
     asked, answer = words[own]
-    output = read_output(record)
+    output = read_output(record) if record.get("output", object, None) else NOTHING
     return {"id": own, "input": asked, "output": {**output, "original_answer": answer}}
