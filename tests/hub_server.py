@@ -82,7 +82,7 @@ def serve(monkeypatch):
     """Start a hub and make `huggingface_hub` ask it: `(handler class, address, function that stops it)`."""
     own = {"files": {}, "small": set(), "breaks": {}, "damaged": set(), "asked": []}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHub", (DatasetHub,), own))
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     for module in ("constants", "hf_api", "file_download"):
         monkeypatch.setattr(f"huggingface_hub.{module}.ENDPOINT", address, raising=False)
