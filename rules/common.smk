@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from vlret.data.declared import declared
 from vlret.experiment import (
     SPLITS,
     Experiment,
@@ -38,6 +39,7 @@ try:
     )
     GRID = {experiment.name: experiment for experiment in grid(config)}
     EXPERIMENTS = {experiment.name: experiment for experiment in trained(config)}
+    SOURCES = declared(config, yaml.safe_load(Path("config/sources.yaml").read_text(encoding="utf-8")))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -45,6 +47,7 @@ except InputError as error:
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 DOWNLOADS = yaml.safe_load(Path("config/downloads.yaml").read_text(encoding="utf-8"))
+FETCHED = {source["name"]: source for sources in SOURCES.values() for source in sources.values()}
 
 
 def tables_of(dataset):
@@ -73,9 +76,9 @@ def models_of(*kinds):
     return "|".join(name for name, model in config["models"].items() if model["kind"] in kinds) or "(?!)"
 
 
-def datasets_with(key):
-    """A regular expression for the datasets whose source has a key; it matches nothing if there are none."""
-    return "|".join(name for name, dataset in DATASETS.items() if key in dataset["source"]) or "(?!)"
+def datasets_with(*keys):
+    """A regular expression for the datasets whose source has one of some keys; it matches nothing if there are none."""
+    return "|".join(name for name, entry in DATASETS.items() if {*keys} & entry["source"].keys()) or "(?!)"
 
 
 def knowledge(path):
@@ -119,8 +122,9 @@ def settings_of(wildcards):
 
 
 def features_of(dataset, backbone):
-    """The feature stores of a dataset's images; articles' are those of its knowledge base."""
-    owners = {"question_features": dataset, "article_features": knowledge_base(config, dataset)}
+    """The feature stores of a dataset's images; articles' are those of the knowledge base that they are drawn from."""
+    base = knowledge_base(config, DATASETS[dataset]["source"].get("of", dataset))
+    owners = {"question_features": dataset, "article_features": base}
     names = {"question_features": "questions", "article_features": "articles"}
     return {name: f"results/{owner}/features/{backbone}/{names[name]}" for name, owner in owners.items()}
 

@@ -65,7 +65,7 @@ rule sample:
 
 rule articles:
     input:
-        rules.sample.output.wikipedia,
+        article_sources,
     output:
         table=directory(f"{PREPARED}/data/articles"),
         report=f"{PREPARED}/data/articles.json",
@@ -73,21 +73,22 @@ rule articles:
         f"{PREPARED}/logs/articles.log",
     benchmark:
         f"{PREPARED}/benchmarks/articles.tsv"
+    wildcard_constraints:
+        dataset=datasets_with("sample", "wikipedia"),
     conda:
         ENVIRONMENT
     params:
+        files=article_files,
         limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
-        "vlret data articles --wikipedia {input} --limits {params.limits:q} --out {output.table}"
+        "vlret data articles --wikipedia {params.files} --limits {params.limits:q} --out {output.table}"
         " --report {output.report} 2>&1 | tee {log}"
 
 
 rule questions:
     input:
-        train=rules.sample.output.train,
-        validation=rules.sample.output.validation,
-        test=rules.sample.output.test,
-        images=rules.sample.output.images,
+        questions=question_sources,
+        images=lambda wildcards: image_source(wildcards.dataset, "questions"),
         articles=knowledge("data/articles"),
     output:
         table=directory(f"{PREPARED}/data/questions"),
@@ -96,14 +97,18 @@ rule questions:
         f"{PREPARED}/logs/questions.log",
     benchmark:
         f"{PREPARED}/benchmarks/questions.tsv"
+    wildcard_constraints:
+        dataset=datasets_with("sample", "questions"),
     conda:
         ENVIRONMENT
     params:
+        files=question_files,
+        images=lambda wildcards: image_option(wildcards.dataset),
+        link=lambda wildcards: relevance(wildcards)["link"],
         limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
-        "vlret data questions --train {input.train} --validation {input.validation} --test {input.test}"
-        " --articles {input.articles} --images {input.images} --link wikidata --limits {params.limits:q}"
-        " --out {output.table} --report {output.report} 2>&1 | tee {log}"
+        "vlret data questions {params.files} --articles {input.articles} {params.images} --link {params.link}"
+        " --limits {params.limits:q} --out {output.table} --report {output.report} 2>&1 | tee {log}"
 
 
 rule passages:
@@ -115,6 +120,8 @@ rule passages:
         f"{PREPARED}/logs/passages.log",
     benchmark:
         f"{PREPARED}/benchmarks/passages.tsv"
+    wildcard_constraints:
+        dataset="|".join(name for name, entry in DATASETS.items() if "passages" in entry),
     conda:
         ENVIRONMENT
     params:
@@ -125,7 +132,7 @@ rule passages:
 
 rule normalise:
     input:
-        rules.passages.output,
+        f"{PREPARED}/data/passages",
     output:
         directory(f"{PREPARED}/data/normalised"),
     log:
@@ -134,8 +141,10 @@ rule normalise:
         f"{PREPARED}/benchmarks/normalise.tsv"
     conda:
         ENVIRONMENT
+    params:
+        titles=lambda wildcards: relevance(wildcards)["titles"],
     shell:
-        "vlret data normalise --passages {input} --titles '' --out {output} 2>&1 | tee {log}"
+        "vlret data normalise --passages {input} --titles {params.titles:q} --out {output} 2>&1 | tee {log}"
 
 
 rule qrels:
@@ -143,6 +152,11 @@ rule qrels:
         questions=rules.questions.output.table,
         passages=knowledge("data/passages"),
         normalised=knowledge("data/normalised"),
+        articles=branch(
+            lambda wildcards: relevance(wildcards)["link"] == "provenance",
+            then=knowledge("data/articles"),
+            otherwise=[],
+        ),
     output:
         qrels=expand(f"{PREPARED}/data/qrels/{{split}}.trec", split=SPLITS, allow_missing=True),
         report=f"{PREPARED}/data/qrels.json",
@@ -153,7 +167,9 @@ rule qrels:
     conda:
         ENVIRONMENT
     params:
+        link=lambda wildcards: relevance(wildcards)["link"],
+        articles=lambda wildcards, input: f"--articles {input.articles}" if input.articles else "",
         out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:
-        "vlret data qrels --questions {input.questions} --passages {input.passages}"
-        " --normalised {input.normalised} --link wikidata --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data qrels --questions {input.questions} --passages {input.passages} --normalised {input.normalised}"
+        " --link {params.link} {params.articles} --out {params.out} --report {output.report} 2>&1 | tee {log}"

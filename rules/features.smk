@@ -5,7 +5,7 @@ scattergather:
 rule features:
     input:
         dataset=f"{PREPARED}/data/{{collection}}",
-        images=rules.sample.output.images,
+        images=lambda wildcards: image_source(wildcards.dataset, wildcards.collection),
         source=lambda wildcards: weights_source(config["backbones"][wildcards.backbone]["weights"]),
     output:
         temp(directory(f"{PREPARED}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
@@ -22,9 +22,10 @@ rule features:
     params:
         settings=lambda wildcards: json.dumps(feature_settings(config, wildcards.backbone)),
         weights=lambda wildcards: weights_file(config["backbones"][wildcards.backbone]["weights"]),
+        images=lambda wildcards: image_folder(wildcards.dataset, wildcards.collection),
         unreadable=lambda wildcards: "error" if wildcards.collection == "questions" else "record",
     shell:
-        "vlret features extract --backbone {wildcards.backbone} --weights {params.weights} --images {input.images}"
+        "vlret features extract --backbone {wildcards.backbone} --weights {params.weights} --images {params.images}"
         " --dataset {input.dataset} --shard {wildcards.scatteritem} --unreadable {params.unreadable}"
         " --settings {params.settings:q} --workers {resources.workers} --out {output} 2>&1 | tee {log}"
 

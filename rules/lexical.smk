@@ -1,6 +1,6 @@
 rule lexical_index:
     input:
-        rules.passages.output,
+        f"{PREPARED}/data/passages",
     output:
         directory(f"{PREPARED}/lexical/index"),
     log:

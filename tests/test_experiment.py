@@ -19,6 +19,11 @@ from vlret.validation import validate
 
 SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]
+SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
+ENTITIES = {"entities": {"path": "e"}, "images": {"path": "i"}, "of": "sample", "without": ["sample"]} | {
+    "least_passages": 2,
+    "split": SPLIT,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +99,25 @@ WRONG = [
         {"datasets": {"sample": {"source": {"sample": {"split": {"train": 0.7}}}}}},
         "datasets.sample.source.sample.split: the shares add up to 1.1, not 1",
     ),
-    ({"dataset": "simple"}, "dataset: 'simple' is not one of datasets: sample"),
+    ({"dataset": "simple"}, "dataset: 'simple' is not one of datasets with questions: sample"),
     ({"datasets": {"sample": {"knowledge_base": "x"}}}, "datasets.sample.knowledge_base: 'x' is no dataset with"),
-    ({"datasets": {"x": {"source": {}}}}, "datasets.x.source: missing 'sample'"),
+    ({"datasets": {"x": {"source": {}}}}, "datasets.x.source: missing 'questions'"),
+    (
+        {"datasets": {"x": {"source": {"questions": "viquae_dataset"}}}},
+        "datasets.x: source.wikipedia or knowledge_base",
+    ),
+    ({"datasets": {"x": {"source": {"questions": 3}}}}, "datasets.x.source.questions: 3 is not"),
+    (
+        {"datasets": {"x": {"source": {"questions": "q", "wikipedia": "w"}, "knowledge_base": "sample"}}},
+        "datasets.x.source.wikipedia: its articles are those of sample",
+    ),
+    ({"datasets": {"x": {"source": {"questions": "q", "wikipedia": "w"}}}}, "datasets.x: its passages are cut"),
+    ({"datasets": {"x": {"source": {"entities": "e"}}}}, "datasets.x.source: missing 'images'"),
+    ({"datasets": {"x": {"source": ENTITIES | {"of": "y"}}}}, "datasets.x.source.of: 'y' is no dataset with questions"),
+    (
+        {"dataset": "x", "datasets": {"x": {"source": ENTITIES}}},
+        "dataset: 'x' is not one of datasets with questions: sample",
+    ),
     ({"lexical": {"b": {"stop": 2}}}, "b lies between 0 and 1"),
     ({"models": {"x": {"kind": "image"}}}, "models.x: missing 'backbone', 'visual'"),
     (
@@ -211,6 +232,33 @@ def test_a_training_may_mine_from_what_another_training_made(config):
     assert miners({}) == []
 
 
+def with_variant(config, **variant):
+    return merge(config, {"tuning": {"variants": {"frozen": {"method": "adapter", **variant}}}})
+
+
+def test_a_variant_of_a_tuning_method_is_that_method_with_other_settings(config):
+    changed = with_variant(config, visual=False)
+    changed["grid"]["include"] = ["vlminilm_frozen_none_avg", "minilm_frozen_none_avg"]
+    changed["training"]["tuning"] |= {"adapter": {"steps": 5, "batch_size": 4}, "frozen": {"steps": 6}}
+    validate(changed, FILES, SCHEMA)
+    resolved = settings(changed, Experiment.parse("vlminilm_frozen_none_avg"))
+    assert resolved["tuning"] == {"method": "adapter", **changed["tuning"]["adapter"], "visual": False}
+    assert (resolved["training"]["steps"], resolved["training"]["batch_size"]) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"method": "x"}, "tuning.variants.frozen.method: 'x' is not one of"),
+        ({"tokens": 3}, "tuning.variants.frozen: adapter has no tokens; it has reduction_factor"),
+        ({"visual": 3}, "tuning.variants.frozen.visual: 3 is not like tuning.adapter.visual, True"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(config, variant, message):
+    with pytest.raises(InputError, match=message):
+        validate(with_variant(config, **variant), FILES, SCHEMA)
+
+
 def pretrained(config, tuning="adapter", **tasks):
     """The config with a pre-trained model, over another dataset too, in two rows of the grid."""
     every = {"triviaqa": {"kind": "triviaqa", "dataset": "trivia", "negatives": {"bm25": 1}}, **tasks}
@@ -250,6 +298,7 @@ def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_exper
     ("change", "tasks", "message"),
     [
         ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
+        ({"training": {"pretraining": {"multitask": {"tuning": "zs"}}}}, {}, "tuning 'zs' does not train a model"),
         ({"models": {"vlminilm-mt": {"pretraining": "x"}}}, {}, "models.vlminilm-mt.pretraining: 'x' is not one of"),
         ({}, {"own": {"kind": "viquae", "dataset": "x"}}, "training.tasks.own.dataset: 'x' is not one of"),
         (

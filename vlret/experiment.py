@@ -103,13 +103,17 @@ def nonsense(experiment: Experiment, config: Mapping) -> str | None:
     recipe = pretraining_of(config, experiment)
     if recipe and kind not in ("text", "joint"):
         return f"models.{experiment.model}.pretraining: there is nothing to train in a model of kind {kind}"
-    if recipe and recipe["tuning"] in ADDING and experiment.tuning not in ("zs", recipe["tuning"]):
+    before = recipe and tuning_of(config, recipe["tuning"])
+    if before and before["method"] not in SENSIBLE[kind]["tuning"][1:]:
+        return f"training.pretraining: tuning {recipe['tuning']!r} does not train a model of kind {kind}"
+    if before and before["method"] in ADDING and experiment.tuning not in ("zs", recipe["tuning"]):
         return f"tuning {experiment.tuning!r}: pre-training {recipe['tuning']} adds parts that it has not"
-    if "projection" in experiment.tuning and not head.get("projection"):
+    method = tuning_of(config, experiment.tuning)["method"]
+    if "projection" in method and not head.get("projection"):
         return f"tuning {experiment.tuning!r} trains a head, and models.{experiment.model} has none"
     for part, allowed in SENSIBLE[kind].items():
         allowed = list(config["prefixes"]) if allowed is None else allowed
-        value = getattr(experiment, part)
+        value = method if part == "tuning" else getattr(experiment, part)
         if re.sub(r"(?<=-last-)[1-9]\d*$", "N", value) not in allowed:
             return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
     if experiment.pooling == "decoder" and config["models"][experiment.model]["text"]["architecture"] == "bert":
@@ -190,20 +194,26 @@ def settings(config: Mapping, experiment: Experiment) -> dict:
     tokens, model = config["embedding"], dict(config["models"][experiment.model])
     recipe = pretraining_of(config, experiment)
     model.pop("pretraining", None)
-    method = recipe["tuning"] if recipe and experiment.tuning == "zs" else experiment.tuning
+    tuning = tuning_of(config, recipe["tuning"] if recipe and experiment.tuning == "zs" else experiment.tuning)
     values = {
         "name": experiment.name,
         "model": model,
-        "tuning": {"method": method, **config["tuning"].get(method, {})},
+        "tuning": tuning,
         "prefix": config["prefixes"][experiment.prefix],
         "pooling": experiment.pooling,
         "tokens": {"question": tokens["question_tokens"], "passage": tokens["passage_tokens"]},
         "seed": config["seed"],
         "threads": config["compute"]["threads"],
     }
-    if method != "zs":
-        values["training"] = _training(config, experiment, method, recipe)
+    if tuning["method"] != "zs":
+        values["training"] = _training(config, experiment, tuning["method"], recipe)
     return values
+
+
+def tuning_of(config: Mapping, name: str) -> dict:
+    """The method of a part `tuning`, with its settings; a variant has a method's, some of them changed."""
+    variant = config["tuning"].get("variants", {}).get(name, {"method": name})
+    return {"method": variant["method"], **config["tuning"].get(variant["method"], {}), **variant}
 
 
 def _training(config: Mapping, experiment: Experiment, method: str, recipe: Mapping | None) -> dict:
@@ -214,8 +224,9 @@ def _training(config: Mapping, experiment: Experiment, method: str, recipe: Mapp
         after = {key: value for key, value in recipe.items() if key != "tuning"}
     elif recipe:
         after = {"start": replace(experiment, tuning="zs").name}
+    tuned = training.get("tuning", {})
     own = training.get("experiments", {}).get(experiment.name, {})
-    merged = {**training["defaults"], **training.get("tuning", {}).get(method, {}), **after, **own}
+    merged = {**training["defaults"], **tuned.get(method, {}), **tuned.get(experiment.tuning, {}), **after, **own}
     tasks = {
         name: {key: value for key, value in entry.items() if (key, value) != ("dataset", config["dataset"])}
         for name, entry in merged["tasks"].items()

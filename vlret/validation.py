@@ -7,12 +7,14 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from vlret.data.declared import undeclared
 from vlret.experiment import (
+    ADDING,
+    PLAIN,
     Experiment,
     every_product,
     grid,
     kind_of,
-    knowledge_base,
     listed,
     load_config,
     matches,
@@ -45,7 +47,7 @@ def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
     validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     message = error and _explain(error)
-    for problem in (_unknown_names, _datasets, _ranges, _columns, _rows, _trainings):
+    for problem in (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _trainings):
         message = message or problem(config)
     if message:
         raise InputError(f"{_holder(message, files)}: {message}")
@@ -90,21 +92,20 @@ def _unknown_names(config: Mapping) -> str | None:
     return None
 
 
-def _datasets(config: Mapping) -> str | None:
-    """A dataset that nobody declared, one that lacks what its articles are cut by, shares that are no whole."""
-    datasets = config["datasets"]
-    if config["dataset"] not in datasets:
-        return f"dataset: {config['dataset']!r} is not one of datasets: {', '.join(datasets)}"
-    for name, entry in datasets.items():
-        base = knowledge_base(config, name)
-        if base not in datasets or knowledge_base(config, base) != base:
-            return f"datasets.{name}.knowledge_base: {base!r} is no dataset with a knowledge base of its own"
-        if base == name and "passages" not in entry:
-            return f"datasets.{name}: missing 'passages'"
-        shares = entry["source"].get("sample", {}).get("split")
-        if shares and abs(sum(shares.values()) - 1) > 1e-9:
-            field = f"datasets.{name}.source.sample.split"
-            return f"{field}: the shares add up to {sum(shares.values()):g}, not 1"
+def _variants(config: Mapping) -> str | None:
+    """A variant of a tuning method that is none, takes a method's name, or changes what the method has not."""
+    for name, variant in config["tuning"].get("variants", {}).items():
+        field = f"tuning.variants.{name}"
+        if name in (known := [*PLAIN, "visual", *ADDING]):
+            return f"{field}: this is a method's own name; change tuning.{name}"
+        if variant["method"] not in known:
+            return f"{field}.method: {variant['method']!r} is not one of {', '.join(known)}"
+        choices = config["tuning"].get(variant["method"], {})
+        if odd := sorted(variant.keys() - choices.keys() - {"method"}):
+            return f"{field}: {variant['method']} has no {odd[0]}; it has {', '.join(choices) or 'no settings'}"
+        for key in variant.keys() - {"method"}:
+            if type(variant[key]) is not type(choices[key]):
+                return f"{field}.{key}: {variant[key]!r} is not like tuning.{variant['method']}.{key}, {choices[key]!r}"
     return None
 
 
