@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import slurm_cluster
-from slurm_run import ADAPTER, CHECKPOINTS, TABLE, Repository, edit_profile, tiny
+from slurm_run import ADAPTER, CHECKPOINTS, TABLE, Repository, join_the_rest, tiny
 
 RECOVERED: list[tuple[str, float]] = []
 
@@ -45,7 +45,7 @@ def untrained(cluster, finished, tmp_path):
     shutil.rmtree(folder / CHECKPOINTS)
     for path in (folder / "results").glob("table.*"):
         path.unlink()
-    edit_profile(folder)
+    join_the_rest(folder)
     return Repository(folder)
 
 

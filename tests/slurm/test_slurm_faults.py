@@ -7,13 +7,12 @@ from collections import Counter
 
 import pytest
 from slurm_cluster import until
-from slurm_run import ADAPTER, TABLE, edit_profile, overlaps, pending
+from slurm_run import ADAPTER, CHECKPOINTS, TABLE, edit_profile, overlaps, pending
 from test_pipeline import digests
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 COMMAND = f"snakemake --profile slurm {TABLE}"
-RUNNING = ("RUNNING", "COMPLETING", "PENDING")
 
 
 def compare(repository, finished, **again):
@@ -32,27 +31,30 @@ def states(repository, rule="train"):
     return [job["State"].split()[0] for job in repository.jobs(rule)]
 
 
-def test_out_of_memory_gets_more_and_two_failures_a_third_attempt(untrained, finished, recovered):
+def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained, finished, recovered):
     edit_profile(untrained.folder, {"train": {"mem_mb": "750 * attempt"}})
     untrained.fail("embed", 2)
     untrained.begin()
+    second = untrained.training(2)
+    until(lambda: states(untrained)[:1] in (["FAILED"], ["OUT_OF_MEMORY"]), 10, "end of the job without memory")
+    subprocess.run(["scancel", second.job], check=True)
+    cancelled = untrained.now()
+    recovered("scancel: until training went on", untrained.started("train", 3).seconds - cancelled)
     said = untrained.end()
-    compare(untrained, finished, train=2, embed=3)
-    assert [job["ReqMem"] for job in untrained.jobs("train")] == ["750M", "1500M"]
-    assert states(untrained)[1] == "COMPLETED"
-    assert states(untrained)[0] in ("FAILED", "OUT_OF_MEMORY")
-    assert [job["ReqMem"] for job in untrained.jobs("embed")] == ["16000M", "32000M", "48000M"]
-    assert states(untrained, "embed") == ["FAILED", "FAILED", "COMPLETED"]
+    compare(untrained, finished, train=3, embed=3)
+    assert states(untrained)[1:] == ["CANCELLED", "COMPLETED"]
+    assert [job["ReqMem"] for job in untrained.jobs("train")] == ["750M", "1500M", "2250M"]
     assert "exceeded memory limit" in said
+    assert "SLURM status is: 'CANCELLED'" in said
+    assert "going on from step" in log(untrained)
+    first, again = untrained.trace("embed")[:2]
+    recovered("a job failed: until its next attempt", again.seconds - first.seconds)
     assert "a failure that was asked for" in said
-    first, second = untrained.trace("embed")[:2]
-    recovered("a job failed: until its next attempt", second.seconds - first.seconds)
+    assert [job["State"] for job in untrained.jobs("")[3:]] == ["FAILED", "FAILED", "COMPLETED"]
 
 
-def test_before_its_time_limit_a_training_saves_and_the_next_attempt_goes_on_without_a_seam(
-    untrained, finished, recovered
-):
-    edit_profile(untrained.folder, {"train": {"runtime": 2, "slurm_extra": "'--signal=USR1@60'"}})
+def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untrained, finished, recovered):
+    edit_profile(untrained.folder, {"train": {"runtime": 2, "slurm_extra": "'--open-mode=append --signal=USR1@60'"}})
     untrained.begin()
     start = untrained.training()
     # It stands still until Slurm warns it, 30 to 60 s after its start.
@@ -70,100 +72,84 @@ def test_before_its_time_limit_a_training_saves_and_the_next_attempt_goes_on_wit
     assert untrained.curve() == finished.curve()
 
 
-def test_a_cancelled_job_is_tried_again(untrained, finished, recovered):
+def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, finished, cluster, recovered):
     untrained.begin()
-    start = untrained.training()
-    subprocess.run(["scancel", start.job], check=True)
-    cancelled = untrained.now()
-    recovered("scancel: until training went on", untrained.started("train", 2).seconds - cancelled)
-    said = untrained.end()
-    compare(untrained, finished, train=2)
-    assert states(untrained) == ["CANCELLED", "COMPLETED"]
-    assert "SLURM status is: 'CANCELLED'" in said
-    assert "going on from step" in log(untrained)
-
-
-def test_a_preempted_job_starts_again_under_its_number(untrained, finished, recovered):
-    untrained.begin()
-    start = untrained.training()
-    command = ["sbatch", "--parsable", "-A", "project", "-p", "urgent", "-N2", "--exclusive", "--mem=1000"]
-    urgent = subprocess.run([*command, "--wrap=sleep 3"], capture_output=True, text=True, check=True).stdout.strip()
+    first = untrained.training()
+    command = ["sbatch", "-A", "project", "-p", "urgent", "-N2", "--exclusive", "--mem=1000", "--wrap=sleep 3"]
+    subprocess.run(command, check=True)
     preempted = untrained.now()
-    again = untrained.started("train", 2)
-    recovered("preemption by a job of 3 s: until training went on", again.seconds - preempted)
-    untrained.end()
-    assert again.job == start.job != urgent
-    compare(untrained, finished, train=2)
-    assert states(untrained) == ["PREEMPTED", "COMPLETED"]
-    assert "going on from step" in log(untrained)
-
-
-def test_a_crashed_nodes_job_goes_on_elsewhere(untrained, finished, cluster, recovered):
-    untrained.begin()
-    start = untrained.training()
-    cluster.crash(start.node)
+    second = untrained.training(2)
+    recovered("preemption by a job of 3 s: until training went on", second.seconds - preempted)
+    cluster.crash(second.node)
     crashed = untrained.now()
     try:
-        again = untrained.started("train", 2)
-        recovered("node crash: until training went on elsewhere", again.seconds - crashed)
-        untrained.end()
+        third = untrained.training(3)
     finally:
-        cluster.revive(start.node)
-    assert again.job == start.job
-    assert again.node != start.node
-    compare(untrained, finished, train=2)
-    assert states(untrained) == ["NODE_FAIL", "COMPLETED"]
-    assert "going on from step" in log(untrained)
+        cluster.revive(second.node)
+    recovered("node crash: until training went on elsewhere", third.seconds - crashed)
+    assert third.node != second.node
+    cluster.restart("slurmdbd", 5)
+    cluster.restart("slurmctld", 15)
+    back = untrained.now()
+    said = untrained.end()
+    recovered(
+        "slurmdbd and slurmctld down for 5 and 15 s: until the next job ran", untrained.trace("embed")[0].seconds - back
+    )
+    assert first.job == second.job == third.job
+    compare(untrained, finished, train=3)
+    assert states(untrained) == ["PREEMPTED", "NODE_FAIL", "COMPLETED"]
+    (story,) = (untrained.folder / ".snakemake/slurm_logs/rule_train").rglob("*.log")
+    assert story.read_text().count("going on from step") == 2
+    assert said.count("has been submitted with SLURM jobid") == 2
 
 
-def test_the_controller_and_the_accounting_may_restart(untrained, finished, cluster, recovered):
-    untrained.begin()
-    start = untrained.training()
-    os.kill(start.pid, signal.SIGSTOP)
-    stopped = untrained.now()
-    cluster.restart("slurmdbd", 10)
-    cluster.restart("slurmctld", 10)
-    os.kill(start.pid, signal.SIGCONT)
-    untrained.started("embed")
-    recovered("both daemons down for 10 s each: until the next job ran", untrained.now() - stopped)
-    untrained.end()
-    compare(untrained, finished)
-    assert states(untrained) == ["COMPLETED"]
-
-
-def test_ctrl_c_cancels_and_the_same_command_goes_on(untrained, finished, recovered):
+def test_after_ctrl_c_or_a_kill_of_the_driver_the_plain_command_goes_on(untrained, finished, recovered):
     untrained.begin()
     untrained.training()
+    assert "is a snakemake at work in this folder" in untrained.type("vlret cluster recover", fails=True)
     interrupted = untrained.now()
     untrained.driver.send_signal(signal.SIGINT)
-    said = untrained.end(fails=True)
+    assert "Terminating processes on user request" in untrained.end(fails=True)
     recovered("Ctrl-C: until the driver had ended", untrained.now() - interrupted)
-    assert "Terminating processes on user request" in said
-    until(lambda: not set(states(untrained)) & set(RUNNING), 20, "end of the jobs")
+    until(lambda: not untrained.queued(), 20, "end of the jobs")
     untrained.begin()
-    untrained.end()
-    compare(untrained, finished, train=2)
-    assert states(untrained) == ["CANCELLED", "COMPLETED"]
-    assert "going on from step" in log(untrained)
-
-
-def test_after_the_drivers_kill_recover_makes_the_plain_command_go_on(untrained, finished, recovered):
-    untrained.begin()
-    start = untrained.training()
-    assert "is a snakemake at work in this folder" in untrained.type("vlret cluster recover", fails=True)
+    start = untrained.training(2)
     killed = untrained.now()
     untrained.driver.kill()
     untrained.end(fails=True)
     assert start.job in untrained.queued()
     assert "Error: Directory cannot be locked" in untrained.type(COMMAND, fails=True)
     said = untrained.type("vlret cluster recover")
-    recovered("kill -9 of the driver: `vlret cluster recover`", untrained.now() - killed)
+    recovered(
+        "kill -9 of the driver: with `vlret cluster recover`, until it could be started again", untrained.now() - killed
+    )
     assert f"{start.job} (RUNNING)" in said
     assert f"Now type, as before: {COMMAND}" in said
     assert untrained.queued() == []
     assert "no job of a killed run is left" in untrained.type("vlret cluster recover")
     untrained.begin()
     untrained.end()
-    compare(untrained, finished, train=2, recover=3)
-    assert states(untrained) == ["CANCELLED", "COMPLETED"]
+    compare(untrained, finished, train=3, recover=3)
+    assert states(untrained) == ["CANCELLED", "CANCELLED", "COMPLETED"]
     assert "going on from step" in log(untrained)
+
+
+def test_a_node_that_hangs_while_its_job_lives_on_spoils_nothing(untrained, finished, cluster, recovered):
+    untrained.begin()
+    first = untrained.training()
+    os.kill(first.pid, signal.SIGSTOP)
+    cluster.hang(first.node)
+    hung = untrained.now()
+    try:
+        second = untrained.started("train", 2)
+        until(lambda: "taking over" in log(untrained), 120, "the second copy's taking over")
+        recovered("node hangs, its job alive: until a copy elsewhere took over", untrained.now() - hung)
+        until((untrained.folder / CHECKPOINTS / ADAPTER).exists, 120, "the second copy's checkpoint")
+        os.kill(first.pid, signal.SIGCONT)
+        untrained.end()
+    finally:
+        cluster.revive(first.node)
+    assert first.job == second.job
+    assert first.node != second.node
+    compare(untrained, finished, train=2)
+    assert "stood still for 30 s; taking over" in log(untrained)
