@@ -42,7 +42,7 @@ def tiny(folder: Path) -> None:
         del config[key]
     config["training"]["experiments"] = {}
     config["training"]["defaults"] |= {"steps": 60, "save_steps": 2, "validate_every": 0}
-    config["data"]["sample"]["articles"] = 220
+    config["datasets"]["sample"]["source"]["sample"]["articles"] = 220
     config["features"]["shards"] = 1
     config["evaluation"]["permutations"] = 200
     write_config(folder, config)

@@ -85,13 +85,3 @@ def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path):
     shutil.rmtree("/tmp/vlret-slurm-profile")
     assert f"wrong node of cpu             c1: what it writes to {tmp_path} is not seen here" in done.stdout, done
     assert "ok    partitions" in done.stdout
-
-
-def test_a_profile_without_its_parts_is_named(check, tmp_path):
-    code, _, error = check(lambda profile: profile.pop("default-resources"))
-    assert code == 1
-    assert error.startswith("vlret: error: slurm/config.yaml: default-resources: missing")
-    shutil.rmtree(tmp_path / "slurm")
-    command = [sys.executable, "-m", "vlret", "cluster", "check"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "slurm/config.yaml: no such file; run this at the top of the repository" in done.stderr

@@ -37,9 +37,9 @@ def recover(profile: Path | None = None) -> None:
     """
     begun = time.monotonic()
     if alive := drivers(Path.cwd()):
-        raise InputError(f"process {alive[0]} is a snakemake at work in this folder; end it by Ctrl-C first")
+        raise InputError(f"process {alive[0]} is a snakemake at work in this folder; wait for it, or end it by Ctrl-C")
     runs = run_names()
-    left = jobs_named(runs)
+    left = jobs_named(runs) if runs else {}
     if left:
         say(f"{len(left)} jobs of a killed run: {', '.join(f'{job} ({state})' for job, state in left.items())}")
         ask("scancel", *left)

@@ -1,5 +1,6 @@
 """What Slurm is asked, by its own commands."""
 
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +27,8 @@ def ask(*command: str, seconds: float = 30) -> str:
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{command[0]}: no answer within {seconds:.0f} s; is the cluster's controller up?") from error
     if done.returncode:
-        raise InputError(f"{command[0]}: {' '.join(done.stderr.split()) or f'ended with {done.returncode}'}")
+        said = " ".join(re.sub(r"^\w+: (error: )?", "", done.stderr, flags=re.MULTILINE).split())
+        raise InputError(f"{command[0]}: {said or f'ended with {done.returncode}'}")
     return done.stdout
 
 
