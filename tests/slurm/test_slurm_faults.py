@@ -27,6 +27,11 @@ def log(repository, stage="train"):
     return (repository.folder / f"results/sample/logs/{stage}/{ADAPTER}.log").read_text()
 
 
+def story(repository):
+    """What Slurm kept of all jobs of the training."""
+    return "".join(path.read_text() for path in (repository.folder / ".snakemake/slurm_logs/rule_train").rglob("*.log"))
+
+
 def states(repository, rule="train"):
     return [job["State"].split()[0] for job in repository.jobs(rule)]
 
@@ -44,7 +49,7 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
     compare(untrained, finished, train=3, embed=3)
     assert states(untrained)[1:] == ["CANCELLED", "COMPLETED"]
     assert [job["ReqMem"] for job in untrained.jobs("train")] == ["750M", "1500M", "2250M"]
-    assert "exceeded memory limit" in said
+    assert "exceeded memory limit" in story(untrained)
     assert "SLURM status is: 'CANCELLED'" in said
     assert "going on from step" in log(untrained)
     first, again = untrained.trace("embed")[:2]
@@ -98,8 +103,7 @@ def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, fi
     assert first.job == second.job == third.job
     compare(untrained, finished, train=3)
     assert states(untrained) == ["PREEMPTED", "NODE_FAIL", "COMPLETED"]
-    (story,) = (untrained.folder / ".snakemake/slurm_logs/rule_train").rglob("*.log")
-    assert story.read_text().count("going on from step") == 2
+    assert story(untrained).count("going on from step") == 2
     assert said.count("has been submitted with SLURM jobid") == 2
 
 
