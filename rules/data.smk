@@ -144,7 +144,7 @@ rule normalise:
     params:
         titles=lambda wildcards: relevance(wildcards)["titles"],
     shell:
-        "vlret data normalise --passages {input} --titles {params.titles:q} --out {output} 2>&1 | tee {log}"
+        "vlret data normalise --passages {input} --titles={params.titles:q} --out {output} 2>&1 | tee {log}"
 
 
 rule qrels:
