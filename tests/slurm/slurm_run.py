@@ -31,7 +31,7 @@ fi
 exec {vlret} "$@"
 """
 
-# Snakemake looks at its jobs after 8 s, then 18, 28, … later: tests would mostly wait. The driver alone looks every 5 s.
+# Snakemake looks at its jobs after 20 s, then 30, 40, … later: tests would mostly wait. Here it looks every 5 s.
 OFTEN = """import sys
 
 if "--profile" in sys.orig_argv:
@@ -58,12 +58,11 @@ def tiny(folder: Path) -> None:
     shutil.copy(folder / "config" / "config.yaml", folder / "config" / "viquae.yaml")
 
 
-def edit_profile(folder: Path, change: dict | None = None) -> None:
-    """Change the resources of rules in the repository's profile; Slurm is asked for states after 8 s, not 20."""
+def edit_profile(folder: Path, change: dict) -> None:
+    """Change the resources of rules in the repository's profile."""
     path = folder / "profiles" / "slurm" / "config.yaml"
     profile = yaml.safe_load(path.read_text())
-    profile["slurm-init-seconds-before-status-checks"] = 8
-    for rule, resources in (change or {}).items():
+    for rule, resources in change.items():
         profile["set-resources"][rule] = {**profile["set-resources"].get(rule, {}), **resources}
     path.write_text(yaml.safe_dump(profile, sort_keys=False))
 

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from slurm_run import ADAPTER, TABLE, Repository, edit_profile, tiny
+from slurm_run import ADAPTER, TABLE, Repository, tiny
 from test_pipeline import call, digests, jobs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -19,7 +19,6 @@ def ran(cluster, finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ran") / "repository"
     folder.mkdir()
     tiny(folder)
-    edit_profile(folder)
     (folder / "results").mkdir()
     shutil.copytree(finished.folder / "results" / "downloads", folder / "results" / "downloads")
     repository = Repository(folder)
