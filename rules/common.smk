@@ -20,6 +20,7 @@ from vlret.experiment import (
     merge,
     mined_experiment,
     miners,
+    processes,
     read_weights,
     settings,
     task_parts,
@@ -119,6 +120,16 @@ def experiment_of(wildcards):
 def settings_of(wildcards):
     """An experiment's own settings as JSON: a change of any re-runs it, and nothing else."""
     return json.dumps(settings(config, experiment_of(wildcards)))
+
+
+def processes_of(wildcards):
+    """How many `gpus` a node and how many `nodes` an experiment is trained on."""
+    return processes(config, experiment_of(wildcards))
+
+
+def over_nodes(value):
+    """A resource that only a training on several nodes has, a function of their number."""
+    return lambda wildcards: value(nodes) if (nodes := processes_of(wildcards)["nodes"]) > 1 else None
 
 
 def features_of(dataset, backbone):

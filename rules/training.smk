@@ -16,10 +16,16 @@ rule train:
         model=models_of("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
-    threads: THREADS
+    threads: lambda wildcards: THREADS * processes_of(wildcards)["gpus"]
     resources:
         mem_mb=8000,
-        gres="gpu:1",
+        gres=lambda wildcards: f"gpu:{processes_of(wildcards)['gpus']}",
+        processes=lambda wildcards: processes_of(wildcards)["gpus"],
+        nodes=lambda wildcards: processes_of(wildcards)["nodes"],
+        # Slurm's plugin leaves the start on several nodes to the command.
+        tasks=over_nodes(lambda nodes: nodes),
+        tasks_per_gpu=over_nodes(lambda nodes: 0),
+        mpi=over_nodes(lambda nodes: "srun"),
     params:
         settings=settings_of,
         corpus=corpus_options,
@@ -28,4 +34,5 @@ rule train:
         tasks=task_options,
     shell:
         "vlret training train --settings {params.settings:q} {params.corpus} --qrels {input.qrels}"
-        " --negatives {params.negatives} {params.validation} {params.tasks} --out {output} 2>&1 | tee {log}"
+        " --negatives {params.negatives} {params.validation} {params.tasks} --gpus {resources.processes}"
+        " --nodes {resources.nodes} --out {output} 2>&1 | tee {log}"

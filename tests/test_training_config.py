@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlret.experiment import Experiment, load_config, merge, settings
+from vlret.experiment import Experiment, load_config, merge, processes, settings
 from vlret.files import InputError
 from vlret.validation import validate
 
@@ -26,6 +26,8 @@ def config():
         ({"loss": {"name": "cosine", "learned": True}}, "training.defaults.loss.learned: False was expected"),
         ({"mixing": "random"}, "training.defaults.mixing: 'random' is not one of"),
         ({"chunk": 0}, "training.defaults.chunk: 0 is less than the minimum"),
+        ({"gpus": 0}, "training.defaults.gpus: 0 is less than the minimum"),
+        ({"gpus": 3, "nodes": 2}, "training.batch_size: 32 questions do not go evenly into 6 processes, task viquae"),
         ({"temperature": 1}, "training.defaults: unknown key 'temperature'"),
     ],
 )
@@ -47,3 +49,13 @@ def test_several_tasks_are_a_valid_training(config):
     own = settings(several, Experiment.parse("vlminilm_prompt_vqa_1token"))["training"]
     assert [entry["kind"] for entry in own["tasks"].values()] == ["viquae", "triviaqa", "match_image", "match_article"]
     assert own["steps"] == several["training"]["defaults"]["steps"]
+
+
+def test_where_a_training_runs_is_none_of_its_settings(config):
+    experiment = Experiment.parse(ADAPTER)
+    changed = merge(config, {"training": {"tuning": {"adapter": {"gpus": 2, "nodes": 4}}}})
+    validate(changed, FILES, SCHEMA)
+    assert processes(config, experiment) == {"gpus": 1, "nodes": 1}
+    assert processes(changed, experiment) == {"gpus": 2, "nodes": 4}
+    assert processes(changed, Experiment.parse("vlminilm_zs_none_avg")) == {"gpus": 1, "nodes": 1}
+    assert settings(changed, experiment) == settings(config, experiment)

@@ -21,6 +21,7 @@ SETTINGS = {
     "tasks": settings(kinds=("viquae", "triviaqa"), chunk=2),
     "tasks without chunks": settings(kinds=("triviaqa", "viquae"), accumulation=2),
 }
+DROPOUT = {"chunks": 0.5, "tasks": 0.5}  # where chunks are the same however many processes there are
 STEPS = 4
 
 
@@ -45,7 +46,7 @@ def trained():
     """Loss and gradients of the first steps, and the weights after them, of every kind of training."""
     found = {}
     for name, chosen in SETTINGS.items():
-        model = learner(chosen)
+        model = learner(chosen, dropout=DROPOUT.get(name, 0.0))
         mixture, pieces = stream(chosen, distributed.rank(), distributed.world())
         found[name] = []
         for step in range(2):

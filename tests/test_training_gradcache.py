@@ -8,8 +8,8 @@ from tiny import Encoder, gradients, learner, settings, sides, stream
 
 from vlret.files import InputError
 from vlret.training.batches import Example, Mixture, Task
-from vlret.training.learner import Learner, seed_of
-from vlret.training.pieces import pieces
+from vlret.training.learner import Learner
+from vlret.training.pieces import pieces, seed_of
 
 DIM = 256
 
@@ -47,7 +47,7 @@ def test_dropout_is_the_same_in_both_passes():
     vectors = []
     for number in range(3):
         piece = next(pieces)
-        torch.manual_seed(seed_of(chosen["seed"], 0, 0, 0) + number)
+        torch.manual_seed(seed_of(chosen["seed"], 0, 0, number))
         vectors.append(oracle.pairs(**piece.inputs))
     questions, passages = (torch.cat(parts) for parts in zip(*vectors, strict=True))
     loss = oracle.objectives[0](questions, passages, piece.batch.labels, piece.batch.excluded)

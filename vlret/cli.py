@@ -341,6 +341,8 @@ VERBS = [
             Option("validation_qrels", "judgements of the validation questions (to validate)", required=False),
             Option("validation_negatives", "as --negatives (to validate)", _named_path, nargs="*", required=False),
             Option("datasets", "DATASET.PART=PATH of tasks' other datasets", _named_path, nargs="*", required=False),
+            Option("gpus", "processes of each node, 1 if not given", int, required=False),
+            Option("nodes", "nodes of the Slurm job, 1 if not given", int, required=False),
             OUT,
         ],
     ),

@@ -35,6 +35,8 @@ TASK_PARTS = {
     "match_image": ("questions", "articles", *IMAGES),
     "match_article": ("questions", "passages", "articles", *IMAGES),
 }
+# What of a training's config says where it runs.
+PLACES = ("gpus", "nodes")
 
 
 @dataclass(frozen=True, order=True)
@@ -192,9 +194,8 @@ def settings(config: Mapping, experiment: Experiment) -> dict:
     A change of any value here re-trains the experiment, so nothing that other experiments own may enter.
     """
     tokens, model = config["embedding"], dict(config["models"][experiment.model])
-    recipe = pretraining_of(config, experiment)
     model.pop("pretraining", None)
-    tuning = tuning_of(config, recipe["tuning"] if recipe and experiment.tuning == "zs" else experiment.tuning)
+    tuning, training = _tuning_and_training(config, experiment)
     values = {
         "name": experiment.name,
         "model": model,
@@ -205,9 +206,18 @@ def settings(config: Mapping, experiment: Experiment) -> dict:
         "seed": config["seed"],
         "threads": config["compute"]["threads"],
     }
-    if tuning["method"] != "zs":
-        values["training"] = _training(config, experiment, tuning["method"], recipe)
+    if training:
+        values["training"] = {key: value for key, value in training.items() if key not in PLACES}
     return values
+
+
+def processes(config: Mapping, experiment: Experiment) -> dict[str, int]:
+    """How many `gpus` a node, a process each, and how many `nodes` an experiment is trained on; 1 where not said.
+
+    They decide how a batch is shared, not what is learned, and are not among the `settings`.
+    """
+    training = _tuning_and_training(config, experiment)[1]
+    return {key: training.get(key, 1) for key in PLACES}
 
 
 def tuning_of(config: Mapping, name: str) -> dict:
@@ -216,9 +226,15 @@ def tuning_of(config: Mapping, name: str) -> dict:
     return {"method": variant["method"], **config["tuning"].get(variant["method"], {}), **variant}
 
 
-def _training(config: Mapping, experiment: Experiment, method: str, recipe: Mapping | None) -> dict:
-    """Defaults, what the method changes, what pre-training does or leaves behind, what the experiment changes."""
-    training = config["training"]
+def _tuning_and_training(config: Mapping, experiment: Experiment) -> tuple[dict, dict]:
+    """How an experiment's encoder is tuned, and all that its training is told; nothing where nothing is trained.
+
+    Defaults, what the method changes, what pre-training does or leaves behind, what the experiment changes.
+    """
+    training, recipe = config["training"], pretraining_of(config, experiment)
+    tuning = tuning_of(config, recipe["tuning"] if recipe and experiment.tuning == "zs" else experiment.tuning)
+    if tuning["method"] == "zs":
+        return tuning, {}
     after = {}
     if recipe and experiment.tuning == "zs":
         after = {key: value for key, value in recipe.items() if key != "tuning"}
@@ -226,12 +242,18 @@ def _training(config: Mapping, experiment: Experiment, method: str, recipe: Mapp
         after = {"start": replace(experiment, tuning="zs").name}
     tuned = training.get("tuning", {})
     own = training.get("experiments", {}).get(experiment.name, {})
-    merged = {**training["defaults"], **tuned.get(method, {}), **tuned.get(experiment.tuning, {}), **after, **own}
+    merged = {
+        **training["defaults"],
+        **tuned.get(tuning["method"], {}),
+        **tuned.get(experiment.tuning, {}),
+        **after,
+        **own,
+    }
     tasks = {
         name: {key: value for key, value in entry.items() if (key, value) != ("dataset", config["dataset"])}
         for name, entry in merged["tasks"].items()
     }
-    return {**merged, "tasks": tasks}
+    return tuning, {**merged, "tasks": tasks}
 
 
 def pretraining_of(config: Mapping, experiment: Experiment) -> Mapping | None:

@@ -21,6 +21,7 @@ from vlret.experiment import (
     mined_experiment,
     miners,
     nonsense,
+    processes,
     settings,
     trained,
 )
@@ -155,7 +156,11 @@ def _trainings(config: Mapping) -> str | None:
     trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in trained(config)}
     for name, training in trainings.items():
         experiment = Experiment.parse(name)
-        message = training and (_contradiction(training, kind_of(config, experiment)) or _task_data(training, config))
+        message = training and (
+            _contradiction(training, kind_of(config, experiment))
+            or _task_data(training, config)
+            or _uneven(training, **processes(config, experiment))
+        )
         if message:
             return f"training.{message} (of {name})"
         if start := training.get("start"):
@@ -196,6 +201,14 @@ def _task_data(training: Mapping, config: Mapping) -> str | None:
         alone = {**training, "tasks": {name: entry}}
         if dataset and (runs := [*filter(mined_experiment, miners(alone, dataset))]):
             return f"tasks.{name}: miner {runs[0]} reads a run over {config['dataset']}, not over {dataset}"
+    return None
+
+
+def _uneven(training: Mapping, gpus: int, nodes: int) -> str | None:
+    """A batch that its processes cannot share evenly."""
+    for name, task in training["tasks"].items():
+        if (size := task.get("batch_size", training["batch_size"])) % (gpus * nodes):
+            return f"batch_size: {size} questions do not go evenly into {gpus * nodes} processes, task {name}"
     return None
 
 

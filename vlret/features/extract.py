@@ -122,8 +122,8 @@ def fill(
     """Describe images batch by batch and store them; each name, after its batch is stored.
 
     While one batch is described, the next is gathered and `workers` decode the images after it. An image that cannot
-    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None. Nothing is stored once
-    `lock` is another's.
+    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None. Nothing is stored
+    once the lock is another's.
     """
     for batch in ahead(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
         readable = {name: image for name, image in batch if not isinstance(image, ImageError)}

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vlret.files import InputError
 from vlret.training.batches import Batch
 from vlret.training.distributed import gather, without_sync, world
-from vlret.training.pieces import Piece
+from vlret.training.pieces import Piece, seed_of
 
 Scale = Callable[[Tensor], Tensor]
 
 
 def accumulate(
-    pairs: nn.Module, objective: nn.Module, pieces: Iterator[Piece], scale: Scale, seed: int, last: bool
+    pairs: nn.Module, objective: nn.Module, pieces: Iterator[Piece], scale: Scale, seed: tuple[int, ...], last: bool
 ) -> Tensor:
     """Add a batch's gradients to the parameters' and return its loss.
 
@@ -36,7 +36,7 @@ def accumulate(
     scale
         What multiplies the loss before its gradient is taken.
     seed
-        Of dropout, which is the same in both passes of a piece.
+        Of dropout, with the piece's number: it is the same in both passes of a piece, whichever process encodes it.
     last
         Whether gradients are exchanged between processes, or wait for those of another batch.
     """
@@ -49,16 +49,16 @@ def accumulate(
         return loss
     with torch.no_grad():
         vectors = [_encode(pairs, piece, seed)]
-        vectors += [_encode(pairs, next(pieces), seed + number) for number in range(1, piece.of)]
+        vectors += [_encode(pairs, next(pieces), seed) for _ in range(1, piece.of)]
     loss, gradients = _at_vectors(objective, piece.batch, vectors, scale)
     for number, gradient in enumerate(gradients):
         with without_sync(pairs, not last or number < len(gradients) - 1):
-            _backward(_encode(pairs, next(pieces), seed + number), gradient, piece.batch)
+            _backward(_encode(pairs, next(pieces), seed), gradient, piece.batch)
     return loss
 
 
-def _encode(pairs: nn.Module, piece: Piece, seed: int) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(seed)
+def _encode(pairs: nn.Module, piece: Piece, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed_of(*seed, piece.number))
     return pairs(**piece.inputs)
 
 

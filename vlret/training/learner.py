@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -125,7 +124,7 @@ class Learner:
         self.pairs.train()
         activate(self.pairs.biencoder, self.names[task])
         for number in range(accumulation):
-            seed = seed_of(self.seed, step, number, distributed.rank())
+            seed = (self.seed, step, number)
             last = number == accumulation - 1
             scale = partial(self._scale, accumulation)
             losses.append(accumulate(self.wrapped, self.objectives[task], pieces, scale, seed, last))
@@ -181,11 +180,6 @@ def checkpoint_gradients(model: nn.Module) -> None:
         raise InputError("training.checkpointing: no part of this model can; set it to false")
     for part in parts:
         part.checkpointing = True
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed of several numbers, such as experiment, step, batch and process."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _moved(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

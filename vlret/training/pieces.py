@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from vlret.training.batches import Batch, Mixture
 
 
@@ -16,12 +18,15 @@ class Piece:
         The joint batch of all processes.
     inputs
         What the pairs' encoder takes.
+    number
+        Its place among the batch's pieces.
     of
         How many pieces of the batch this process encodes.
     """
 
     batch: Batch
     inputs: dict
+    number: int
     of: int
 
 
@@ -37,4 +42,9 @@ def pieces_of(batch: Batch, rank: int, world: int, passes: int) -> Iterator[Piec
     share = len(batch.spans) // world
     for _ in range(1 if share == 1 else passes):
         for number in range(rank * share, (rank + 1) * share):
-            yield Piece(batch, batch.inputs(number), share)
+            yield Piece(batch, batch.inputs(number), number, share)
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, such as experiment, step, batch and piece."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -15,6 +15,7 @@ from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
+from vlret.training.launch import launched
 from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
@@ -35,12 +36,14 @@ def train(
     validation_qrels: Path | None = None,
     validation_negatives: Mapping[str, Path] | None = None,
     datasets: Mapping[str, Path] | None = None,
+    gpus: int | None = None,
+    nodes: int | None = None,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
 
     The state of training stands beside `out` and is removed when the checkpoint is whole. The same command goes on
-    from it after a kill. Started by `torchrun`, its processes share each batch and the first one writes. While another
-    copy of the training is at work, on whichever machine, it is waited for, and what that one made is taken.
+    from it after a kill. Several processes share each batch, and the first one writes. While another copy of the
+    training is at work, on whichever machine, it is waited for, and what that one made is taken.
 
     Parameters
     ----------
@@ -58,6 +61,9 @@ def train(
         The same of the validation questions, which `validate_every` needs.
     datasets
         Files of the other datasets that tasks name, as `vlret.training.tasks.sources_of` takes them.
+    gpus, nodes
+        Processes of each node, and nodes of the Slurm job, 1 where it is not given: this process's own command line is
+        run in each, so that several are for the command alone.
 
     Raises
     ------
@@ -65,8 +71,11 @@ def train(
         If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, what
         validation needs is not there, or another copy took over since this one stood still.
     SystemExit
-        With 128 + its number after a SIGTERM or SIGUSR1, the state saved.
+        With 128 + its number after a SIGTERM or SIGUSR1, the state saved; of several processes, with the exit code of
+        the first that failed.
     """
+    if launched(gpus or 1, nodes or 1, settings["threads"]):
+        return
     _repeatable(settings["threads"])
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)

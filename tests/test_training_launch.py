@@ -1,0 +1,94 @@
+"""`vlret training train --gpus n --nodes m`: real processes over gloo, against one process and against each other."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from toy import Toy
+
+from vlret.files import InputError
+from vlret.training.launch import RENDEZVOUS, srun
+from vlret.training.train import train
+
+pytestmark = pytest.mark.slow
+
+# A chunk that divides a process's share: the same dropout, however many processes there are.
+HOW = {"steps": 20, "chunk": 4, "save_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+def started(toy, out, *options, **environment):
+    command = [sys.executable, "-m", "vlret", *toy.command("full", out, **HOW), *options]
+    return subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process, code=0):
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    return said
+
+
+def bytes_of(out):
+    return (out / "model.safetensors").read_bytes()
+
+
+def mean_loss(said):
+    return float(re.search(r"20 steps, mean loss ([\d.]+)", said).group(1))
+
+
+@pytest.fixture(scope="module")
+def two(toy):
+    """A training by two processes of one machine, and what it said."""
+    out = toy.folder / "two"
+    return out, ended(started(toy, out, "--gpus=2"))
+
+
+def test_two_processes_learn_what_one_does(toy, two, capsys):
+    out, said = two
+    alone = toy.folder / "alone"
+    train(settings=toy.settings("full", **HOW), **toy.training, out=alone)
+    assert mean_loss(said) == pytest.approx(mean_loss(capsys.readouterr().err), abs=2e-4)
+    # Sums of two terms are rounded alike in either order; with more processes they need not be.
+    assert bytes_of(out) == bytes_of(alone)
+
+
+def test_a_signal_to_the_launcher_stops_all_after_a_step_and_they_go_on_to_the_same_bytes(toy, two):
+    out = toy.folder / "stopped"
+    process = started(toy, out, "--gpus=2")
+    while not list((toy.folder / "stopped.training").glob("step-*.pt")):
+        assert process.poll() is None, "it ended before it was stopped"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGUSR1)
+    said = ended(process, 128 + signal.SIGUSR1)
+    assert said.count("stopped by SIGUSR1 after step") == 1
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert ended(started(toy, out, "--gpus=2")).count("going on from step") == 1
+    assert bytes_of(out) == bytes_of(two[0])
+
+
+def test_two_nodes_of_one_process_are_as_one_node_of_two(toy, two):
+    out = toy.folder / "nodes"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {RENDEZVOUS: f"127.0.0.1:{port}", "MASTER_ADDR": "127.0.0.1"}
+    nodes = [started(toy, out, "--nodes=2", SLURM_NODEID=f"{node}", **where) for node in range(2)]
+    said = [ended(node) for node in nodes]
+    assert sum("20 steps, mean loss" in text for text in said) == 1
+    assert bytes_of(out) == bytes_of(two[0])
+
+
+def test_several_nodes_without_slurm_are_refused(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(InputError, match=r"training.nodes: 2 nodes are for a Slurm job"):
+        srun(2, 1)

@@ -1,0 +1,13 @@
+"""`torchrun` whose exit code is that of the first process that failed."""
+
+import sys
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(128 - code if code < 0 else code)
