@@ -77,11 +77,13 @@ rule articles:
         dataset=datasets_with("sample", "wikipedia"),
     conda:
         ENVIRONMENT
+    threads: THREADS
     params:
         files=article_files,
         limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
-        "vlret data articles --wikipedia {params.files} --limits {params.limits:q} --out {output.table}"
+        "vlret data articles --wikipedia {params.files} --limits {params.limits:q}"
+        " --workers {threads} --out {output.table}"
         " --report {output.report} 2>&1 | tee {log}"
 
 
@@ -124,10 +126,12 @@ rule passages:
         dataset="|".join(name for name, entry in DATASETS.items() if "passages" in entry),
     conda:
         ENVIRONMENT
+    threads: THREADS
     params:
         settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["passages"]),
     shell:
-        "vlret data passages --articles {input} --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
+        "vlret data passages --articles {input} --settings {params.settings:q} --workers {threads} --out {output}"
+        " 2>&1 | tee {log}"
 
 
 rule normalise:

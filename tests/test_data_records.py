@@ -109,6 +109,8 @@ def test_articles_keep_order_text_image_and_type(raw: Folder):
         "articles": 2,
         "no text": {"count": 1, "examples": ["Oslo"]},
         "no image": {"count": 1, "examples": ["Oslo"]},
+        "no wikidata id": {"count": 0, "examples": []},
+        "malformed": {"count": 0, "examples": []},
     }
 
 
@@ -254,7 +256,7 @@ def test_broken_files_are_one_line(tmp_path: Path):
         ("text", ..., "line 2: field 'text.paragraph' is missing"),
         ("text.paragraph", "Rome", "line 2: field 'text.paragraph' is str, expected list"),
         ("text.paragraph", ["Rome", None], "line 2: field 'text.paragraph' holds NoneType, expected strings"),
-        ("wikidata_info", None, "line 2: field 'wikidata_id' is missing"),
+        ("wikidata_info", "Q1", "line 2: field 'wikidata_info' is str, expected dict"),
         ("wikipedia_id", "1", "line 2: field 'wikipedia_id' is 1, as at .*line 1; remove one"),
         ("wikidata_info.wikidata_id", "Q220", "line 2: field 'wikidata_info.wikidata_id' is Q220, as at .*line 1"),
     ],

@@ -85,6 +85,7 @@ SEED = Option("seed", "seed of all that is random", int)
 DEPTH = Option("k", "passages kept a question", int)
 TAG = Option("tag", "name of the run", str)
 OUT = Option("out", "what to write")
+WORKERS = Option("workers", "processes at work; what is written does not depend on how many", int)
 REPORT = Option("report", "JSON file of what was counted")
 PROFILE = Option("profile", "folder of the profile (slurm)", required=False)
 WEIGHTS = Option(
@@ -151,8 +152,9 @@ VERBS = [
         "vlret.data.articles:import_articles",
         "check the knowledge base and write the table of articles",
         [
-            Option("wikipedia", "JSONL files of the knowledge base", nargs="+"),
+            Option("wikipedia", "files of the knowledge base: JSON lines, .gz, Parquet, folders", nargs="+"),
             LIMITS,
+            WORKERS,
             OUT,
             REPORT,
         ],
@@ -192,7 +194,7 @@ VERBS = [
         "passages",
         "vlret.data.passages:split",
         "cut the articles into passages",
-        [ARTICLES, SETTINGS, OUT],
+        [ARTICLES, SETTINGS, WORKERS, OUT],
     ),
     Verb(
         "data",

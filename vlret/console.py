@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -13,14 +13,24 @@ T = TypeVar("T")
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 
-def progress(items: Iterable[T], total: int | None, unit: str, label: str) -> Iterator[T]:
+def progress(
+    items: Iterable[T], total: int | None, unit: str, label: str, size: Callable[[T], int] | None = None
+) -> Iterator[T]:
     """Yield `items` behind a bar on standard error: done, speed in `unit`/s, time left.
 
-    Where standard error is a file the bar is redrawn every 10 s, so that a log stays short.
+    Where an item counts for more than one, `size` says for how many. Where standard error is a file the bar is redrawn
+    every 10 s, so that a log stays short.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
     how = {"desc": label, "total": total, "unit": f" {unit.strip()}", "bar_format": BAR}
-    yield from tqdm(items, mininterval=interval, file=sys.stderr, **how)
+    how |= {"mininterval": interval, "file": sys.stderr}
+    if size is None:
+        yield from tqdm(items, **how)
+        return
+    with tqdm(**how) as bar:
+        for item in items:
+            yield item
+            bar.update(size(item))
 
 
 def meter(size: int | None, done: int, label: str) -> tqdm:

@@ -87,23 +87,27 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line.
+    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            yield number, read_record(line, f"{path}, line {number}")
 
-    A file whose name ends in `.gz` is unpacked as it is read.
-    """
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, which is unpacked while it is read where its name ends in `.gz`."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     number = 0
     try:
-        with gzip.open(path, "rb") if Path(path).suffix == ".gz" else open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _record(line, f"{path}, line {number}")
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):  # noqa: B007
+                yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: broken after line {number} ({error}); fetch it again") from error
 
 
-def _record(line: bytes, place: str) -> dict:
+def read_record(line: bytes, place: str) -> dict:
+    """The object that a line of JSON holds; an `InputError` begins with its place."""
     try:
         record = json.loads(line)
     except ValueError as error:

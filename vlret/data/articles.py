@@ -1,14 +1,25 @@
-"""Articles as published (KILT's knowledge base, ViQuAE's with images) to Arrow, every record checked."""
+"""Articles as published (KILT's knowledge base, ViQuAE's with images) to Arrow, every record checked.
 
-from collections.abc import Iterator
+Files are read as lines and handed on in chunks, which processes parse, check and turn into record batches. Of what was
+read, 24 bytes an article are kept, to find identifiers that stand twice.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
 from datasets import Features, List, Value
 
 from vlret.console import progress, say
-from vlret.data.records import Problems, Record, Unique, read_records
-from vlret.data.tables import write_table
-from vlret.files import write_json
+from vlret.data.parallel import in_order
+from vlret.data.records import Problems, Record, RecordError, files_of, holds_rows, read_rows
+from vlret.data.tables import write_batches
+from vlret.files import InputError, read_lines, read_record, write_json
 
 ARTICLE = Features(
     {
@@ -20,46 +31,178 @@ ARTICLE = Features(
         "type": Value("string"),
     }
 )
-ARTICLE_PROBLEMS = ("no text", "no image")
+KEPT = ("no text", "no image", "no wikidata id")
+UNIQUE = {"id": "wikipedia_id", "wikidata_id": "wikidata_info.wikidata_id"}  # column: field
+ROWS = 1000  # of a chunk
 
 
-def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path) -> None:
-    """Read knowledge base files (JSON lines, KILT fields plus `image`) in order to one dataset of articles.
+class Chunk(NamedTuple):
+    """Lines, or rows of a table, that follow each other; `first` is the number of the first, from 1.
 
-    Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title), `image` (file name
-    or null), `wikidata_id`, `type` (what kind of thing it is about, such as `country`; null where a record has no such
-    field, as in KILT's knowledge base and ViQuAE's). Kinds for `limits`: `no text` (the article is kept), `no image`.
-    Raises `InputError` for a malformed line, a missing or mistyped field, an `id` or `wikidata_id` that stands twice,
-    and when there is no article at all.
+    `kind` is the type of articles that name none.
+    """
+
+    path: Path
+    kind: str | None
+    first: int
+    rows: list[bytes] | pa.RecordBatch | pa.Table
+
+    @property
+    def unit(self) -> str:
+        """What a place is counted in."""
+        return "line" if isinstance(self.rows, list) else "row"
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """The number of each record and what it says; blank lines are passed over."""
+        rows = self.rows if isinstance(self.rows, list) else self.rows.to_pylist()
+        for number, row in enumerate(rows, start=self.first):
+            place = f"{self.path}, {self.unit} {number}"
+            if not isinstance(row, bytes):
+                yield number, Record(row, place)
+            elif row.strip():
+                yield number, Record(read_record(row, place), place)
+
+
+class Articles(NamedTuple):
+    """What a chunk holds: articles, the line's number of each, titles by kind of problem, what was left out and why."""
+
+    path: Path
+    batch: pa.RecordBatch
+    numbers: list[int]
+    problems: dict[str, list[str]]
+    malformed: list[RecordError]
+
+
+def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path, workers: int = 1) -> None:
+    """Read knowledge base files (KILT's fields plus `image`) in order to one dataset of articles.
+
+    Files are JSON lines (`.gz` compressed), Parquet, saved datasets, or folders of these; lists of records may come as
+    records of lists. Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title),
+    `image` (file name or null), `wikidata_id` (or null), `type` (what kind of thing it is about, such as `country`;
+    where a record has no such field, the name of its file or folder up to the first dot if there are several, as
+    ViQuAE's are by kind, else null). Kinds for `limits`: `no text`, `no image` and `no wikidata id`, which are kept,
+    and `malformed`, which are left out. `workers` processes parse; what is written does not depend on how many.
+
+    Raises
+    ------
+    InputError
+        For a line that is no JSON, more missing or mistyped fields than `limits` allows, an `id` or `wikidata_id` that
+        stands twice, and when there is no article at all.
     """
     names = ", ".join(map(str, wikipedia))
-    problems = Problems(ARTICLE_PROBLEMS, limits)
-    ids, entities = Unique("wikipedia_id"), Unique("wikidata_info.wikidata_id")
+    problems, places = Problems([*KEPT, "malformed"], limits), _Places()
+    kinds = [path.name.partition(".")[0] if len(wikipedia) > 1 else None for path in wikipedia]
 
-    def rows() -> Iterator[dict]:
-        for record in progress(read_records(wikipedia), None, "article", "articles"):
-            row = _article(record)
-            ids.add(row["id"], record)
-            entities.add(row["wikidata_id"], record)
-            if not any(paragraph.strip() for paragraph in row["paragraphs"][1:]):
-                problems.add("no text", row["title"])
-            if row["image"] is None:
-                problems.add("no image", row["title"])
-            yield row
+    def batches() -> Iterator[pa.RecordBatch]:
+        read = in_order(_read, _chunks(zip(wikipedia, kinds, strict=True)), workers)
+        for articles in progress(read, None, "article", "articles", size=lambda articles: len(articles.numbers)):
+            for kind, titles in articles.problems.items():
+                problems.extend(kind, titles)
+            for error in articles.malformed:
+                problems.leave_out(error)
+            places.add(articles)
+            yield articles.batch
+        places.check()
         problems.check(names)
 
-    count = write_table(rows(), ARTICLE, out, empty=f"{names}: the knowledge base is empty")
+    count = write_batches(batches(), ARTICLE, out, empty=f"{names}: the knowledge base is empty")
     write_json(report, {"articles": count, **problems.report()})
     say(f"{count} articles: {problems}")
 
 
-def _article(record: Record) -> dict:
-    entity = record.get("wikidata_info.wikidata_id", str, None) or record.text("wikidata_id")
+def _chunks(paths: Iterable[tuple[Path, str | None]]) -> Iterator[Chunk]:
+    """Files in order, each with its kind, in chunks that do not depend on who reads them."""
+    for file, kind in ((file, kind) for path, kind in paths for file in files_of(path)):
+        first = 1
+        for rows in read_rows(file) if holds_rows(file) else _lines(file):
+            yield Chunk(file, kind, first, rows)
+            first += len(rows)
+
+
+def _lines(path: Path) -> Iterator[list[bytes]]:
+    lines = read_lines(path)
+    while rows := list(islice(lines, ROWS)):
+        yield rows
+
+
+def _read(chunk: Chunk) -> Articles:
+    """Parse and check a chunk."""
+    rows, numbers, malformed, problems = [], [], [], {kind: [] for kind in KEPT}
+    for number, record in chunk.records():
+        try:
+            row = _article(record, chunk.kind)
+        except RecordError as error:
+            malformed.append(error)
+            continue
+        if not any(paragraph.strip() for paragraph in row["paragraphs"][1:]):
+            problems["no text"].append(row["title"])
+        if row["image"] is None:
+            problems["no image"].append(row["title"])
+        if row["wikidata_id"] is None:
+            problems["no wikidata id"].append(row["title"])
+        rows.append(row)
+        numbers.append(number)
+    try:
+        batch = pa.RecordBatch.from_pylist(rows, schema=ARTICLE.arrow_schema)
+    except UnicodeEncodeError as error:
+        place = f"{chunk.path}, {chunk.unit}s {numbers[0]} to {numbers[-1]}"
+        raise InputError(f"{place}: a text cannot be written as UTF-8 ({error.reason}); mend it") from error
+    return Articles(chunk.path, batch, numbers, problems, malformed)
+
+
+def _article(record: Record, kind: str | None) -> dict:
     return {
         "id": record.text("wikipedia_id"),
         "title": record.text("wikipedia_title"),
-        "paragraphs": record.texts("text.paragraph"),
+        "paragraphs": _paragraphs(record),
         "image": record.get("image", str, None) or None,
-        "wikidata_id": entity,
-        "type": record.get("type", str, None) or None,
+        "wikidata_id": record.get("wikidata_info.wikidata_id", str, None)
+        or record.get("wikidata_id", str, None)
+        or None,
+        "type": record.get("type", str, None) or kind,
     }
+
+
+def _paragraphs(record: Record) -> list[str]:
+    """From `{"paragraph": [...]}` (the hub's), from `[...]` (KILT's own file) or from `[{"paragraph": ...}, ...]`."""
+    texts = record.get("text", object, {})
+    if not isinstance(texts, list):
+        return record.texts("text.paragraph")
+    if texts and isinstance(texts[0], dict):
+        return [Record(text, f"{record.place}, text").get("paragraph", str) for text in texts]
+    return record.texts("text")
+
+
+class _Places:
+    """Where each article was read, and a hash of what may stand but once: bounded memory for millions of them."""
+
+    def __init__(self):
+        self.numbers, self.files = array("L"), []
+        self.hashes = {column: array("q") for column in UNIQUE}
+
+    def add(self, articles: Articles) -> None:
+        """Note the articles of a chunk."""
+        if not self.files or self.files[-1][1] != articles.path:
+            self.files.append((len(self.numbers), articles.path))
+        self.numbers.extend(articles.numbers)
+        for column, hashes in self.hashes.items():
+            hashes.extend(0 if value is None else hash(value) or 1 for value in articles.batch[column].to_pylist())
+
+    def check(self) -> None:
+        """Raise `InputError` with both places where a value stands twice."""
+        for column, field in UNIQUE.items():
+            hashes = np.frombuffer(self.hashes[column], np.int64)
+            order = np.argsort(hashes, kind="stable")
+            same = (hashes[order[1:]] == hashes[order[:-1]]) & (hashes[order[1:]] != 0)
+            for again, before in sorted(zip(order[1:][same].tolist(), order[:-1][same].tolist(), strict=True)):
+                (place, value), (earlier, other) = self._look_up(again, column), self._look_up(before, column)
+                if value == other:
+                    raise InputError(f"{place}: field {field!r} is {value}, as at {earlier}; remove one")
+
+    def _look_up(self, row: int, column: str) -> tuple[str, str]:
+        """The place of an article, and its value in a column, read again."""
+        path = self.files[bisect_right(self.files, row, key=lambda file: file[0]) - 1][1]
+        number = self.numbers[row]
+        chunk = next(chunk for chunk in _chunks([(path, None)]) if number < chunk.first + len(chunk.rows))
+        record = next(record for at, record in chunk.records() if at == number)
+        return record.place, _article(record, None)[column]

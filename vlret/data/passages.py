@@ -5,16 +5,22 @@ headings and list items are dropped, the rest is joined without a separator, sen
 is a column of its own, and not part of `text`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from datasets import Features, Value, load_from_disk
 
 from vlret.console import progress, say
+from vlret.data.parallel import in_order
 from vlret.data.sentences import sentences
-from vlret.data.tables import write_table
+from vlret.data.tables import read_batches, write_batches
 from vlret.files import InputError
 
+PASSAGE = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 SPECIAL = ("Section::::", "BULLET::::")
 
 
@@ -42,24 +48,41 @@ def by_sentence(text: str) -> list[str]:
     return [stripped for sentence, _ in sentences(text) if (stripped := sentence.strip())]
 
 
-def split(articles: Path, settings: dict, out: Path) -> None:
+def split(articles: Path, settings: dict, out: Path, workers: int = 1) -> None:
     """Cut a dataset of articles into a dataset of passages; a passage's id is its row.
 
     `settings` are `{unit: "tokens", tokens: at most that many in a passage}` or `{unit: "sentence"}`. Columns of the
     result: `article` (int32 row of the article), `title`, `text`; passages of an article are contiguous, in order.
-    An article without text has none. Raises `InputError` when no article has text.
+    An article without text has none. `workers` processes cut, and what is written does not depend on how many. Raises
+    `InputError` when no article has text.
     """
     if settings["unit"] not in ("tokens", "sentence"):
         raise InputError(f"passages.unit {settings['unit']!r} is unknown: use tokens or sentence")
-    source = load_from_disk(str(articles))
+    total = len(load_from_disk(str(articles)))
+    cut = in_order(partial(_cut, settings), _numbered(read_batches(articles, ["title", "paragraphs"])), workers)
+    cut = progress(cut, total, "article", "passages", size=lambda done: done[0])
+    empty = f"{articles}: no article has text, so there is no passage"
+    count = write_batches((batch for _, batch in cut), PASSAGE, out, empty)
+    say(f"{count} passages of {total} articles")
 
-    def rows() -> Iterator[dict]:
-        for row, article in enumerate(progress(source, len(source), "article", "passages")):
-            text = body(article["paragraphs"])
-            cut = by_sentence(text) if settings["unit"] == "sentence" else by_tokens(text, settings["tokens"])
-            for passage in cut:
-                yield {"article": row, "title": article["title"], "text": passage}
 
-    columns = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
-    count = write_table(rows(), columns, out, empty=f"{articles}: no article has text, so there is no passage")
-    say(f"{count} passages of {len(source)} articles")
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each batch with the row of its first article."""
+    first = 0
+    for batch in batches:
+        yield first, batch
+        first += len(batch)
+
+
+def _cut(settings: dict, numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
+    """How many articles a batch has, and their passages."""
+    first, batch = numbered
+    bodies = map(body, batch["paragraphs"].to_pylist())
+    if settings["unit"] == "sentence":
+        cut = [by_sentence(text) for text in bodies]
+    else:
+        cut = [by_tokens(text, settings["tokens"]) for text in bodies]
+    places = np.repeat(np.arange(len(batch), dtype=np.int32), [len(passages) for passages in cut])
+    texts = pa.array(chain.from_iterable(cut), pa.string(), size=len(places))
+    columns = [pa.array(first + places, pa.int32()), batch["title"].take(pa.array(places)), texts]
+    return len(batch), pa.RecordBatch.from_arrays(columns, schema=PASSAGE.arrow_schema)

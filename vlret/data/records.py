@@ -5,7 +5,8 @@ records}`) says nothing. Such records are counted, and the report has examples. 
 the first, with file, line and field.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ ANY = None
 KINDS = {
     "no text": ANY,
     "no image": ANY,
+    "no wikidata id": ANY,
     "no answer": ANY,
     "malformed": 0,
     "repeated": 0,
@@ -60,9 +62,12 @@ class Problems:
 
     def add(self, kind: str, example: str) -> None:
         """Note one record that is kept."""
-        self.counts[kind] += 1
-        if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append(example)
+        self.extend(kind, [example])
+
+    def extend(self, kind: str, examples: Sequence[str]) -> None:
+        """Note records that are kept."""
+        self.counts[kind] += len(examples)
+        self.examples[kind] += examples[: EXAMPLES - len(self.examples[kind])]
 
     def leave_out(self, error: RecordError) -> None:
         """Note one record that is left out; raises `InputError` as soon as there are more of its kind than allowed."""
@@ -150,28 +155,33 @@ def read_records(paths: Iterable[Path]) -> Iterator[Record]:
 
     Raises `InputError` for a file that is missing, broken, or of another kind.
     """
-    for path in map(Path, paths):
-        if path.is_dir():
-            yield from _of_folder(path)
-        elif path.suffix == ".parquet":
-            yield from _of_batches(path, _parquet(path))
+    for path in chain.from_iterable(files_of(Path(path)) for path in paths):
+        if holds_rows(path):
+            yield from _of_batches(path, read_rows(path))
         else:
             for number, values in read_jsonl(path):
                 yield Record(values, f"{path}, line {number}")
 
 
-def _of_folder(folder: Path) -> Iterator[Record]:
-    """The rows of a saved dataset, or the records of all files in a folder in the order of their names."""
-    if (folder / "state.json").is_file():
-        table = load_from_disk(str(folder)).with_format("arrow")
-        yield from _of_batches(folder, (pa.table(part) for part in table.iter(BATCH)))
-    elif files := sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        yield from read_records(files)
-    else:
-        raise InputError(f"{folder}: an empty folder, expected files of records")
+def holds_rows(path: Path) -> bool:
+    """Whether a path is a saved dataset or a Parquet file, and not one of lines."""
+    return path.is_dir() or path.suffix == ".parquet"
 
 
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+def files_of(path: Path) -> list[Path]:
+    """A file or a saved dataset as it is, and all files of any other folder in the order of their names."""
+    if not path.is_dir() or (path / "state.json").is_file():
+        return [path]
+    if files := sorted(inside for inside in path.iterdir() if not inside.name.startswith(".")):
+        return [file for inside in files for file in files_of(inside)]
+    raise InputError(f"{path}: an empty folder, expected files of records")
+
+
+def read_rows(path: Path) -> Iterator[pa.RecordBatch | pa.Table]:
+    """The rows of a saved dataset or a Parquet file, some at a time; `InputError` where it is not one."""
+    if path.is_dir():
+        yield from (pa.table(part) for part in load_from_disk(str(path)).with_format("arrow").iter(BATCH))
+        return
     try:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(BATCH)

@@ -1,22 +1,32 @@
-"""Arrow datasets: written row by row, whole or not at all, the same bytes for the same rows, nothing in a cache."""
+"""Arrow datasets: written batch by batch, whole or not at all, the same bytes for the same rows, nothing in a cache.
 
-from collections.abc import Iterable
+Long tables are streamed, not mapped: pages of a mapped file count as memory where a cluster or a container measures it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import (
     Dataset,
     DatasetDict,
+    DatasetInfo,
     Features,
     concatenate_datasets,
     disable_progress_bars,
     load_from_disk,
 )
-from datasets.arrow_writer import ArrowWriter
+from datasets.table import InMemoryTable
 
 from vlret.experiment import SPLITS
-from vlret.files import InputError, remove, sha256, whole
+from vlret.files import InputError, read_json, remove, sha256, whole, write_json
 
 disable_progress_bars()
+
+ROWS = 1000  # of a batch, where rows come one by one
+SHARD = 500_000_000  # bytes, after which another file is begun
 
 
 def all_questions(path: Path) -> Dataset:
@@ -25,39 +35,70 @@ def all_questions(path: Path) -> Dataset:
     return concatenate_datasets([splits[split] for split in SPLITS])
 
 
+def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a saved dataset, in order, a record batch as it was written at a time in memory."""
+    table = load_from_disk(str(path))
+    options = pa.ipc.IpcReadOptions(included_fields=[table.column_names.index(column) for column in columns])
+    for file in table.cache_files:
+        with pa.OSFile(file["filename"]) as stream, pa.ipc.open_stream(stream, options=options) as reader:
+            for batch in reader:
+                yield batch.select(columns)
+
+
 def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) -> int:
     """Stream `rows` to a dataset folder and return their number; raises `InputError(empty)` when there is none."""
+    return write_batches(_batches(rows, columns), columns, out, empty)
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], columns: Features, out: Path, empty: str) -> int:
+    """Stream record batches to a dataset folder, as `save_to_disk` lays it out, and return the number of rows.
+
+    Raises `InputError(empty)` when there is none.
+    """
     with whole(out) as aside:
-        stream = aside / "stream" / "rows.arrow"
-        table = _stream(rows, columns, stream, empty)
-        table.save_to_disk(str(aside))
-        remove(stream.parent)
-    return len(table)
+        rows, shards = _write_shards(batches, columns.arrow_schema, aside / "shards")
+        if not rows:
+            raise InputError(empty)
+        digest = hashlib.sha256("".join(map(sha256, shards)).encode()).hexdigest()[:16]
+        # What stands beside the rows is the library's: it saves a table without any, and the rows take their place.
+        Dataset(
+            InMemoryTable(columns.arrow_schema.empty_table()), info=DatasetInfo(features=columns), fingerprint=digest
+        ).save_to_disk(str(aside))
+        remove(aside / "data-00000-of-00001.arrow")
+        names = [f"data-{number:05d}-of-{len(shards):05d}.arrow" for number in range(len(shards))]
+        for shard, name in zip(shards, names, strict=True):
+            shard.rename(aside / name)
+        remove(aside / "shards")
+        state = read_json(aside / "state.json")
+        write_json(aside / "state.json", {**state, "_data_files": [{"filename": name} for name in names]})
+    return rows
 
 
 def write_splits(splits: dict[str, list[dict]], columns: Features, out: Path) -> None:
     """Write lists of rows, none of them empty, to the folder of a `DatasetDict`."""
     with whole(out) as aside:
-        streams = aside / "stream"
-        tables = {
-            name: _stream(rows, columns, streams / f"{name}.arrow", f"{out}: split {name} has no rows")
-            for name, rows in splits.items()
-        }
-        DatasetDict(tables).save_to_disk(str(aside))
-        remove(streams)
+        aside.mkdir()
+        for name, rows in splits.items():
+            write_table(rows, columns, aside / name, empty=f"{out}: split {name} has no rows")
+        write_json(aside / "dataset_dict.json", {"splits": list(splits)})
 
 
-def _stream(rows: Iterable[dict], columns: Features, path: Path, empty: str) -> Dataset:
-    """Rows written to one Arrow stream and opened from there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with ArrowWriter(features=columns, path=str(path)) as writer:
-        for count, row in enumerate(rows, start=1):  # noqa: B007
-            writer.write(row)
-        if count == 0:
-            raise InputError(empty)
-        writer.finalize()
-    table = Dataset.from_file(str(path))
-    # By default this is made of paths and times, and ends in the saved files.
-    table._fingerprint = sha256(path)[:16]
-    return table
+def _batches(rows: Iterable[dict], columns: Features) -> Iterator[pa.RecordBatch]:
+    rows = iter(rows)
+    while chunk := list(islice(rows, ROWS)):
+        yield pa.RecordBatch.from_pylist(chunk, schema=columns.arrow_schema)
+
+
+def _write_shards(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> tuple[int, list[Path]]:
+    """How many rows went to which files."""
+    folder.mkdir(parents=True)
+    rows, shards, batches = 0, [], iter(batches)
+    while (first := next(batches, None)) is not None:
+        shards.append(folder / f"{len(shards)}.arrow")
+        with pa.OSFile(str(shards[-1]), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+            for batch in chain([first], batches):
+                writer.write_batch(batch.cast(schema))
+                rows += len(batch)
+                if stream.tell() >= SHARD:
+                    break
+    return rows, shards
