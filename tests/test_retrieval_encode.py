@@ -119,3 +119,13 @@ def test_what_breaks_ahead_of_its_use_is_not_swallowed():
     assert next(made) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(made)
+
+
+def test_vectors_are_written_as_they_come_and_read_back(model, side, monkeypatch, tmp_path):
+    monkeypatch.setattr(embed, "WINDOW", 5)
+    expected = embed.encode(model, side, 2, "passage")
+    windows = embed.encode_in_windows(model, side, 2, "passage")
+    first = next(windows)
+    assert len(first) == 4  # whole batches, not all units
+    embed._save(tmp_path / "vectors.npy", (one for one in [first, *windows]), UNITS)
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)

@@ -113,3 +113,12 @@ def test_files_that_are_no_vectors(index, tmp_path):
     for values in (vectors()[0], np.zeros((3, 3), np.int64)):
         with pytest.raises(InputError, match="expected floats"):
             index(values)
+
+
+def test_a_part_of_mapped_vectors_is_read_as_that_part(monkeypatch, tmp_path):
+    monkeypatch.setattr(units, "CHUNK", 3)
+    np.save(tmp_path / "vectors.npy", np.arange(20, dtype=np.float32).reshape(10, 2))
+    mapped = units.read_vectors(tmp_path / "vectors.npy")
+    for part in (mapped, mapped[4:], mapped[::2]):
+        read = np.concatenate([chunk.numpy() for _, chunk, _ in units.chunks(part, tmp_path)])
+        np.testing.assert_array_equal(read, part)

@@ -1,6 +1,6 @@
 """Which passages answer a question: static judgements, before any run, and dynamic ones, of what runs retrieved."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from datasets import Dataset, load_from_disk
 from vlret.console import progress, say
 from vlret.data.answers import PreprocessedPassages, find_relevant, has_answer
 from vlret.data.questions import linked_rows, rows_by_title
+from vlret.data.tables import article_of, read_batches
 from vlret.files import InputError, whole, write_json, write_jsonl
 from vlret.runs import read_run, write_qrels
 
 EXAMPLES = 10
-BATCH = 10_000  # passages read at a time
 INDICES = ("id", "original_answer_provenance_indices", "provenance_indices")
 EVALUATED = ("validation", "test")  # what runs are evaluated on
 
@@ -25,18 +25,16 @@ def normalise(passages: Path, out: Path, titles: str = "") -> None:
     `titles` is empty for texts without titles, or what stands between title and text, spaces around it: meerqat looks
     for answers in `title [SEP] text`.
     """
-    table = load_from_disk(str(passages)).select_columns(["title", "text"] if titles else ["text"])
+    total = len(load_from_disk(str(passages)))
 
-    def texts(batch: dict) -> Iterable[str]:
-        if not titles:
-            return batch["text"]
-        return (f"{title} {titles} {text}" for title, text in zip(batch["title"], batch["text"], strict=True))
+    def texts() -> Iterator[str]:
+        for batch in read_batches(passages, ["title", "text"]):
+            named = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            yield from (f"{title} {titles} {text}" if titles else text for title, text in named)
 
-    starts = progress(range(0, len(table), BATCH), -(-len(table) // BATCH), f" batches of {BATCH}", "normalisation")
     with whole(out) as aside:
         aside.mkdir()
-        batches = (texts(table[start : start + BATCH]) for start in starts)
-        PreprocessedPassages.write(chain.from_iterable(batches), aside)
+        PreprocessedPassages.write(progress(texts(), total, "passage", "normalisation"), aside)
 
 
 def judge(
@@ -72,16 +70,16 @@ def judge(
         When no question of a split has a relevant passage, and for normalised texts of other passages.
     """
     splits = load_from_disk(str(questions))
-    article_of = load_from_disk(str(passages)).select_columns(["article"]).with_format("numpy")[:]["article"]
+    owners = article_of(passages)
     texts = PreprocessedPassages.open(normalised)
-    if len(texts) != len(article_of):
-        raise InputError(f"{normalised}: {len(texts)} passages, but {len(article_of)} in {passages}; make it again")
+    if len(texts) != len(owners):
+        raise InputError(f"{normalised}: {len(texts)} passages, but {len(owners)} in {passages}; make it again")
     linked = {}
     for records in splits.values():
         for question, rows in zip(records["id"], _linked(records, articles, link), strict=True):
             # Of another type, the rows would make a copy of all passages' articles.
-            wanted = np.asarray(rows, article_of.dtype)
-            firsts, ends = (np.searchsorted(article_of, wanted, side).tolist() for side in ("left", "right"))
+            wanted = np.asarray(rows, owners.dtype)
+            firsts, ends = (np.searchsorted(owners, wanted, side).tolist() for side in ("left", "right"))
             linked[question] = list(chain.from_iterable(map(range, firsts, ends)))
     _write(splits, linked, texts, out, report, f"{questions}: check answers and links", indices=True)
 

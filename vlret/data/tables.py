@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from datasets import (
     Dataset,
@@ -33,6 +34,11 @@ def all_questions(path: Path) -> Dataset:
     """The questions of all splits, train, validation, test: the order of their vectors."""
     splits: DatasetDict = load_from_disk(str(path))
     return concatenate_datasets([splits[split] for split in SPLITS])
+
+
+def article_of(passages: Path) -> np.ndarray:
+    """The article's row of each passage, `[passages]`, ascending: a column's numbers, without objects for each."""
+    return load_from_disk(str(passages)).select_columns(["article"]).with_format("numpy")[:]["article"]
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -21,6 +21,7 @@ import Stemmer
 from datasets import load_from_disk
 
 from vlret.console import progress
+from vlret.data.tables import read_batches
 from vlret.files import InputError, read_json, whole, write_json
 from vlret.lexical.invert import document_frequencies, fill
 
@@ -107,19 +108,19 @@ def build(passages: Path, settings: Mapping, out: Path) -> None:
     `lucene` (see `lucene_lengths`).
     Raises `InputError` for other settings, and if there is no passage or no term.
     """
-    table = load_from_disk(str(passages))
+    total = len(load_from_disk(str(passages)))
     stop_words, stem = _stop_words(settings["stop_words"]), stemmer(settings["stemmer"])
     if settings["lengths"] not in ("exact", "lucene"):
         raise InputError(f"bm25 lengths: {settings['lengths']!r} is neither exact nor lucene")
     texts = (
         f"{title} {text}"
-        for batch in table.iter(1000)
-        for title, text in zip(batch["title"], batch["text"], strict=True)
+        for batch in read_batches(passages, ["title", "text"])
+        for title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     )
     with whole(out) as aside:
         aside.mkdir()
         spool = aside / "tokens"
-        terms, lengths = _number(progress(texts, len(table), "passage", "index"), stop_words, stem, spool)
+        terms, lengths = _number(progress(texts, total, "passage", "index"), stop_words, stem, spool)
         if not terms:
             raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
         analysis = {**settings, "stop_words": sorted(stop_words)}

@@ -15,6 +15,7 @@ from datasets import load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.answers import PreprocessedPassages, find_relevant
+from vlret.data.tables import article_of
 from vlret.files import InputError, whole
 from vlret.negatives import Known, article, bm25, image, model, random, same_type
 from vlret.runs import read_qrels, read_run
@@ -107,7 +108,7 @@ def _known(miner: str, passages: Path, run: Path | None, articles: Path | None) 
         raise InputError(f"the negatives of miner {miner} come from a run: name one")
     if articles is None and getattr(module, "NEEDS_TYPES", False):
         raise InputError(f"miner {miner} needs the table of articles, whose types it reads: name it")
-    owners = load_from_disk(str(passages)).select_columns(["article"]).with_format("numpy")[:]["article"]
+    owners = article_of(passages)
     types = _types(articles) if getattr(module, "NEEDS_TYPES", False) else None
     return Known(owners, None if run is None else read_run(run), types)
 

@@ -45,7 +45,7 @@ def embed(
     with whole(out) as aside:
         aside.mkdir()
         np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
-        np.save(aside / "passages.npy", encode(model, answers, batch_size, unit))
+        _save(aside / "passages.npy", encode_in_windows(model, answers, batch_size, unit), len(answers))
         write_json(aside / "embeddings.json", {"unit": unit})
 
 
@@ -84,27 +84,51 @@ def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
     return result
 
 
-@torch.inference_mode()
 def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarray:
-    """The vectors of a side, `[units, dim]` float32, units of like length together so that little is padded.
+    """The vectors of a side, `[units, dim]` float32."""
+    return np.concatenate(list(encode_in_windows(model, side, batch_size, unit)))
+
+
+@torch.inference_mode()
+def encode_in_windows(model: BiEncoder, side: Side, batch_size: int, unit: str) -> Iterator[np.ndarray]:
+    """The vectors of a side in order, `[units of a window, dim]` float32 at a time, like lengths encoded together.
 
     Texts are tokenised, and features read, by other threads while the batch before them is encoded.
     """
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    vectors: np.ndarray | None = None
+    vectors, start, left = np.empty((0, 0), np.float32), 0, 0
     for units, inputs in progress(_batches(side, batch_size), -(-len(side) // batch_size), " batches", unit):
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         batch = model.encode(unit if unit == "question" else "passage", inputs).float().cpu().numpy()
-        if vectors is None:
-            vectors = np.empty((len(side), batch.shape[1]), dtype=np.float32)
-        vectors[units] = batch
-    return vectors
+        if not left:
+            left = min(_window(batch_size), len(side) - start)
+            vectors = np.empty((left, batch.shape[1]), dtype=np.float32)
+        vectors[units - start] = batch
+        left -= len(units)
+        if not left:
+            yield vectors
+            start += len(vectors)
+
+
+def _save(path: Path, windows: Iterator[np.ndarray], units: int) -> None:
+    """Write the vectors of `units` as a `.npy` file as they come: those of a knowledge base do not fit in memory."""
+    with open(path, "wb") as stream:
+        for number, vectors in enumerate(windows):
+            if number == 0:
+                header = {"descr": vectors.dtype.str, "fortran_order": False, "shape": (units, vectors.shape[1])}
+                np.lib.format.write_array_header_1_0(stream, header)
+            vectors.tofile(stream)
+
+
+def _window(batch_size: int) -> int:
+    """How many units are sorted together: whole batches."""
+    return max(1, WINDOW // batch_size) * batch_size
 
 
 def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
     """The units and inputs of each batch, sorted within windows, so that only a window's texts are held."""
-    size = max(1, WINDOW // batch_size) * batch_size
+    size = _window(batch_size)
     spans = (np.arange(start, min(start + size, len(side))) for start in range(0, len(side), size))
     windows = ahead((units, side.tokens(units)) for units in spans)
     for units, batches in ((units, side.batches(units, batch_size, tokens)) for units, tokens in windows):

@@ -1,5 +1,6 @@
 """What is searched: vectors on disk, and the passages that each stands for."""
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from datasets import load_from_disk
 from numba import njit
 from torch import Tensor
 
+from vlret.data.tables import article_of
 from vlret.files import InputError, read_json
 from vlret.runs import Ranking, sort_ranking
 
@@ -40,7 +42,7 @@ class Units:
         if unit == "passage":
             first = np.arange(len(table) + 1)
         elif unit == "article":
-            articles = np.asarray(table["article"], dtype=np.int64)
+            articles = article_of(passages)
             if (np.diff(articles) < 0).any():
                 raise InputError(f"{passages}, column article: passages are not in order of their articles")
             if len(articles) and articles[-1] >= len(vectors):
@@ -107,13 +109,22 @@ def chunks(vectors: np.ndarray, path: Path) -> Iterator[tuple[int, Tensor, Tenso
     otherwise.
     """
     for start in range(0, len(vectors), CHUNK):
-        chunk = torch.from_numpy(np.array(vectors[start : start + CHUNK])).float()
+        chunk = torch.from_numpy(_read(vectors, start)).float()
         lengths = torch.linalg.vector_norm(chunk, dim=1)
         odd = (~lengths.isfinite()).nonzero().flatten()
         broken = odd[~chunk[odd].isnan().all(dim=1)]
         if len(broken):
             raise InputError(f"{path}, row {start + broken[0]}: not finite, and not NaN throughout; embed again")
         yield start, chunk, lengths
+
+
+def _read(vectors: np.ndarray, start: int) -> np.ndarray:
+    """`CHUNK` rows, those of a mapped file read from it: what is mapped and was looked at stays in memory for long."""
+    if not isinstance(vectors.base, mmap.mmap) or not vectors.flags.c_contiguous:
+        return np.array(vectors[start : start + CHUNK])
+    count, dim = min(CHUNK, len(vectors) - start), vectors.shape[1]
+    offset = vectors.offset + start * dim * vectors.itemsize
+    return np.fromfile(vectors.filename, vectors.dtype, count * dim, offset=offset).reshape(count, dim)
 
 
 def has_vector(vectors: np.ndarray, path: Path) -> np.ndarray:

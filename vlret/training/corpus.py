@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, load_from_disk
 
-from vlret.data.tables import all_questions
+from vlret.data.tables import all_questions, article_of
 from vlret.encoders.inputs import Side, passage_text, question_text
 from vlret.features.store import FeatureStore
 
@@ -49,7 +49,7 @@ def question_side(settings: dict, tables: Tables, tokenizer) -> Side:
 def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
     """Every passage: prefix, title and text, and the image of its article."""
     passages, store = load_from_disk(str(tables.passages)), _store(settings, tables.article_features)
-    images = None if store is None else article_images(tables, store)[np.asarray(passages["article"])]
+    images = None if store is None else article_images(tables, store)[article_of(tables.passages)]
     return Side(passage_texts(settings, passages), images, store, tokenizer, settings["tokens"]["passage"])
 
 

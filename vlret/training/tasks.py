@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from datasets import load_from_disk
 
-from vlret.data.tables import all_questions
+from vlret.data.tables import all_questions, article_of
 from vlret.encoders.inputs import Side
 from vlret.experiment import IMAGES, task_parts
 from vlret.files import InputError
@@ -159,7 +159,7 @@ def match_article(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, l
     The images of an entity go to the passages of its article in turn.
     """
     passages = load_from_disk(str(source.tables.passages))
-    owners = np.asarray(passages["article"])
+    owners = article_of(source.tables.passages)
     rows, images, examples = [], [], []
     for entity, article, photographs in _entities(source):
         own = range(*(int(end) for end in np.searchsorted(owners, [article, article + 1])))
