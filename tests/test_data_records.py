@@ -199,6 +199,8 @@ def test_questions_without_images_are_linked_by_the_titles_that_hold_their_answe
     row = load_from_disk(str(raw.path / "questions"))["train"][0]
     assert (row["article"], row["wikidata_id"], row["image"]) == (1, "Q585", None)
     assert row["original_question"] == "Is Oslo old?"
+    raw.questions(bare | {"wikidata_id": "Q220"}, train_like=True, images=None, link="provenance")
+    assert load_from_disk(str(raw.path / "questions"))["train"][0]["article"] == 0
     with pytest.raises(InputError, match=r"line 1: no article has a title of 'output.provenance'"):
         raw.questions(changed(bare, "output.provenance", []), train_like=True, images=None, link="provenance")
     with pytest.raises(InputError, match="link 'title' is unknown: use wikidata or provenance"):

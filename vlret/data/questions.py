@@ -54,8 +54,8 @@ def import_questions(
     images
         The folder that must hold the file that `image` names; None for questions without images.
     link
-        `wikidata`: the article with the record's `wikidata_id` (ViQuAE). `provenance`: the first article whose title
-        stands in `output.provenance` (TriviaQA), whose entity, or else its id, is the question's.
+        `wikidata`: the article with the record's `wikidata_id`. `provenance`: that as well, and for a record without
+        one (TriviaQA's) the first article of `output.provenance`, whose entity, or else its id, is the question's.
     limits
         Most records by kind. Those with `no answer` are kept; `malformed`, `repeated` (an id, in any split), with
         `no article` or a `missing image` are left out where limits allow it.
@@ -96,23 +96,20 @@ class Links:
         if link not in LINKS:
             raise InputError(f"link {link!r} is unknown: use {' or '.join(LINKS)}")
         table = load_from_disk(str(articles))
-        self.link, self.ids, self.entities = link, table["id"], table["wikidata_id"]
-        if link == "provenance":
-            self.rows = rows_by_title(table)
-        else:
-            entities = table.data.column("wikidata_id").to_pylist()
-            self.rows = {entity: row for row, entity in enumerate(entities) if entity is not None}
+        self.ids, self.entities = table["id"], table["wikidata_id"]
+        self.titles = rows_by_title(table) if link == "provenance" else None
+        entities = table.data.column("wikidata_id").to_pylist()
+        self.rows = {entity: row for row, entity in enumerate(entities) if entity is not None}
 
     def __call__(self, record: Record, provenance: list[dict]) -> tuple[int, str]:
         """The row of its article, and its entity; raises `RecordError` of kind `no article`."""
-        if self.link == "wikidata":
+        if self.titles is None or record.get("wikidata_id", str, None):
             entity = record.text("wikidata_id")
             if entity not in self.rows:
-                raise RecordError(
-                    f"{record.place}: field 'wikidata_id' is {entity}, and no article has it", "no article"
-                )
+                message = f"{record.place}: field 'wikidata_id' is {entity}, and no article has it"
+                raise RecordError(message, "no article")
             return self.rows[entity], entity
-        rows = linked_rows(provenance, self.rows)
+        rows = linked_rows(provenance, self.titles)
         if not rows:
             raise RecordError(f"{record.place}: no article has a title of 'output.provenance'", "no article")
         return rows[0], self.entities[rows[0]] or self.ids[rows[0]]
