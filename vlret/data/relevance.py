@@ -69,14 +69,17 @@ def judge(
     InputError
         When no question of a split has a relevant passage, and for normalised texts of other passages.
     """
+    if link != "wikidata" and (link != "provenance" or articles is None):
+        raise InputError(f"link {link!r}: use wikidata, or provenance with the table of articles")
     splits = load_from_disk(str(questions))
     owners = article_of(passages)
     texts = PreprocessedPassages.open(normalised)
     if len(texts) != len(owners):
         raise InputError(f"{normalised}: {len(texts)} passages, but {len(owners)} in {passages}; make it again")
+    titles = rows_by_title(load_from_disk(str(articles))) if link == "provenance" else None
     linked = {}
     for records in splits.values():
-        for question, rows in zip(records["id"], _linked(records, articles, link), strict=True):
+        for question, rows in zip(records["id"], _linked(records, titles), strict=True):
             # Of another type, the rows would make a copy of all passages' articles.
             wanted = np.asarray(rows, owners.dtype)
             firsts, ends = (np.searchsorted(owners, wanted, side).tolist() for side in ("left", "right"))
@@ -84,14 +87,11 @@ def judge(
     _write(splits, linked, texts, out, report, f"{questions}: check answers and links", indices=True)
 
 
-def _linked(records: Dataset, articles: Path | None, link: str) -> list[list[int]]:
-    """The rows of the articles that each question is linked to."""
-    if link == "wikidata":
-        return [[row] for row in records["article"]]
-    if link != "provenance" or articles is None:
-        raise InputError(f"link {link!r}: use wikidata, or provenance with the table of articles")
-    rows = rows_by_title(load_from_disk(str(articles)))
-    return [linked_rows(output["provenance"], rows) for output in records["output"]]
+def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterable[list[int]]:
+    """The rows of the articles that each question is linked to, by their titles if given."""
+    if titles is None:
+        return ([row] for row in records["article"])
+    return (linked_rows(output["provenance"], titles) for output in records["output"])
 
 
 def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report: Path) -> None:
