@@ -133,11 +133,15 @@ def over_nodes(value):
 
 
 def features_of(dataset, backbone):
-    """The feature stores of a dataset's images; articles' are those of the knowledge base that they are drawn from."""
-    base = knowledge_base(config, DATASETS[dataset]["source"].get("of", dataset))
-    owners = {"question_features": dataset, "article_features": base}
+    """The feature stores of a dataset's images; articles' are those of its knowledge base."""
+    owners = {"question_features": dataset, "article_features": knowledge_base(config, dataset)}
     names = {"question_features": "questions", "article_features": "articles"}
     return {name: f"results/{owner}/features/{backbone}/{names[name]}" for name, owner in owners.items()}
+
+
+def present(path):
+    """A file of the user's own, or, until it is there, the job that asks for it."""
+    return path if path.startswith(("results/", "/")) or Path(path).exists() else f"results/by-hand/{path}"
 
 
 def corpus(wildcards):
@@ -147,7 +151,7 @@ def corpus(wildcards):
     if "backbone" in model:
         files |= features_of(config["dataset"], model["backbone"])
     read = read_weights(config, experiment_of(wildcards))
-    return {**files, **{f"weights_{name}": source for name, (source, _) in read.items()}}
+    return {**files, **{f"weights_{name}": present(source) for name, (source, _) in read.items()}}
 
 
 def corpus_options(wildcards):

@@ -106,7 +106,7 @@ rule questions:
     params:
         files=question_files,
         images=lambda wildcards: image_option(wildcards.dataset),
-        link=lambda wildcards: relevance(wildcards)["link"],
+        link=question_link,
         limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
     shell:
         "vlret data questions {params.files} --articles {input.articles} {params.images} --link {params.link}"

@@ -6,7 +6,7 @@ rule features:
     input:
         dataset=f"{PREPARED}/data/{{collection}}",
         images=lambda wildcards: image_source(wildcards.dataset, wildcards.collection),
-        source=lambda wildcards: weights_source(config["backbones"][wildcards.backbone]["weights"]),
+        source=lambda wildcards: present(weights_source(config["backbones"][wildcards.backbone]["weights"])),
     output:
         temp(directory(f"{PREPARED}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
     log:

@@ -70,7 +70,7 @@ def image_folder(dataset, collection):
     return image_source(dataset, collection)
 
 
-def named(files, prefix):
+def named(prefix, files):
     """The files of the splits as options that begin with a prefix."""
     return " ".join(f"--{prefix}-{split} {files[split]}" for split in SPLITS)
 
@@ -81,8 +81,13 @@ def image_option(dataset):
     return f"--images {folder}" if folder else ""
 
 
+def question_link(wildcards):
+    """What links questions to articles: the entity of their image, or, where they have none, their provenance."""
+    return "wikidata" if image_source(wildcards.dataset, "questions") else "provenance"
+
+
 def relevance(wildcards):
-    """What links a dataset's questions to articles, and where answers are looked for."""
+    """What links a dataset's questions to the articles that they are judged by, and where answers are looked for."""
     return DATASETS[wildcards.dataset].get("relevance", {"link": "wikidata", "titles": ""})
 
 
@@ -129,7 +134,7 @@ rule trivia:
         trivia=lambda wildcards: fetched(wildcards.dataset, "trivia"),
     output:
         files=expand(f"{PREPARED}/raw/{{split}}.jsonl", split=SPLITS, allow_missing=True),
-        report=f"{PREPARED}/raw/trivia.json",
+        report=f"{PREPARED}/data/trivia.json",
     log:
         f"{PREPARED}/logs/trivia.log",
     benchmark:
@@ -139,11 +144,13 @@ rule trivia:
     conda:
         ENVIRONMENT
     params:
-        kilt=lambda wildcards: named(source_files(wildcards.dataset, "questions"), "kilt"),
-        trivia=lambda wildcards: named(source_files(wildcards.dataset, "trivia"), "trivia"),
-        out=lambda wildcards, output: Path(output.report).parent,
+        kilt=lambda wildcards: named("kilt", source_files(wildcards.dataset, "questions")),
+        trivia=lambda wildcards: named("trivia", source_files(wildcards.dataset, "trivia")),
+        limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
+        out=lambda wildcards, output: Path(output.files[0]).parent,
     shell:
-        "vlret data triviaqa {params.kilt} {params.trivia} --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data triviaqa {params.kilt} {params.trivia} --limits {params.limits:q} --out {params.out}"
+        " --report {output.report} 2>&1 | tee {log}"
 
 
 rule published_passages:
@@ -198,3 +205,11 @@ rule entities:
         "vlret data entities --articles {input.articles} --passages {input.passages} --images {params.images}"
         " --table {params.table} --without {input.without} --least-passages {params.least} --split {params.split:q}"
         " --seed {params.seed} --out {params.out} 2>&1 | tee {log}"
+
+
+rule by_hand:
+    output:
+        "results/by-hand/{file}",
+    priority: 100
+    shell:
+        "vlret data missing --file {wildcards.file}"

@@ -128,38 +128,21 @@ def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
         tasks_of({None: Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives)})
 
 
-def text_alone(folder, toy, columns):
-    """The toy's questions without images and names, as TriviaQA is published, with other columns as told."""
-    questions = load_from_disk(str(toy.questions))
-    for split in questions:
-        named = [question or "" for question in questions[split]["original_question"]]
-        empty = [None] * len(named)
-        changed = {"input": named, "image": empty, "original_question": empty, "wikidata_id": empty, **columns}
-        for name, values in changed.items():
-            feature = questions[split].features[name]
-            questions[split] = questions[split].remove_columns(name).add_column(name, values, feature=feature)
-    questions.save_to_disk(folder)
-    return folder
-
-
 def test_tasks_read_the_datasets_that_they_name(toy, tmp_path):
-    """TriviaQA has neither images nor Wikidata ids; two tasks read images of another dataset."""
+    """One task needs neither articles nor images; two read the images of another dataset, and no judgements."""
     entries = {"named": {"kind": "triviaqa", "dataset": "trivia", "batch_size": 4}}
     entries |= {kind: {"kind": kind, "dataset": "pictures"} for kind in ("match_image", "match_article")}
     made = source(toy, tasks=entries)
     pictures = {f"pictures.{name}": path for name, path in vars(made.tables).items()}
-    trivia = {"questions": text_alone(tmp_path / "trivia", toy, {}), "passages": toy.folder / "passages"}
+    trivia = {"questions": toy.questions, "passages": toy.folder / "passages"}
     trivia |= {"qrels": toy.qrels, "negatives.random": toy.negatives["random"]}
     files = {**pictures, **{f"trivia.{name}": path for name, path in trivia.items()}}
     nothing = Source(made.settings, Tables(tmp_path / "nowhere"), made.tokenizer, None, {})
     named, image, article = tasks_of(sources_of(nothing, files))
     assert named.questions.images is None is named.passages.images
-    assert len(named.examples) == 3 * THINGS - 1
-    example = named.examples[5]
-    assert named.questions.texts[example.unit] == f"{WORDS[example.unit % 3]} of thing{example.unit // 3}"
-    assert entities_of(named) == sorted(f"article {n}" for n in range(THINGS))
+    assert (len(named.examples), named.settings["batch_size"]) == (3 * (THINGS - 1) - 1, 4)
     assert (len(image.examples), len(article.examples)) == (THINGS, 3 * THINGS)
-    del files["trivia.qrels"], files["pictures.articles"]
+    del files["trivia.qrels"]
     with pytest.raises(InputError, match=r"training\.tasks: qrels of dataset trivia were not given"):
         sources_of(nothing, files)
 

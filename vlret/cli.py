@@ -133,6 +133,13 @@ VERBS = [
     ),
     Verb(
         "data",
+        "missing",
+        "vlret.data.declared:missing",
+        "say that a file has to be fetched by hand",
+        [Option("file", "where the config looks for it", str)],
+    ),
+    Verb(
+        "data",
         "sample",
         "vlret.data.sample:build",
         "make the sample: records and images in ViQuAE's layout",

@@ -90,3 +90,8 @@ def _shares(source: Mapping) -> str | None:
         if "split" in holder and abs(sum(holder["split"].values()) - 1) > 1e-9:
             return f"{field}: the shares add up to {sum(holder['split'].values()):g}, not 1"
     return None
+
+
+def missing(file: str) -> None:
+    """Say that a file of the user's own is not there: the job that stands in for it until it is; `InputError` always."""
+    raise InputError(f"{file}: is not there, and nothing fetches it; docs/experiments.md says where it comes from")

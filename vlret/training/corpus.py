@@ -58,15 +58,6 @@ def question_texts(settings: dict, questions: Dataset, column: str) -> Texts:
     return Texts(questions, [column], lambda **row: question_text(settings["prefix"], row[column]))
 
 
-def named_question_texts(settings: dict, questions: Dataset) -> Texts:
-    """The prefix and the question that names its entity: of one that shows it, `original_question`."""
-    return Texts(
-        questions,
-        ["original_question", "input"],
-        lambda original_question, input: question_text(settings["prefix"], original_question or input),
-    )
-
-
 def passage_texts(settings: dict, passages: Dataset) -> Texts:
     """The prefix, title and text of passages."""
     separator = settings["model"]["text"]["separator"]

@@ -21,10 +21,10 @@ from vlret.training.batches import Example, Task
 from vlret.training.corpus import (
     Tables,
     article_side,
-    named_question_texts,
     passage_side,
     passage_texts,
     question_side,
+    question_texts,
 )
 from vlret.training.distributed import say
 
@@ -119,18 +119,13 @@ def viquae(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, lis
 
 
 def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
-    """A question that names its entity to a passage, both without images, against hard negatives.
-
-    That is `original_question` of a question with an image; one without an image names its entity itself.
-    """
+    """A question that names its entity to a passage, both without images, against hard negatives."""
     settings, tables = source.settings, source.tables
     questions = all_questions(tables.questions)
     if "original_question" not in questions.column_names:
         raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
-    asked = named_question_texts(settings, questions)
-    known = [
-        named or not image for named, image in zip(questions["original_question"], questions["image"], strict=True)
-    ]
+    asked = question_texts(settings, questions, "original_question")
+    known = questions["original_question"]
     passages = passage_texts(settings, load_from_disk(str(tables.passages)))
     return (
         Side(asked, None, None, source.tokenizer, settings["tokens"]["question"]),
@@ -206,15 +201,14 @@ def judged_examples(
     mined = {miner: read(negatives[miner]) for miner in shares}
     found = read(negatives[positives], "relevant") if searched else {}
     examples = []
-    for unit, row in enumerate(all_questions(questions).select_columns(["id", "wikidata_id", "article"])):
+    for unit, row in enumerate(all_questions(questions).select_columns(["id", "wikidata_id"])):
         question = row["id"]
         linked = sorted(judged.get(question, ()))
         drawn = found[question].tolist() if question in found and len(found[question]) else linked
         if drawn:
             own = {miner: passages[question].tolist() for miner, passages in mined.items()}
             others = tuple(passage for passage in linked if passage not in drawn)
-            entity = row["wikidata_id"] or f"article {row['article']}"
-            examples.append(Example(unit, entity, tuple(drawn), own, others))
+            examples.append(Example(unit, row["wikidata_id"], tuple(drawn), own, others))
     say(f"{qrels}: {len(examples)} of {len(judged)} questions have a relevant passage; no other is drawn")
     return examples
 
