@@ -93,5 +93,5 @@ def _shares(source: Mapping) -> str | None:
 
 
 def missing(file: str) -> None:
-    """Say that a file of the user's own is not there: the job that stands in for it until it is; `InputError` always."""
+    """Say that a file of the user's own is not there, for the job that stands for it until it is: an `InputError`."""
     raise InputError(f"{file}: is not there, and nothing fetches it; docs/experiments.md says where it comes from")

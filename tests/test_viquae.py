@@ -1,0 +1,104 @@
+"""The published grid: everything that its dry-run names, and the same config from end to end on a miniature."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from miniature import GRID, miniature
+from test_pipeline import call, copy_repository, jobs
+
+from vlret.experiment import grid, load_config, trained
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "config" / "models.yaml", ROOT / "config" / "viquae.yaml"]
+BY_HAND = {"weights/VLT5Epoch30.pth", "weights/VLBartEpoch30.pth"}
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(FILES)
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory):
+    """A clone without anything in it, and what its dry-run of the published grid prints."""
+    folder = tmp_path_factory.mktemp("clone")
+    copy_repository(folder)
+    return call(folder, "snakemake -n --configfile config/viquae.yaml -- results/table.tex")
+
+
+def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
+    experiments, every = grid(config), trained(config)
+    assert {"clipt5-mt_adapter_vqa_avg", "clipt5-mt_zs_vqa_avg"} <= {experiment.name for experiment in every}
+    counts = jobs(dry_run)
+    searched = [experiment for experiment in experiments if experiment.model != "bm25"]
+    assert counts["embed"] == counts["search"] == len(searched)
+    assert counts["train"] == len(every) - 1
+    assert counts["metrics"] == len(experiments) + len(config["fusions"]) + len(config["ablations"]["kinds"])
+    assert (counts["entities"], counts["lexical_tune"], counts["by_hand"]) == (2, 1, len(BY_HAND))
+    for experiment in experiments:
+        assert f"results/viquae/metrics/{experiment.name}.json" in dry_run
+
+
+def test_every_file_of_the_dry_run_is_made_by_a_job_of_it(dry_run):
+    """What no job makes is nowhere; what is fetched by hand has a job that says so, and is in the documentation."""
+    files = {"input": set(), "output": set()}
+    for kind, listed in re.findall(r"^    (input|output): (.*)$", dry_run, flags=re.MULTILINE):
+        files[kind] |= set(listed.split(", "))
+    assert files["input"] <= files["output"]
+    assert all(path.startswith("results/") for path in files["output"])
+    by_hand = {path.removeprefix("results/by-hand/") for path in files["output"] if "/by-hand/" in path}
+    assert by_hand == BY_HAND
+    documented = (ROOT / "docs" / "experiments.md").read_text()
+    assert all(f"`{path}`" in documented for path in (*by_hand, "data/entities/entities.json"))
+
+
+def test_both_trainings_of_a_pre_trained_model_are_shown(dry_run):
+    jobs_of = dict(
+        re.findall(r"^rule train:\n    input: (.*)\n    output: results/viquae/checkpoints/(.*)$", dry_run, re.M)
+    )
+    inputs = {experiment: files.split(", ") for files, experiment in jobs_of.items()}
+    assert "results/viquae/checkpoints/clipt5-mt_zs_vqa_avg" in inputs["clipt5-mt_adapter_vqa_avg"]
+    assert {
+        "results/triviaqa/negatives/bm25/train.parquet",
+        "results/wikimage/features/clip-rn101/questions",
+        "results/multimedia/data/passages",
+    } <= set(inputs["clipt5-mt_zs_vqa_avg"])
+    assert not any("triviaqa/features" in path for files in inputs.values() for path in files)
+
+
+def test_the_documentation_has_every_experiment(config):
+    documented = (ROOT / "docs" / "experiments.md").read_text()
+    missing = [name for name in [e.name for e in grid(config)] + [*config["fusions"]] if f"`{name}`" not in documented]
+    assert not missing
+
+
+def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
+    copy_repository(tmp_path)
+    output = call(
+        tmp_path, "snakemake --cores 1 --configfile config/viquae.yaml -- results/by-hand/weights/x", fails=True
+    )
+    assert "vlret: error: weights/x: is not there, and nothing fetches it" in output
+
+
+def test_the_published_grid_runs_on_a_miniature(tmp_path):
+    copy_repository(tmp_path)
+    config = miniature(tmp_path)
+    (tmp_path / "config" / "miniature.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    output = call(tmp_path, "snakemake --cores 2 --configfile config/miniature.yaml -- results/table.tex")
+    counts = jobs(output)
+    assert "by_hand" not in counts
+    assert "repository" not in counts
+    assert counts["train"] == len(GRID)
+    rows = [line.split(",")[1] for line in (tmp_path / "results" / "table.csv").read_text().splitlines()[1:]]
+    assert rows == [
+        *GRID,
+        *config["fusions"],
+        *(f"{config['ablations']['of']}.{k}" for k in config["ablations"]["kinds"]),
+    ]
+    assert "b 0.4" not in (tmp_path / "results/triviaqa/logs/lexical/search_train.log").read_text()
+    again = call(tmp_path, "snakemake -n --configfile config/miniature.yaml -- results/table.tex")
+    assert "Nothing to be done" in again
