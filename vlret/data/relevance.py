@@ -1,6 +1,6 @@
 """Which passages answer a question: static judgements, before any run, and dynamic ones, of what runs retrieved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
