@@ -28,9 +28,9 @@ def normalise(passages: Path, out: Path, titles: str = "") -> None:
     total = len(load_from_disk(str(passages)))
 
     def texts() -> Iterator[str]:
-        for batch in read_batches(passages, ["title", "text"]):
-            named = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            yield from (f"{title} {titles} {text}" if titles else text for title, text in named)
+        for batch in read_batches(passages, ["title", "text"] if titles else ["text"]):
+            parts = (column.to_pylist() for column in batch.columns)
+            yield from map(f" {titles} ".join, zip(*parts, strict=True))
 
     with whole(out) as aside:
         aside.mkdir()
