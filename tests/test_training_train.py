@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import Toy
 
 from vlret.data.tables import all_questions
@@ -109,7 +110,8 @@ ALL = {
 
 
 def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypatch):
-    """Tasks, chunks, validation and early stopping together, stopped again and again."""
+    """Tasks, chunks, validation and early stopping together, stopped again and again; the curves show no seam."""
+    monkeypatch.setattr("vlret.training.train.remove", lambda state: None)
     whole, again = toy.folder / "checkpoints" / "all", toy.folder / "checkpoints" / "all-again"
     settings = toy.settings("full", **ALL)
     train(settings=settings, **toy.training, **toy.validation, out=whole)
@@ -128,6 +130,14 @@ def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypat
     assert steps == list(range(len(steps))), "no step twice"
     assert len(steps) > 8
     assert equal(whole, again)
+    assert curves(whole) == curves(again)
+
+
+def curves(out):
+    """What a training's state shows by step, but for the speed."""
+    events = EventAccumulator(str(out.with_name(f"{out.name}.training") / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"]) - {"questions_per_second"}
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
 def test_a_broken_state_is_passed_over(toy, trained, capsys):

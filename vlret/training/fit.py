@@ -50,7 +50,8 @@ def fit(
     learner = Learner(model, tasks, settings)
     course = Course(learner, validation, training)
     first = course.go_on(folder, settings["name"])
-    with signals() as stop, ThreadPoolExecutor(1) as worker, Report(folder, settings, first, mixture) as report:
+    shown = Report(folder, settings, first, mixture, course.curve)
+    with signals() as stop, ThreadPoolExecutor(1) as worker, shown as report:
         stream = ahead(pieces(mixture, range(first, training["steps"]), rank, world), worker)
         for step in range(first, training["steps"]):
             task, _ = mixture.place(step)
@@ -63,7 +64,8 @@ def fit(
             if course.over or step + 1 == training["steps"]:
                 break
             if rank == 0 and (stopped or (step + 1) % training["save_steps"] == 0):
-                state.save(folder, step + 1, course.state(), lock and lock.check)
+                done = {**course.state(), "curve": report.state()}
+                state.save(folder, step + 1, done, lock and lock.check)
             if stopped:
                 distributed.wait()  # or the launcher would end the first process while it saves
                 name = signal.Signals(stopped).name
@@ -81,12 +83,15 @@ class Course:
         `step`, `mrr` and `weights` of the best validation; empty before the first.
     waited
         Validations since then.
+    curve
+        `Report.state` of an earlier run that this one goes on from; None without one.
     """
 
     def __init__(self, learner: Learner, validation: Validation | None, training: dict):
         self.learner, self.validation, self.training = learner, validation, training
         self.best: dict = {}
         self.waited = 0
+        self.curve: dict | None = None
 
     @property
     def over(self) -> bool:
@@ -116,7 +121,7 @@ class Course:
             return 0
         say(f"{name}: going on from step {stored['step']}, where an earlier run was stopped")
         self.learner.restore(stored)
-        self.best, self.waited = stored["best"], stored["waited"]
+        self.best, self.waited, self.curve = stored["best"], stored["waited"], stored["curve"]
         return stored["step"]
 
     def finish(self, name: str) -> None:

@@ -26,11 +26,11 @@ class Report:
         When a loss is not finite.
     """
 
-    def __init__(self, folder: Path, settings: dict, first: int, mixture: Mixture):
+    def __init__(self, folder: Path, settings: dict, first: int, mixture: Mixture, stored: dict | None = None):
         self.name, self.steps = settings["name"], settings["training"]["steps"]
         self.first, self.mixture, self.status = first, mixture, Status()
-        self.losses: list[list[Tensor]] = [[] for _ in mixture.tasks]
-        self.taken = [0] * len(mixture.tasks)
+        self.losses: list[list[Tensor | float]] = stored["losses"] if stored else [[] for _ in mixture.tasks]
+        self.taken: list[int] = stored["taken"] if stored else [0] * len(mixture.tasks)
         self.count, self.total, self.mrr = 0, 0.0, ""
         self.questions, self.since, self.begun = 0, time.monotonic(), time.monotonic()
         self.writer = None
@@ -57,6 +57,10 @@ class Report:
         self.questions += self.mixture.tasks[task].settings["batch_size"] * self.mixture.accumulation
         if step % EVERY == 0 or step == self.steps:
             self._write(step, measured)
+
+    def state(self) -> dict:
+        """What a run that goes on needs for the curve's next point: by task, losses not yet written and steps taken."""
+        return {"losses": [[float(loss) for loss in losses] for losses in self.losses], "taken": list(self.taken)}
 
     def validation(self, step: int, mrr: float | None) -> None:
         """Note a validation's MRR."""

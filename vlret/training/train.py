@@ -10,7 +10,7 @@ import torch
 
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, read_json, remove
-from vlret.locks import Lock
+from vlret.locks import Lock, TakenOver, locked
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
@@ -69,7 +69,7 @@ def train(
     ------
     InputError
         If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, what
-        validation needs is not there, or another copy took over since this one stood still.
+        validation needs is not there, or another copy took over since this one stood still, and made nothing.
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, the state saved; of several processes, with the exit code of
         the first that failed.
@@ -124,13 +124,23 @@ def _repeatable(threads: int) -> None:
 
 @contextmanager
 def _alone(out: Path, stored: dict) -> Iterator[tuple[Lock | None, bool]]:
-    """Keep other copies of the training out: the first process's lock for all, and whether one made `out` meanwhile."""
+    """Keep other copies of the training out: the first process's lock for all, and whether one made `out` meanwhile.
+
+    A copy that was overtaken ends well if the other did: Snakemake removes the outputs of a command that fails, and by
+    then the checkpoint is the other's.
+    """
     lock = Lock(out.parent / f".{out.name}.lock") if distributed.rank() == 0 else None
     before = _made(out, stored)
     try:
         while not distributed.largest(int(lock.attempt()) if lock else 0):
             pass
         yield lock, bool(distributed.largest(int(lock is not None and _made(out, stored) not in (None, before))))
+    except TakenOver as error:
+        distributed.say(str(error))
+        with locked(lock.path):
+            if _made(out, stored) in (None, before):
+                raise
+        distributed.say(f"{out}: made by the other process, with the same settings")
     finally:
         if lock:
             lock.release()
