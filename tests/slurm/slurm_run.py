@@ -127,7 +127,7 @@ class Repository:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
             )
 
-    def end(self, fails: bool = False, seconds: float = 300) -> str:
+    def end(self, fails: bool = False, seconds: float = 900) -> str:
         """Wait for the driver; what it said."""
         end = time.monotonic() + seconds
         while (code := self.driver.poll()) is None:
@@ -152,7 +152,7 @@ class Repository:
             starts.append(Start(float(seconds), int(pid), job, node, gpus, name, arguments))
         return [start for start in starts if start.verb.endswith(verb)]
 
-    def started(self, verb: str, times: int = 1, seconds: float = 120) -> Start:
+    def started(self, verb: str, times: int = 1, seconds: float = 300) -> Start:
         """Wait for the n-th start of a verb."""
         return until(lambda: self.trace(verb)[times - 1 : times], seconds, f"start {times} of {verb}")[0]
 
