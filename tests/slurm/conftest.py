@@ -46,7 +46,9 @@ def untrained(cluster, finished, tmp_path):
     for path in (folder / "results").glob("table.*"):
         path.unlink()
     join_the_rest(folder)
-    return Repository(folder)
+    repository = Repository(folder)
+    yield repository
+    repository.close()
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ class Repository:
         shim.chmod(0o755)
         (self.shims / "sitecustomize.py").write_text(OFTEN)
         self.output = self.shims / "output"
+        self.driver: subprocess.Popen | None = None
 
     def environment(self) -> dict[str, str]:
         path = [str(self.shims), str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -137,6 +138,14 @@ class Repository:
         said = self.output.read_text()
         assert (code != 0) == fails, said[-5000:]
         return said
+
+    def close(self) -> None:
+        """Leave nothing running, also where a test failed."""
+        if self.driver and self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
+        if left := self.queued():
+            subprocess.run(["scancel", *left], check=True)
 
     def fail(self, verb: str, times: int) -> None:
         """Make the next so many starts of `vlret STAGE verb` fail."""
@@ -179,6 +188,8 @@ class Repository:
 
     def queued(self) -> list[str]:
         """The numbers of this folder's jobs that have not ended."""
+        if not self.runs():
+            return []
         command = ["squeue", "--noheader", "--format=%i", f"--name={','.join(self.runs())}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
@@ -203,9 +214,12 @@ class Repository:
         return {event.step: event.value for event in curve.Scalars("loss/viquae")}
 
 
-def pending(pid: int, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that is paused."""
-    status = Path(f"/proc/{pid}/status").read_text()
+def warned(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that is paused, or ended it: some versions of Slurm let it go on first."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
     masks = re.findall(r"(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status)
     return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 

@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from slurm_cluster import until
-from slurm_run import ADAPTER, CHECKPOINTS, TABLE, edit_profile, overlaps, pending
+from slurm_run import ADAPTER, CHECKPOINTS, TABLE, edit_profile, overlaps, warned
 from test_pipeline import digests
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -64,11 +65,12 @@ def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untra
     start = untrained.training()
     # It stands still until Slurm warns it, 30 to 60 s after its start.
     os.kill(start.pid, signal.SIGSTOP)
-    until(lambda: pending(start.pid, signal.SIGUSR1), 120, "Slurm's signal")
-    warned = untrained.now()
-    os.kill(start.pid, signal.SIGCONT)
+    until(lambda: warned(start.pid, signal.SIGUSR1), 120, "Slurm's signal")
+    at = untrained.now()
+    with suppress(ProcessLookupError):
+        os.kill(start.pid, signal.SIGCONT)
     again = untrained.started("train", 2)
-    recovered("time limit: from Slurm's warning until training went on", again.seconds - warned)
+    recovered("time limit: from Slurm's warning until training went on", again.seconds - at)
     said = untrained.end()
     compare(untrained, finished, train=2)
     assert states(untrained) == ["FAILED", "COMPLETED"]
