@@ -460,7 +460,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
     grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
     _add_config(grid)
+    grid.add_argument("--status", action="store_true", help="by files alone, in a moment: also running and failed")
     grid.set_defaults(function="vlret.grid:show")
+    status = commands.add_parser("status", help="what a run has done and is doing, from any terminal")
+    _add_config(status)
+    status.add_argument("--watch", action="store_true", help="again every 2 s, until Ctrl-C")
+    status.set_defaults(function="vlret.status:show")
     model = commands.add_parser("model", help="what an experiment's model is made of")
     describe = model.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser(
         "describe", help="its parts, its parameters (total, trained, added), the size of its checkpoint"

@@ -1,24 +1,30 @@
-"""What a running training shows: a line of its progress, and TensorBoard's curves."""
+"""What a running training shows: a line of its progress, the same in a file, and TensorBoard's curves."""
 
 import math
+import os
+import platform
 import time
 from pathlib import Path
 
 from torch import Tensor
 
 from vlret.console import Status
-from vlret.files import InputError
+from vlret.files import InputError, write_json
 from vlret.training import distributed
 from vlret.training.batches import Mixture
 
 EVERY = 5  # steps between two looks at the loss, which wait for a GPU
+TOLD = 5.0  # least seconds between two writings of the file of the progress
+PROGRESS = "progress.json"
 
 
 class Report:
     """Writes per task `loss/<task>` and `steps/<task>`, and what all share.
 
     That is `learning_rate`, `gradient_norm`, `questions_per_second` and `validation/mrr`. Of several
-    processes only the first shows anything.
+    processes only the first shows anything. `progress.json`, which `vlret status` reads, holds the step, the loss of
+    that step, the epoch of the first task, the last validation's `mrr`, `questions_per_second`, and `seconds` until
+    the estimated end; `time` is when it was written.
 
     Raises
     ------
@@ -33,6 +39,7 @@ class Report:
         self.taken: list[int] = stored["taken"] if stored else [0] * len(mixture.tasks)
         self.count, self.total, self.mrr = 0, 0.0, ""
         self.questions, self.since, self.begun = 0, time.monotonic(), time.monotonic()
+        self.folder, self.told, self.known = folder, -math.inf, {"mrr": None}
         self.writer = None
         if distributed.rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
@@ -57,6 +64,8 @@ class Report:
         self.questions += self.mixture.tasks[task].settings["batch_size"] * self.mixture.accumulation
         if step % EVERY == 0 or step == self.steps:
             self._write(step, measured)
+        if self.writer and (time.monotonic() - self.told >= TOLD or step == self.steps):
+            self._tell(step, float(measured["loss"]))
 
     def state(self) -> dict:
         """What a run that goes on needs for the curve's next point: by task, losses not yet written and steps taken."""
@@ -65,7 +74,7 @@ class Report:
     def validation(self, step: int, mrr: float | None) -> None:
         """Note a validation's MRR."""
         if mrr is not None:
-            self.mrr = f", validation MRR {mrr:.4f}"
+            self.mrr, self.known["mrr"] = f", validation MRR {mrr:.4f}", mrr
             if self.writer:
                 self.writer.add_scalar("validation/mrr", mrr, step)
 
@@ -89,12 +98,29 @@ class Report:
         measures = {"learning_rate": measured["learning_rate"], "gradient_norm": float(measured["gradient_norm"])}
         for tag, value in {**means, **counts, **measures, "questions_per_second": speed}.items():
             self.writer.add_scalar(tag, value, step)
-        left = (now - self.begun) / (step - self.first) * (self.steps - step)
         losses = ", ".join(f"{tag.replace('/', ' ')} {value:.4f}" for tag, value in means.items())
         shown = f"{self.name}: step {step} of {self.steps}, {losses}{self.mrr}"
-        self.status.show(f"{shown}, {speed:.1f} questions/s, {_clock(left)} left")
+        self.status.show(f"{shown}, {speed:.1f} questions/s, {clock(self._left(step))} left")
+
+    def _left(self, step: int) -> float:
+        return (time.monotonic() - self.begun) / (step - self.first) * (self.steps - step)
+
+    def _tell(self, step: int, loss: float) -> None:
+        self.told, task = time.monotonic(), self.mixture.tasks[0]
+        asked = [
+            taken * one.settings["batch_size"] * self.mixture.accumulation
+            for one, taken in zip(self.mixture.tasks, self.taken, strict=True)
+        ]
+        speed = sum(asked) / max(self.told - self.begun, 1e-9) * (step - self.first) / step
+        known = {"epoch": asked[0] / len(task.examples), "questions_per_second": speed, "seconds": self._left(step)}
+        where = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
+        write_json(
+            self.folder / PROGRESS,
+            {"step": step, "steps": self.steps, "loss": loss, **self.known, **known, **where},
+        )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,168 @@
+"""What the log of a Snakemake run says of its jobs."""
+
+import platform
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOGS = Path(".snakemake/log")
+DONE, RUNNING, QUEUED, FAILED = "done", "running", "queued", "failed"
+
+STARTED = re.compile(r"\s*(?:local)?(?:rule|checkpoint) (\S+):$")
+FIELD = re.compile(r"\s+(jobid|output|log): (.*)")
+FINISHED = re.compile(r"Finished jobid: (\d+) ")
+SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
+AGAIN = re.compile(r"Trying to restart job (\d+)\.")
+QUOTED = "=" * 80  # around the logs of failed jobs, which may hold anything
+
+
+@dataclass
+class Job:
+    """A job of a run: its rule, its number, what it makes, its log, and its state."""
+
+    rule: str
+    number: str
+    output: list[str]
+    log: str
+    state: str
+    since: float
+    slurm: str = ""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it runs: on Slurm it does once it writes its log."""
+        return self.state == RUNNING and (not self.slurm or _changed(self.log) >= self.since - 1)
+
+
+@dataclass
+class Run:
+    """What the log of a Snakemake run says.
+
+    Attributes
+    ----------
+    path
+        The log; None where nothing was run yet.
+    host
+        Where Snakemake was started.
+    totals
+        Rule -> how many of its jobs the run is to do.
+    jobs
+        By their number.
+    ended
+        Whether Snakemake came to an end itself.
+    """
+
+    path: Path | None = None
+    host: str = ""
+    totals: dict[str, int] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    ended: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether Snakemake is at work; that of another host is believed to be until its log ends."""
+        if self.path is None or self.ended:
+            return False
+        return self.host != platform.node() or _opened(self.path)
+
+    def counted(self, rule: str) -> Counter:
+        """How many jobs of a rule are in which state."""
+        return Counter(self.state(job) for job in self.jobs.values() if job.rule == rule)
+
+    def state(self, job: Job) -> str:
+        """A job's state: it is queued while Slurm has not started it, and again once Snakemake was killed."""
+        if job.state != RUNNING:
+            return job.state
+        return RUNNING if job.begun and self.alive else QUEUED
+
+
+def newest_run(logs: Path = LOGS) -> Run:
+    """The newest run in a folder of Snakemake's logs that was no dry-run, perhaps with nothing in it."""
+    for path in sorted(logs.glob("*.snakemake.log"), reverse=True):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if "\nJob stats:\n" in text and "This was a dry-run" not in text:
+            return read_run(path, text)
+    return Run()
+
+
+def read_run(path: Path, text: str) -> Run:
+    """Read the log of a run."""
+    run, lines = Run(path), iter(text.splitlines())
+    rule, failing, entry, now = "", False, {}, 0.0
+    for line in lines:
+        if line == QUOTED:
+            # The log of a failed job stands between two such lines.
+            for quoted in lines:
+                if quoted == QUOTED:
+                    break
+        elif line == "Job stats:" and not run.totals:
+            run.totals = _totals(lines)
+        elif line.startswith("  Host: "):
+            run.host = run.host or line.split()[1]
+        elif line.startswith("[") and (at := _time(line)):
+            now = at
+        elif line.startswith("Complete log"):
+            run.ended = True
+        elif line.startswith(("Error in ", "group job ")):
+            failing, entry = line.startswith("Error in "), {}
+            rule = line.removeprefix("Error in rule ").rstrip(":")
+        elif found := STARTED.match(line):
+            failing, rule, entry = failing and line[0] == " ", found[1], {}
+        elif found := FIELD.match(line):
+            entry[found[1]] = found[2]
+            if failing and "jobid" in entry and entry["jobid"] in run.jobs:
+                run.jobs[entry["jobid"]].state = FAILED
+            elif not failing and found[1] == "jobid":
+                output = entry.get("output", "").split(", ")
+                run.jobs[found[2]] = Job(rule, found[2], output, entry.get("log", ""), RUNNING, now)
+        elif (found := FINISHED.match(line)) and found[1] in run.jobs:
+            run.jobs[found[1]].state = DONE
+        elif (found := SUBMITTED.match(line)) and found[1] in run.jobs:
+            run.jobs[found[1]].slurm = found[2]
+        elif (found := AGAIN.match(line)) and found[1] in run.jobs:
+            run.jobs[found[1]].state = QUEUED
+    return run
+
+
+def _totals(lines: Iterable[str]) -> dict[str, int]:
+    """The table that follows `Job stats:`."""
+    totals = {}
+    for line in lines:
+        cells = line.split()
+        if len(cells) == 2 and cells[1].isdigit():
+            totals[cells[0]] = int(cells[1])
+        if not cells or cells[0] == "total":
+            break
+    totals.pop("total", None)
+    return totals
+
+
+def _time(line: str) -> float | None:
+    """The time of a line such as `[Sun Nov 22 07:47:27 2026]`."""
+    try:
+        return time.mktime(time.strptime(line.strip("[]\n"), "%a %b %d %H:%M:%S %Y"))
+    except ValueError:
+        return None
+
+
+def _changed(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _opened(path: Path) -> bool:
+    """Whether a process of this host has a file open."""
+    wanted = path.stat()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            found = link.stat()
+        except OSError:  # a process that ended meanwhile, or another user's
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return True
+    return False
