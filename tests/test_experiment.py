@@ -299,6 +299,11 @@ def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_exper
     [
         ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
         ({"training": {"pretraining": {"multitask": {"tuning": "zs"}}}}, {}, "tuning 'zs' does not train a model"),
+        (
+            {"tuning": {"adapter": {"sharing": "multiple"}}},
+            {},
+            "training.start: vlminilm-mt_zs_vqa_avg has parts for its tasks alone, of which vlminilm-mt_adapter",
+        ),
         ({"models": {"vlminilm-mt": {"pretraining": "x"}}}, {}, "models.vlminilm-mt.pretraining: 'x' is not one of"),
         ({}, {"own": {"kind": "viquae", "dataset": "x"}}, "training.tasks.own.dataset: 'x' is not one of"),
         (

@@ -138,6 +138,26 @@ def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
     assert second.own_weights().keys() == {name for name, p in second.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.parametrize("method", ["adapter", "prompt", "lora"])
+def test_parts_of_all_tasks_go_on_with_tasks_of_other_names(weights, tmp_path, method):
+    """As after pre-training; parts of each task are of no use to others, and say so."""
+    common = {**settings(method), "name": "on", "tuning": {"method": method, **SETTINGS[method]}}
+    before = {**common, "training": {"tasks": {"triviaqa": {}, "match_image": {}}}}
+    first = build(before, weights, WIDTH).eval()
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter += 0.1 * parameter.requires_grad
+    save_pretrained(first, before, tmp_path / "first")
+    start = {**weights, "start": tmp_path / "first"}
+    second = build({**common, "training": {"tasks": {"viquae": {}}}}, start, WIDTH).eval()
+    torch.testing.assert_close(encode(second, weights, common), encode(first, weights, common))
+    assert any("viquae" in name for name in second.own_weights())
+    common["tuning"] = before["tuning"] = {**common["tuning"], "sharing": "multiple"}
+    save_pretrained(build(before, weights, WIDTH), before, tmp_path / "first")
+    with pytest.raises(InputError, match="does not fit on, the first parameter amiss"):
+        build({**common, "training": {"tasks": {"viquae": {}}}}, start, WIDTH)
+
+
 def test_one_cannot_start_from_another_model_or_from_parts_that_it_has_not(weights, full, tmp_path):
     _, start = full
     other = {**settings("zs", sharing="nothing"), "name": "on"}

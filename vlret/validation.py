@@ -163,12 +163,23 @@ def _trainings(config: Mapping) -> str | None:
         )
         if message:
             return f"training.{message} (of {name})"
-        if start := training.get("start"):
-            if start not in trainings or Experiment.parse(start).model != experiment.model:
-                return f"training.start: {start} is no experiment of this grid with the same model (of {name})"
-            if start == name or trainings[start].get("start"):
-                return f"training.start: {start} itself starts from another experiment (of {name})"
+        if message := training.get("start") and _start(name, trainings, config):
+            return f"training.start: {message}"
     return _mined_runs(trainings, config)
+
+
+def _start(name: str, trainings: Mapping[str, Mapping], config: Mapping) -> str | None:
+    """A start that is no experiment, has a start itself, or whose parts fit no task of the experiment."""
+    start, experiment = trainings[name]["start"], Experiment.parse(name)
+    if start not in trainings or Experiment.parse(start).model != experiment.model:
+        return f"{start} is no experiment of this grid with the same model (of {name})"
+    if start == name or trainings[start].get("start"):
+        return f"{start} itself starts from another experiment (of {name})"
+    tuning, before = (settings(config, each)["tuning"] for each in (experiment, Experiment.parse(start)))
+    apart = tuning["method"] == "hyperformer" or tuning.get("sharing", "single") != "single"
+    if apart and tuning == before and trainings[name]["tasks"].keys() != trainings[start]["tasks"].keys():
+        return f"{start} has parts for its tasks alone, of which {name} has others"
+    return None
 
 
 def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None:

@@ -132,8 +132,9 @@ def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) 
 def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Path) -> None:
     """Tune a model that has what another experiment trained: after pre-training, say.
 
-    That experiment trained what is there, or it is tuned in the same way, and its parts go on being trained. What it
-    trained is left out of this one's checkpoint unless it is trained here too.
+    That experiment trained what is there, or it is tuned in the same way, and its parts go on being trained: those of
+    all tasks, whatever this one's are called. What it trained is left out of this one's checkpoint unless it is trained
+    here too.
 
     Raises
     ------
@@ -149,6 +150,8 @@ def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Pa
     if same:
         tune(model, settings["tuning"], tasks)
     named = dict(model.named_parameters())
+    first = next(iter(theirs.get("training", {}).get("tasks", TASKS)))
+    stored = {name if name in named else _moved(name, first, tasks[0]): tensor for name, tensor in stored.items()}
     if odd := sorted(stored.keys() - named.keys()):
         raise InputError(f"{checkpoint}: does not fit {settings['name']}, the first parameter amiss is {odd[0]}")
     with torch.no_grad():
@@ -157,3 +160,8 @@ def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Pa
     model.pretrained |= stored.keys()
     if not same:
         tune(model, settings["tuning"], tasks)
+
+
+def _moved(name: str, task: str, other: str) -> str:
+    """The name of a part that all tasks share, and so has the first one's, where that is another."""
+    return ".".join(other if part == task else part for part in name.split("."))
