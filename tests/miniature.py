@@ -24,13 +24,11 @@ HUB = "results/downloads/hub"
 CLIP = {"visual": {"grid": [2, 2], "tokens": [2, 2]}}  # a grid as large as the tiny CLIP's
 GRID = [
     "bm25_zs_none_none",
-    "vlbart_zs_imt_decoder",
     "vlt5-head_adapter+projection+frozen_none_avg",
     "clipt5-mt_zs_none_avg",
     "clipt5-mt_adapter_none_avg",
     "dprbert_full_none_1token",
     "clip50_zs_none_avg",
-    "clip50title_zs_none_1token",
 ]
 
 
@@ -64,16 +62,13 @@ def write_models(folder, models, backbones):
     place = lambda weights: folder / HUB / weights["repository"] / weights["revision"]  # noqa: E731
     for name in ("clip-rn101", "clip-rn50-joint"):
         random_clip(place(backbones[name]["weights"]), vision_cfg=RESNET)
-    for name, make in (("vlt5", tiny_models.vlt5), ("vlbart", tiny_models.vlbart)):
-        text = models[name]["text"]
-        make(folder / "tiny" / name, feature_dim=256)
-        (folder / text["joint"]["path"]).parent.mkdir(exist_ok=True)
-        shutil.move(folder / "tiny" / f"{name}.pth", folder / text["joint"]["path"])
-        place(text["weights"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / "tiny" / name, place(text["weights"]))
+    text = models["vlt5"]["text"]
+    t5 = place(text["weights"])
+    tiny_models.vlt5(t5, feature_dim=256)
+    (folder / "weights").mkdir()
+    shutil.move(t5.with_suffix(".pth"), folder / text["joint"]["path"])
     torch.manual_seed(0)
-    t5 = transformers.T5Config(vocab_size=185, **tiny_models.T5_SIZES)
-    transformers.T5Model(t5).save_pretrained(place(models["clipt5"]["text"]["weights"]))
+    transformers.T5Model(transformers.T5Config(vocab_size=185, **tiny_models.T5_SIZES)).save_pretrained(t5)
     bert = place(models["dprbert"]["text"]["weights"])
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789"]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
@@ -100,11 +95,10 @@ def miniature(folder):
     for recipe in training["pretraining"].values():
         recipe |= {"steps": 6, "batch_size": 4, "warmup_steps": 1}
     training["experiments"] = {"dprbert_full_none_1token": training["experiments"]["dprbert_full_none_1token"]}
-    fusion = "dpr-clip-title"
     changes = {
         "grid": {"product": [dict(zip(PARTS, GRID[0].split("_"), strict=True))], "include": GRID[1:]},
         "backbones": {"clip-rn101": {"dim": 256}, "clip-rn50-joint": {"dim": 6}},
-        "models": {name: {"backbone": "clip-rn101", **CLIP} for name in ("vlt5-head", "vlbart", "clipt5-mt")},
+        "models": {name: {"backbone": "clip-rn101", **CLIP} for name in ("vlt5-head", "clipt5-mt")},
         "features": {"shards": 1, "workers": 1},
         "lexical": {"b": {"step": 0.5}, "k1": {"step": 1.0}},
         "tuning": {"prompt": {"hidden": 16}},
@@ -112,5 +106,6 @@ def miniature(folder):
         "evaluation": {"permutations": 200},
         "compute": {"threads": 1, "environment": "cpu"},
     }
-    small = {**config, "datasets": datasets, "fusions": {fusion: config["fusions"][fusion]}, "grid": {}}
+    small = {**config, "datasets": datasets, "fusions": {"dpr-clip": config["fusions"]["dpr-clip"]}, "grid": {}}
+    del small["ablations"]
     return merge(small, changes)

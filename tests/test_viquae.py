@@ -27,7 +27,7 @@ def dry_run(tmp_path_factory):
     """A clone without anything in it, and what its dry-run of the published grid prints."""
     folder = tmp_path_factory.mktemp("clone")
     copy_repository(folder)
-    return call(folder, "snakemake -n --configfile config/viquae.yaml -- results/table.tex")
+    return call(folder, "snakemake -n results/table.tex --configfile config/viquae.yaml")
 
 
 def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
@@ -86,8 +86,7 @@ def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
 
 def test_the_published_grid_runs_on_a_miniature(tmp_path):
     copy_repository(tmp_path)
-    config = miniature(tmp_path)
-    (tmp_path / "config" / "miniature.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "config" / "miniature.yaml").write_text(yaml.safe_dump(miniature(tmp_path), sort_keys=False))
     output = call(tmp_path, "snakemake --cores 2 --configfile config/miniature.yaml -- results/table.tex")
     counts = jobs(output)
     assert "by_hand" not in counts

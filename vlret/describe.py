@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.experiment import Experiment, grid, kind_of, load_config, read_weights, settings
+from vlret.experiment import Experiment, kind_of, load_config, read_weights, settings, trained
 from vlret.files import InputError
 from vlret.tuning.methods import build
 from vlret.validation import validate
@@ -23,7 +23,7 @@ def describe(experiment: str, configfile: list[Path], models: Path, schema: Path
     config = load_config([models, *configfile])
     validate(config, [models, *configfile], schema)
     chosen = Experiment.parse(experiment)
-    if chosen not in grid(config):
+    if chosen not in trained(config):
         raise InputError(f"{experiment}: not an experiment of this config's grid; `vlret grid` lists them")
     if kind_of(config, chosen) == "lexical":
         raise InputError(f"{experiment}: BM25 has no encoder to describe")
