@@ -1,6 +1,6 @@
 """Which passages answer a question: static judgements, before any run, and dynamic ones, of what runs retrieved."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def judge(
     _write(splits, linked, texts, out, report, f"{questions}: check answers and links", indices=True)
 
 
-def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterable[list[int]]:
+def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterator[list[int]]:
     """The rows of the articles that each question is linked to, by their titles if given."""
     if titles is None:
         return ([row] for row in records["article"])
