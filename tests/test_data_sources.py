@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -138,10 +139,29 @@ def test_known_sums_are_held_against_the_hub_and_a_local_folder(hub, tmp_path: P
 
 def test_parts_are_fetched_to_one_folder_in_their_order(hub, tmp_path: Path):
     hub.files = {f"parts/images.tar.gz.part{end}": end.encode() for end in ("ab", "aa", "ac")}
+    hub.files["parts/old/images.tar.gz.partaa"] = b"not these"
     parts = source("parts", "images")
     assert layout(parts) == {"archives": "archives"}
     fetch(parts, tmp_path / "out")
     assert [path.read_bytes() for path in sorted((tmp_path / "out" / "archives").iterdir())] == [b"aa", b"ab", b"ac"]
+
+
+def test_a_pattern_names_local_files_too(tmp_path: Path):
+    (tmp_path / "own" / "parts" / "old").mkdir(parents=True)
+    for end in ("ab", "aa", "old/ac"):
+        (tmp_path / "own" / "parts" / end).write_text(end)
+    fetch(
+        source({"name": "parts", "path": str(tmp_path / "own")} | {"files": {"archives": "parts/a*"}}, "images"),
+        tmp_path / "out",
+    )
+    assert [path.read_text() for path in sorted((tmp_path / "out" / "archives").iterdir())] == ["aa", "ab"]
+
+
+def test_no_room_on_the_disk_is_said_before_anything_is_fetched(hub, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"0\.0 GB are to be fetched, and 0\.0 GB are free; make room"):
+        fetch(source(), tmp_path / "out")
+    assert hub.asked == []
 
 
 def test_a_folder_of_images_is_used_where_it_is(tmp_path: Path):

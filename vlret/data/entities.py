@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Value, load_from_disk
 from vlret.console import say
 from vlret.data.articles import ARTICLE
 from vlret.data.questions import QUESTION
-from vlret.data.tables import write_splits, write_table
+from vlret.data.tables import article_of, write_splits, write_table
 from vlret.experiment import SPLITS
 from vlret.files import InputError, read_json, write_json
 
@@ -69,9 +69,7 @@ def build(
     several = [entity for entity in rows if len(held.found[entity]) >= 2 and entity not in barred]
     places = split_entities(several, split, seed)
     cut = load_from_disk(str(passages))
-    ends = np.searchsorted(
-        cut.select_columns(["article"]).with_format("numpy")[:]["article"], np.arange(len(base) + 1, dtype=np.int32)
-    )
+    ends = np.searchsorted(article_of(passages), np.arange(len(base) + 1, dtype=np.int32))
     kept = [entity for entity in several if ends[rows[entity] + 1] - ends[rows[entity]] >= least_passages]
     counts = {name: sum(places[entity] == name for entity in kept) for name in SPLITS}
     for name, count in counts.items():

@@ -6,13 +6,13 @@ one name, whatever the files were called.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from vlret.console import say
 from vlret.data.hub import Remote, describe_dataset
-from vlret.data.transfer import transfer, verify
+from vlret.data.transfer import partial_of, transfer, verify
 from vlret.files import InputError, read_json, remove, whole, write_json
 from vlret.locks import locked
 
@@ -144,7 +144,9 @@ def _bring(
         remove(work)
         done = {"commit": commit, "files": {}}
         write_json(work / RECORD, done)
-    for _, name, place in list(_places(source, list(files))):
+    places = list(_places(source, files))
+    _check_room(work.parent, sum(_left(files[name], work / place) for _, name, place in places))
+    for _, name, place in places:
         remote = files[name]
         sums = {"bytes": remote.bytes, "sha256": remote.sha256}
         for known in (source["sums"].get(name, {}), before.get("files", {}).get(name, {})):
@@ -154,6 +156,21 @@ def _bring(
             done["files"][name] = transfer(remote.url, work / place, sums["bytes"], sums["sha256"], remote.headers)
             write_json(work / RECORD, done)
     return done
+
+
+def _left(remote: Remote, path: Path) -> int:
+    """How many bytes of a file have to come still, as far as is known."""
+    come = [file.stat().st_size for file in (path, partial_of(path)) if file.is_file()]
+    return max(0, (remote.bytes or 0) - sum(come))
+
+
+def _check_room(folder: Path, wanted: int) -> None:
+    """Raise `InputError` where a disk has no room for that many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise InputError(
+            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, and {free / 1e9:.1f} GB are free; make room"
+        )
 
 
 def _agree(name: str, sums: dict, known: Mapping, record: Path) -> None:
@@ -173,10 +190,9 @@ def _link(source: Mapping, out: Path) -> None:
     if not base.is_dir():
         raise InputError(f"{source['name']}: {base} is not a folder; mend the source's path in the config")
     base = base.resolve()
-    names = [str(path.relative_to(base)) for path in sorted(base.rglob("*"))] if _has_patterns(source) else []
     noted = {}
     with whole(out) as aside:
-        for _, name, place in _places(source, names, base):
+        for _, name, place in _places(source, (), base):
             sums = source["sums"].get(name)
             noted[name] = verify(base / name, sums.get("bytes"), sums.get("sha256")) if sums else {}
             (aside / place).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +201,7 @@ def _link(source: Mapping, out: Path) -> None:
     say(f"{source['name']}: {len(noted)} files of {base}, used where they are")
 
 
-def _places(source: Mapping, names: list[str], base: Path | None = None) -> Iterator[tuple[str, str, str]]:
+def _places(source: Mapping, names: Iterable[str], base: Path | None = None) -> Iterator[tuple[str, str, str]]:
     """Every role's files in their order, and where each goes: `(role, file, place)`.
 
     Raises `InputError` where there is no such file among `names` (or in the folder `base`).
@@ -194,11 +210,12 @@ def _places(source: Mapping, names: list[str], base: Path | None = None) -> Iter
     for role, files in source["files"].items():
         folder = called[role] == role and files != "."
         for number, pattern in enumerate([files] if isinstance(files, str) else files):
-            if _is_pattern(pattern):
-                found = sorted(name for name in names if fnmatchcase(name, pattern))
+            if base is None:
+                found = sorted(name for name in names if _fits(name, pattern))
+            elif _is_pattern(pattern):
+                found = sorted(str(path.relative_to(base)) for path in base.glob(pattern))
             else:
-                there = (base / pattern).exists() if base is not None else pattern in names
-                found = [pattern] if there else []
+                found = [pattern] if (base / pattern).exists() else []
             if not found:
                 held = base or source.get("repository", source.get("url"))
                 raise InputError(f"{source['name']}: {held} has no file {pattern}, which should hold its {role}")
@@ -212,9 +229,7 @@ def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
-def _has_patterns(source: Mapping) -> bool:
-    return any(
-        _is_pattern(name)
-        for files in source["files"].values()
-        for name in ([files] if isinstance(files, str) else files)
-    )
+def _fits(name: str, pattern: str) -> bool:
+    """As `Path.glob` has it: a star does not reach into folders."""
+    path, wanted = PurePosixPath(name), PurePosixPath(pattern)
+    return name == pattern or (len(path.parts) == len(wanted.parts) and path.match(pattern))

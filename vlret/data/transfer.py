@@ -37,7 +37,7 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
         If the server cannot be reached or refuses, or what came has another size or checksum; a file whose bytes are
         wrong is removed.
     """
-    partial = out.with_name(f"{out.name}.partial")
+    partial = partial_of(out)
     failures, reason = 0, ""
     while failures < ATTEMPTS:
         had = partial.stat().st_size if partial.is_file() else 0
@@ -64,6 +64,11 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
     else:
         raise InputError(f"{url}: cannot be fetched: {reason}; run this again to go on where it stopped")
     return _finish(partial, out, size, digest)
+
+
+def partial_of(out: Path) -> Path:
+    """Where a file is that has come in part."""
+    return out.with_name(f"{out.name}.partial")
 
 
 def verify(path: Path, size: int | None, digest: str | None) -> dict:
