@@ -5,8 +5,9 @@ import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import ClassVar
+from urllib.parse import unquote
 
-COMMITS = {"main": "0123456789abcdef0123456789abcdef01234567"}
+COMMITS = {"main": "0123456789abcdef0123456789abcdef01234567", "v2": "89abcdef0123456789abcdef0123456789abcdef"}
 
 
 class DatasetHub(BaseHTTPRequestHandler):
@@ -21,7 +22,7 @@ class DatasetHub(BaseHTTPRequestHandler):
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self):
-        path = self.path.split("?")[0]
+        path = unquote(self.path.split("?")[0])
         described, _, revision = path.partition("/revision/")
         commit = COMMITS.get(revision, revision)
         resolve, _, rest = path.partition("/resolve/")

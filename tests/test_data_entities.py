@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
+from hub_server import serve
 
+from vlret.data import transfer
 from vlret.data.articles import ARTICLE
 from vlret.data.entities import PASSAGE, build
+from vlret.data.entity_images import fetch_images
 from vlret.data.questions import QUESTION
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError, write_json
@@ -92,6 +95,39 @@ def test_the_seed_alone_decides_about_the_split(base: Path):
     first, again, other = (entities(made(base, name, seed=seed)) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert first == again
     assert first != other
+
+
+def test_images_are_fetched_from_their_addresses_and_only_those_that_are_missing(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
+    handler, address, stop = serve(monkeypatch)
+    handler.files = {"a b.jpg": b"first", "c.jpg": b"second", "there.jpg": b"not asked for"}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "there.jpg").write_bytes(b"there")
+    base = f"{address}/resolve/main/"
+    write_json(
+        tmp_path / "table.json", {"Q1": [f"{base}a%20b.jpg", f"{base}c.jpg"], "Q2": [f"{base}there.jpg", f"{base}gone"]}
+    )
+    arguments = tmp_path / "table.json", "mail@example.org", tmp_path / "images", tmp_path / "report.json"
+    try:
+        fetch_images(*arguments)
+        assert sorted(name for name, _ in handler.asked) == ["a b.jpg", "c.jpg"]
+        handler.asked = []
+        fetch_images(*arguments)
+        assert handler.asked == []
+    finally:
+        stop()
+    held = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}
+    assert held == {"a b.jpg": b"first", "c.jpg": b"second", "there.jpg": b"there"}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["images"], report["missing"]["count"]) == (3, 1)
+    assert "404" in report["missing"]["examples"][f"{base}gone"]
+
+
+def test_where_no_image_can_be_had_the_reason_is_told(tmp_path: Path):
+    write_json(tmp_path / "table.json", {"Q1": ["a.jpg", "file:///etc/passwd", "https://x.example/.."]})
+    with pytest.raises(InputError, match=r"none of its images can be had; a\.jpg: not an address of the web"):
+        fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
+    assert list((tmp_path / "images").iterdir()) == []
 
 
 def test_wrong_tables_and_shares_are_one_line(base: Path):

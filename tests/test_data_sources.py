@@ -96,6 +96,25 @@ def test_a_file_that_changed_meanwhile_is_not_joined_to_its_older_half(hub, tmp_
     assert found == {"bytes": 300_000, "sha256": digest(b"other " * 50_000)}
 
 
+def test_without_a_mark_of_its_version_a_file_begins_anew(hub, tmp_path: Path):
+    url, out = f"{hub.address}/resolve/main/train.jsonl", tmp_path / "kb"
+    transfer.partial_of(out).write_bytes(b"another")
+    transfer.transfer(url, out, None, None, {})
+    assert out.read_bytes() == FILES["train.jsonl"]
+    transfer.partial_of(out).write_bytes(FILES["train.jsonl"][:7])
+    transfer.transfer(url, out, None, digest(FILES["train.jsonl"]), {})
+    assert [asked for _, asked in hub.asked] == [None, "bytes=7-"]
+
+
+def test_only_the_web_is_asked_and_for_no_more_than_allowed(hub, tmp_path: Path):
+    for url in ("file:///etc/passwd", "ftp://x/y", "x"):
+        with pytest.raises(InputError, match="not an address of the web"):
+            transfer.transfer(url, tmp_path / "out", None, None, {})
+    with pytest.raises(InputError, match="more than 1000 bytes; not fetched"):
+        transfer.transfer(f"{hub.address}/resolve/main/train.jsonl", tmp_path / "out", None, None, {}, most=1000)
+    assert not (tmp_path / "out").exists()
+
+
 def test_wrong_bytes_are_an_error_and_leave_nothing(hub, tmp_path: Path):
     hub.damaged = {"train.jsonl"}
     with pytest.raises(InputError, match=r"its SHA-256 is .*, expected .*; fetch it again"):
@@ -119,6 +138,14 @@ def test_what_was_recorded_holds_for_later_fetches(hub, tmp_path: Path):
     with pytest.raises(InputError, match=r"its bytes is 6 now, and was recorded as 4"):
         fetch(source(), tmp_path / "out")
     assert (tmp_path / "out" / "test.jsonl").read_bytes() == b"test"
+
+
+def test_another_revision_is_recorded_anew(hub, tmp_path: Path):
+    fetch(source(), tmp_path / "out")
+    hub.files["test.jsonl"] = b"another"
+    fetch(source({"name": "questions", "revision": "v2"}), tmp_path / "out")
+    assert (tmp_path / "out" / "test.jsonl").read_bytes() == b"another"
+    assert json.loads((tmp_path / "out.json").read_text())["commit"] == COMMITS["v2"]
 
 
 def test_known_sums_are_held_against_the_hub_and_a_local_folder(hub, tmp_path: Path):

@@ -229,6 +229,18 @@ VERBS = [
     ),
     Verb(
         "data",
+        "entity-images",
+        "vlret.data.entity_images:fetch_images",
+        "fetch the images of entities from their addresses",
+        [
+            Option("table", "JSON: wikidata_id -> addresses of images"),
+            Option("contact", "address of mail or web that servers are told", str),
+            OUT,
+            REPORT,
+        ],
+    ),
+    Verb(
+        "data",
         "normalise",
         "vlret.data.relevance:normalise",
         "write the passages' texts as answers are looked for in them",

@@ -33,10 +33,10 @@ def progress(
             bar.update(size(item))
 
 
-def meter(size: int | None, done: int, label: str) -> tqdm:
-    """A bar on standard error for bytes that come: `with meter(...) as bar: bar.update(count)`."""
+def meter(size: int | None, done: int, label: str | None) -> tqdm:
+    """A bar on standard error for bytes: `with meter(...) as bar: bar.update(count)`; none without a label."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    how = {"desc": label, "total": size, "initial": done, "unit": "B", "unit_scale": True}
+    how = {"desc": label, "total": size, "initial": done, "unit": "B", "unit_scale": True, "disable": label is None}
     return tqdm(mininterval=interval, file=sys.stderr, **how)
 
 

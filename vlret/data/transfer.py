@@ -16,7 +16,15 @@ PAUSE = 2.0  # seconds before the second attempt, twice as many before each furt
 SECONDS = 60  # without a byte are a broken connection
 
 
-def transfer(url: str, out: Path, size: int | None, digest: str | None, headers: Mapping[str, str]) -> dict:
+def transfer(
+    url: str,
+    out: Path,
+    size: int | None,
+    digest: str | None,
+    headers: Mapping[str, str],
+    most: int | None = None,
+    shown: bool = True,
+) -> dict:
     """Fetch `url` to the file `out`, going on where an earlier call was broken off; its `bytes` and `sha256`.
 
     What has come lies beside `out` with `.partial` at its end, and what the server said of it with `.etag`, so that two
@@ -30,6 +38,10 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
         SHA-256 in hexadecimal, where known.
     headers
         Sent to the host of `url`, and not where it redirects to.
+    most
+        Bytes that may come, where `size` is not known.
+    shown
+        Whether a bar shows what comes.
 
     Raises
     ------
@@ -37,6 +49,8 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
         If the server cannot be reached or refuses, or what came has another size or checksum; a file whose bytes are
         wrong is removed.
     """
+    if not url.startswith(("https://", "http://")):
+        raise InputError(f"{url}: not an address of the web")
     partial = partial_of(out)
     failures, reason = 0, ""
     while failures < ATTEMPTS:
@@ -46,7 +60,8 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
         if failures:
             time.sleep(PAUSE * 2 ** (failures - 1))
         try:
-            _receive(url, partial, size, headers)
+            joinable = digest is not None or tag_of(partial).is_file()
+            _receive(_request(url, headers, partial, had if joinable else 0), partial, size, most, shown)
             break
         except urllib.error.HTTPError as error:
             if error.code == 416 and had:  # nothing is left to send, or the file is another one now
@@ -60,7 +75,8 @@ def transfer(url: str, out: Path, size: int | None, digest: str | None, headers:
             reason = " ".join(str(error).split()) or type(error).__name__
         came = partial.stat().st_size if partial.is_file() else 0
         failures = 1 if came > had else failures + 1
-        say(f"{out.name}: broken off at {came} bytes ({reason})")
+        if shown:
+            say(f"{out.name}: broken off at {came} bytes ({reason})")
     else:
         raise InputError(f"{url}: cannot be fetched: {reason}; run this again to go on where it stopped")
     return _finish(partial, out, size, digest)
@@ -82,31 +98,40 @@ def verify(path: Path, size: int | None, digest: str | None) -> dict:
     return {"bytes": found, "sha256": own}
 
 
-def _receive(url: str, partial: Path, size: int | None, headers: Mapping[str, str]) -> None:
-    """Append what is missing, or begin anew where the server does not continue; OSError where it breaks off."""
-    tag = partial.with_suffix(".etag")
-    had = partial.stat().st_size if partial.is_file() else 0
+def tag_of(partial: Path) -> Path:
+    """Where a server's mark of a version is kept."""
+    return partial.with_suffix(".etag")
+
+
+def _request(url: str, headers: Mapping[str, str], partial: Path, had: int) -> urllib.request.Request:
+    """For a file, or for what follows its first `had` bytes if it is still the same."""
     request = urllib.request.Request(url)
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
     if had:
         request.add_header("Range", f"bytes={had}-")
-        if tag.is_file():
-            request.add_header("If-Range", tag.read_text(encoding="utf-8"))
+        if tag_of(partial).is_file():
+            request.add_header("If-Range", tag_of(partial).read_text(encoding="utf-8"))
+    return request
+
+
+def _receive(request: urllib.request.Request, partial: Path, size: int | None, most: int | None, shown: bool) -> None:
+    """Append what is missing, or begin anew where the server does not continue; OSError where it breaks off."""
     with urllib.request.urlopen(request, timeout=SECONDS) as answer:
         continues = answer.status == 206
+        had = partial.stat().st_size if continues else 0
         expected = answer.headers.get("Content-Length")
         if (etag := answer.headers.get("ETag")) and not etag.startswith("W/"):
-            tag.write_text(etag, encoding="utf-8")
-        came = 0
-        with (
-            open(partial, "ab" if continues else "wb") as sink,
-            meter(size, had if continues else 0, partial.stem) as bar,
-        ):
+            tag_of(partial).write_text(etag, encoding="utf-8")
+        came, label = 0, partial.stem if shown else None
+        with open(partial, "ab" if continues else "wb") as sink, meter(size, had, label) as bar:
             while chunk := answer.read(CHUNK):
                 sink.write(chunk)
                 came += len(chunk)
                 bar.update(len(chunk))
+                if most is not None and had + came > most:
+                    remove(partial)
+                    raise InputError(f"{request.full_url}: more than {most} bytes; not fetched")
         if expected is not None and came < int(expected):
             raise ConnectionError(f"{came} of {expected} bytes came")
 
@@ -124,6 +149,6 @@ def _finish(partial: Path, out: Path, size: int | None, digest: str | None) -> d
         remove(partial)
         raise
     finally:
-        remove(partial.with_suffix(".etag"))
+        remove(tag_of(partial))
     partial.replace(out)
     return found
