@@ -207,6 +207,9 @@ def test_a_folder_of_images_is_used_where_it_is(tmp_path: Path):
     [
         ("viquae", "questions", "no source is called 'viquae'; config/sources.yaml has questions, parts"),
         ({"folder": "x"}, "questions", "field 'folder' is unknown: use name, path"),
+        ({"path": 3}, "questions", "field 'path' is int, expected str"),
+        ({"path": "x", "files": "train.jsonl"}, "questions", "field 'files' is str, expected Mapping"),
+        ({"path": "x", "files": {"train": [1]}}, "questions", "field 'files.train' is no file, pattern, or list"),
         ({"files": SPLITS}, "questions", "neither a name of config/sources.yaml nor a path nor a repository"),
         ("parts", "questions", "its files are archives; questions are test, train, validation"),
         ("questions", "images", "its files are test, train, validation; images are images or archives"),

@@ -59,6 +59,7 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
     own = {"name": value} if isinstance(value, str) else dict(value)
     if unknown := sorted(set(own) - set(FIELDS)):
         raise InputError(f"{where}: field {unknown[0]!r} is unknown: use {', '.join(FIELDS)}")
+    _check_types(own, where)
     known = {}
     if "name" in own:
         if own["name"] not in table:
@@ -82,6 +83,17 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
         raise InputError(f"{where}: bytes_unpacked, the most that may come out of its archives, is missing")
     wanted = ("name", "path", "repository", "revision", "url", "files", "sums", "bytes_unpacked")
     return {field: found[field] for field in wanted if field in found}
+
+
+def _check_types(own: Mapping, where: str) -> None:
+    """Raise `InputError` for a field of a config's source that is of another type than it should be."""
+    for field, value in own.items():
+        kind = {"files": Mapping, "bytes_unpacked": int}.get(field, str)
+        if not isinstance(value, kind):
+            raise InputError(f"{where}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
+    for role, files in own.get("files", {}).items():
+        if not isinstance(files, str) and not (isinstance(files, list) and all(isinstance(one, str) for one in files)):
+            raise InputError(f"{where}: field 'files.{role}' is no file, pattern, or list of them")
 
 
 def layout(source: Mapping) -> dict[str, str]:
