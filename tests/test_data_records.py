@@ -212,6 +212,7 @@ def test_kilts_list_of_answers_is_read_as_one_output(raw: Folder):
     kilt = [
         {"answer": "old", "meta": {"score": 0}, "provenance": []},
         {"answer": "", "provenance": [{"title": "Rome", "wikipedia_id": "1"}, {"title": "Oslo", "wikipedia_id": "2"}]},
+        {"answer": None, "provenance": [{"title": "", "wikipedia_id": ""}]},
     ]
     raw.questions(changed(QUESTION, "output", kilt))
     output = load_from_disk(str(raw.path / "questions"))["train"][0]["output"]

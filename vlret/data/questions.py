@@ -1,5 +1,6 @@
 """Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
 
+from functools import cached_property
 from pathlib import Path
 
 from datasets import Dataset, Features, List, Value, load_from_disk
@@ -90,20 +91,27 @@ def import_questions(
 
 
 class Links:
-    """Finds the article of a question."""
+    """Finds the article of a question; of millions of articles, only what questions ask for is held in memory."""
 
     def __init__(self, articles: Path, link: str):
         if link not in LINKS:
             raise InputError(f"link {link!r} is unknown: use {' or '.join(LINKS)}")
-        table = load_from_disk(str(articles))
-        self.ids, self.entities = table["id"], table["wikidata_id"]
-        self.titles = rows_by_title(table) if link == "provenance" else None
-        entities = table.data.column("wikidata_id").to_pylist()
-        self.rows = {entity: row for row, entity in enumerate(entities) if entity is not None}
+        self.link, self.table = link, load_from_disk(str(articles)).select_columns(["id", "title", "wikidata_id"])
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Entity -> row of its article."""
+        entities = self.table.data.column("wikidata_id").to_pylist()
+        return {entity: row for row, entity in enumerate(entities) if entity is not None}
+
+    @cached_property
+    def titles(self) -> dict[str, int]:
+        """Title -> row of its article."""
+        return rows_by_title(self.table)
 
     def __call__(self, record: Record, provenance: list[dict]) -> tuple[int, str]:
         """The row of its article, and its entity; raises `RecordError` of kind `no article`."""
-        if self.titles is None or record.get("wikidata_id", str, None):
+        if self.link == "wikidata" or record.get("wikidata_id", str, None):
             entity = record.text("wikidata_id")
             if entity not in self.rows:
                 message = f"{record.place}: field 'wikidata_id' is {entity}, and no article has it"
@@ -112,7 +120,8 @@ class Links:
         rows = linked_rows(provenance, self.titles)
         if not rows:
             raise RecordError(f"{record.place}: no article has a title of 'output.provenance'", "no article")
-        return rows[0], self.entities[rows[0]] or self.ids[rows[0]]
+        article = self.table[rows[0]]
+        return rows[0], article["wikidata_id"] or article["id"]
 
 
 def rows_by_title(articles: Dataset) -> dict[str, int]:
@@ -158,7 +167,8 @@ def read_output(record: Record) -> dict:
         parts = [Record(part, f"{record.place}, output") for part in found]
         answers = [answer for part in parts if (answer := part.get("answer", str, ""))]
         sources = [_entries(part, "provenance") for part in parts]
-        titles = [[Record(entry, f"{record.place}, output.provenance").text("title") for entry in s] for s in sources]
+        place = f"{record.place}, output.provenance"
+        titles = [[title for entry in s if (title := Record(entry, place).get("title", str, ""))] for s in sources]
         return {"original_answer": "", "answer": answers, "provenance": [{"title": each} for each in titles if each]}
     record.get("output", dict)
     entries = _entries(record, "output.provenance")
