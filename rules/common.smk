@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from vlret.data.declared import declared
+from vlret.data.declared import declared, relevance
 from vlret.experiment import (
     SPLITS,
     Experiment,

@@ -146,7 +146,7 @@ rule normalise:
     conda:
         ENVIRONMENT
     params:
-        titles=lambda wildcards: relevance(wildcards)["titles"],
+        titles=lambda wildcards: relevance(config, wildcards.dataset)["titles"],
     shell:
         "vlret data normalise --passages {input} --titles={params.titles:q} --out {output} 2>&1 | tee {log}"
 
@@ -157,7 +157,7 @@ rule qrels:
         passages=knowledge("data/passages"),
         normalised=knowledge("data/normalised"),
         articles=branch(
-            lambda wildcards: relevance(wildcards)["link"] == "provenance",
+            lambda wildcards: relevance(config, wildcards.dataset)["link"] == "provenance",
             then=knowledge("data/articles"),
             otherwise=[],
         ),
@@ -171,7 +171,7 @@ rule qrels:
     conda:
         ENVIRONMENT
     params:
-        link=lambda wildcards: relevance(wildcards)["link"],
+        link=lambda wildcards: relevance(config, wildcards.dataset)["link"],
         articles=lambda wildcards, input: f"--articles {input.articles}" if input.articles else "",
         out=lambda wildcards, output: Path(output.qrels[0]).parent,
     shell:

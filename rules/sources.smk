@@ -86,11 +86,6 @@ def question_link(wildcards):
     return "wikidata" if image_source(wildcards.dataset, "questions") else "provenance"
 
 
-def relevance(wildcards):
-    """What links a dataset's questions to the articles that they are judged by, and where answers are looked for."""
-    return DATASETS[wildcards.dataset].get("relevance", {"link": "wikidata", "titles": ""})
-
-
 rule source:
     output:
         directory("results/downloads/sources/{source}"),

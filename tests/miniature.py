@@ -5,7 +5,6 @@ of the config that depend on them stays as well.
 """
 
 import json
-import shutil
 
 import published
 import tiny_models
@@ -21,11 +20,8 @@ KILT = 60
 ASKED = (24, 12, 12)
 PICTURED = 24  # entities that further images are of
 HUB = "results/downloads/hub"
-CLIP = {"visual": {"grid": [2, 2], "tokens": [2, 2]}}  # a grid as large as the tiny CLIP's
 GRID = [
     "bm25_zs_none_none",
-    "vlt5-head_adapter+projection+frozen_none_avg",
-    "clipt5-mt_zs_none_avg",
     "clipt5-mt_adapter_none_avg",
     "dprbert_full_none_1token",
     "clip50_zs_none_avg",
@@ -62,11 +58,8 @@ def write_models(folder, models, backbones):
     place = lambda weights: folder / HUB / weights["repository"] / weights["revision"]  # noqa: E731
     for name in ("clip-rn101", "clip-rn50-joint"):
         random_clip(place(backbones[name]["weights"]), vision_cfg=RESNET)
-    text = models["vlt5"]["text"]
-    t5 = place(text["weights"])
+    t5 = place(models["clipt5"]["text"]["weights"])
     tiny_models.vlt5(t5, feature_dim=256)
-    (folder / "weights").mkdir()
-    shutil.move(t5.with_suffix(".pth"), folder / text["joint"]["path"])
     torch.manual_seed(0)
     transformers.T5Model(transformers.T5Config(vocab_size=185, **tiny_models.T5_SIZES)).save_pretrained(t5)
     bert = place(models["dprbert"]["text"]["weights"])
@@ -98,7 +91,7 @@ def miniature(folder):
     changes = {
         "grid": {"product": [dict(zip(PARTS, GRID[0].split("_"), strict=True))], "include": GRID[1:]},
         "backbones": {"clip-rn101": {"dim": 256}, "clip-rn50-joint": {"dim": 6}},
-        "models": {name: {"backbone": "clip-rn101", **CLIP} for name in ("vlt5-head", "clipt5-mt")},
+        "models": {"clipt5-mt": {"visual": {"grid": [2, 2], "tokens": [2, 2]}}},  # the tiny CLIP's
         "features": {"shards": 1, "workers": 1},
         "lexical": {"b": {"step": 0.5}, "k1": {"step": 1.0}},
         "tuning": {"prompt": {"hidden": 16}},

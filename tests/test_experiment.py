@@ -19,6 +19,7 @@ from vlret.validation import validate
 
 SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]
+SEPARATED = {"relevance": {"link": "provenance", "titles": "[SEP]"}}
 SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
 ENTITIES = {"entities": {"path": "e"}, "images": {"path": "i"}, "of": "sample", "without": ["sample"]} | {
     "least_passages": 2,
@@ -112,6 +113,10 @@ WRONG = [
         "datasets.x.source.wikipedia: its articles are those of sample",
     ),
     ({"datasets": {"x": {"source": {"questions": "q", "wikipedia": "w"}}}}, "datasets.x: its passages are cut"),
+    (
+        {"datasets": {"x": {"source": {"questions": "q"}, "knowledge_base": "sample"} | SEPARATED}},
+        r"datasets.x.relevance.titles: '\[SEP\]', but sample, whose passages these are, has ''",
+    ),
     ({"datasets": {"x": {"source": {"entities": "e"}}}}, "datasets.x.source: missing 'images'"),
     ({"datasets": {"x": {"source": ENTITIES | {"of": "y"}}}}, "datasets.x.source.of: 'y' is no dataset with questions"),
     (

@@ -1,10 +1,13 @@
 """The published grid: everything that its dry-run names, and the same config from end to end on a miniature."""
 
+import json
 import re
 from pathlib import Path
 
+import published
 import pytest
 import yaml
+from datasets import load_from_disk
 from miniature import GRID, miniature
 from test_pipeline import call, copy_repository, jobs
 
@@ -78,26 +81,48 @@ def test_the_documentation_has_every_experiment(config):
 
 def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
     copy_repository(tmp_path)
-    output = call(
-        tmp_path, "snakemake --cores 1 --configfile config/viquae.yaml -- results/by-hand/weights/x", fails=True
-    )
+    target = "results/by-hand/weights/x"
+    output = call(tmp_path, f"snakemake --cores 1 {target} --configfile config/viquae.yaml", fails=True)
     assert "vlret: error: weights/x: is not there, and nothing fetches it" in output
 
 
 def test_the_published_grid_runs_on_a_miniature(tmp_path):
     copy_repository(tmp_path)
     (tmp_path / "config" / "miniature.yaml").write_text(yaml.safe_dump(miniature(tmp_path), sort_keys=False))
-    output = call(tmp_path, "snakemake --cores 2 --configfile config/miniature.yaml -- results/table.tex")
+    output = call(tmp_path, "snakemake --cores 2 results/table.tex --configfile config/miniature.yaml")
     counts = jobs(output)
     assert "by_hand" not in counts
     assert "repository" not in counts
     assert counts["train"] == len(GRID)
     rows = [line.split(",")[1] for line in (tmp_path / "results" / "table.csv").read_text().splitlines()[1:]]
-    assert rows == [
-        *GRID,
-        *config["fusions"],
-        *(f"{config['ablations']['of']}.{k}" for k in config["ablations"]["kinds"]),
-    ]
-    assert "b 0.4" not in (tmp_path / "results/triviaqa/logs/lexical/search_train.log").read_text()
-    again = call(tmp_path, "snakemake -n --configfile config/miniature.yaml -- results/table.tex")
+    assert rows == [*GRID, "dpr-clip"]
+    assert (tmp_path / "results/viquae/lexical/tuning.json").exists()
+    assert not (tmp_path / "results/triviaqa/lexical/tuning.json").exists()
+    again = call(tmp_path, "snakemake -n results/table.tex --configfile config/miniature.yaml")
     assert "Nothing to be done" in again
+
+
+def test_questions_by_id_and_published_passages_become_datasets(tmp_path):
+    """KILT's TriviaQA, whose words are TriviaQA's, and passages that somebody else has cut."""
+    copy_repository(tmp_path)
+    root = tmp_path / "published"
+    published.kilt_tasks(root, {"train": 8, "validation": 8, "test": 4}, 20)
+    published.kilt_wikipedia(root / "wikipedia.jsonl", 20)
+    titles = [published.entity(0, row).title for row in range(20)]
+    texts = [" ".join(published.entity(0, row).facts()) for row in range(20)]
+    cut = [{"passage": f"{titles[row]} [SEP] {text}", "index": row} for row, text in enumerate(texts)]
+    (root / "passages.jsonl").write_text("".join(f"{json.dumps(passage)}\n" for passage in cut))
+    here = {"path": "published"}
+    files = {"train": "triviaqa-train-kilt.jsonl", "validation": "triviaqa-validation-kilt.jsonl"}
+    words = {split: f"unfiltered-{split}.jsonl" for split in ("train", "validation", "test")}
+    source = {"questions": here | {"files": files | {"test": "triviaqa-test-kilt.jsonl"}}, "wikipedia": here}
+    source |= {"trivia": here | {"files": words}, "passages": here}
+    config = {"datasets": {"kilt": {"source": source, "relevance": {"link": "provenance", "titles": ""}}}}
+    (tmp_path / "config" / "kilt.yaml").write_text(yaml.safe_dump(config))
+    call(tmp_path, "snakemake --cores 2 results/kilt/data/qrels.json --configfile config/viquae.yaml config/kilt.yaml")
+    data = tmp_path / "results" / "kilt" / "data"
+    assert load_from_disk(str(data / "passages"))["text"][:] == texts
+    questions = load_from_disk(str(data / "questions"))["train"]
+    assert len(questions) == 8
+    assert questions["original_question"] == questions["input"]
+    assert set(questions["image"]) == {None}

@@ -45,6 +45,11 @@ def declared(config: Mapping, table: Mapping[str, Mapping]) -> dict[str, dict[st
     return found
 
 
+def relevance(config: Mapping, dataset: str) -> Mapping:
+    """What links a dataset's questions to the articles that they are judged by, and where answers are looked for."""
+    return config["datasets"][dataset].get("relevance", {"link": "wikidata", "titles": ""})
+
+
 def undeclared(config: Mapping) -> str | None:
     """A dataset that nobody declared, or one that lacks what its questions, articles or passages would be made of."""
     datasets = config["datasets"]
@@ -78,6 +83,9 @@ def _articles(name: str, config: Mapping) -> str | None:
             return f".knowledge_base: {base!r} is no dataset with a knowledge base of its own"
         if odd := sorted({"wikipedia", "passages", "article_images"} & source.keys()):
             return f".source.{odd[0]}: its articles are those of {base}"
+        titles, others = (relevance(config, each)["titles"] for each in (name, base))
+        if titles != others:
+            return f".relevance.titles: {titles!r}, but {base}, whose passages these are, has {others!r}"
     elif not {"sample", "wikipedia"} & source.keys():
         return ": source.wikipedia or knowledge_base must say what its articles are"
     elif ("passages" in entry) == ("passages" in source):
