@@ -50,7 +50,7 @@ def tiny(folder: Path) -> None:
     for key in ("fusions", "ablations"):
         del config[key]
     config["training"]["experiments"] = {}
-    config["training"]["defaults"] |= {"steps": 60, "save_steps": 2, "validate_every": 0}
+    config["training"]["defaults"] |= {"steps": 60, "save_steps": 2, "validate_every": 0, "chunk": 4}
     config["datasets"]["sample"]["source"]["sample"]["articles"] = 220
     config["features"]["shards"] = 1
     config["evaluation"]["permutations"] = 200
