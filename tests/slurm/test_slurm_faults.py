@@ -82,8 +82,8 @@ def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untra
 def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, finished, cluster, recovered):
     untrained.begin()
     first = untrained.training()
-    command = ["sbatch", "-A", "project", "-p", "urgent", "-N2", "--exclusive", "--mem=1000", "--wrap=sleep 3"]
-    subprocess.run(command, check=True)
+    command = ["sbatch", "-A", "project", "-p", "urgent", "-N2", "--exclusive", "--mem=1000", "--output=/dev/null"]
+    subprocess.run([*command, "--wrap=sleep 3"], check=True)
     preempted = untrained.now()
     second = untrained.training(2)
     recovered("preemption by a job of 3 s: until training went on", second.seconds - preempted)
