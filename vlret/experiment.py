@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """`{model}_{tuning}_{prefix}_{pooling}`."""
-        return "_".join(asdict(self).values())
+        return f"{self.model}_{self.tuning}_{self.prefix}_{self.pooling}"
 
     @classmethod
     def parse(cls, name: str) -> "Experiment":

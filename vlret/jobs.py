@@ -4,7 +4,7 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,6 @@ FIELD = re.compile(r"\s+(jobid|output|log): (.*)")
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
 AGAIN = re.compile(r"Trying to restart job (\d+)\.")
-QUOTED = "=" * 80  # around the logs of failed jobs, which may hold anything
 
 
 @dataclass
@@ -90,15 +89,10 @@ def newest_run(logs: Path = LOGS) -> Run:
 
 def read_run(path: Path, text: str) -> Run:
     """Read the log of a run."""
-    run, lines = Run(path), iter(text.splitlines())
+    run, lines = Run(path), _own(text.splitlines())
     rule, failing, entry, now = "", False, {}, 0.0
     for line in lines:
-        if line == QUOTED:
-            # The log of a failed job stands between two such lines.
-            for quoted in lines:
-                if quoted == QUOTED:
-                    break
-        elif line == "Job stats:" and not run.totals:
+        if line == "Job stats:" and not run.totals:
             run.totals = _totals(lines)
         elif line.startswith("  Host: "):
             run.host = run.host or line.split()[1]
@@ -125,6 +119,20 @@ def read_run(path: Path, text: str) -> Run:
         elif (found := AGAIN.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].state = QUEUED
     return run
+
+
+def _own(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the logs of failed jobs, each between two lines of `=`; they may be Snakemake's again."""
+    before, quoting = "", []
+    for line in lines:
+        ruled = line and not line.strip("=")
+        if ruled and before.startswith("Logfile ") and before.endswith(":"):
+            quoting.append(line)
+        elif quoting and line == quoting[-1]:
+            quoting.pop()
+        elif not quoting:
+            yield line
+        before = line
 
 
 def _totals(lines: Iterable[str]) -> dict[str, int]:

@@ -1,0 +1,99 @@
+"""A grid of a thousand experiments: what a dry-run and the state of all cost, in seconds of one core."""
+
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlret.experiment import grid, load_config
+
+ROOT = Path(__file__).parents[1]
+TUNINGS = ["zs", "visual", "prompt", "adapter", "lora", "ia3", "full", "bitfit", "compacter", "lradapter"]
+POOLINGS = ["1token", "avg", "avg-all", "eos", "sum-last-2"]
+MODELS = ["config/models.yaml", "config/config.yaml"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The workflow with a config of 1,000 experiments, a third of them done and the rest in the log of a run."""
+    folder = tmp_path_factory.mktemp("scale")
+    for name in ("workflow", "rules", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "config").mkdir()
+    for path in (ROOT / "config").iterdir():
+        if path.name != "config.yaml":
+            (folder / "config" / path.name).symlink_to(path)
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    prefixes = {"none": "", **{f"p{number}": f"prefix {number}:" for number in range(19)}}
+    block = {"model": "vlminilm", "tuning": TUNINGS, "prefix": list(prefixes), "pooling": POOLINGS}
+    config |= {"grid": {"product": [block]}, "prefixes": prefixes, "fusions": {}}
+    del config["ablations"]
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def cost(folder, *command):
+    """What a command says, its seconds of a core, and its most memory in bytes."""
+    with open(folder / "said", "w+") as said:
+        process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+        _, code, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(code)
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 0, text[-2000:]
+    return text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_thousand_experiments_takes_half_a_minute_and_a_gigabyte_at_most(repository):
+    text, seconds, memory = cost(repository, "snakemake", "--dry-run", "--", "results/table.tex")
+    for rule in ("train", "embed", "search", "metrics"):
+        assert f"{rule} 1000" in " ".join(text.split())
+    print(f"dry-run of 1,000 experiments: {seconds:.1f} s of a core, {memory / 2**20:.0f} MiB")
+    assert seconds <= 30
+    assert memory <= 2**30
+
+
+def test_the_state_of_a_thousand_experiments_is_told_in_five_seconds(repository):
+    names = [e.name for e in grid(load_config([repository / path for path in MODELS]))]
+    assert names == [
+        "_".join(("vlminilm", *parts)) for parts in product(TUNINGS, ["none", *(f"p{n}" for n in range(19))], POOLINGS)
+    ]
+    results = repository / "results" / "sample"
+    for stage in ("checkpoints/{}", "embeddings/{}", "runs/{}.trec", "metrics/{}.json"):
+        for name in names[:300]:
+            path = results / stage.format(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    lines = [
+        "  Host: elsewhere",
+        "Job stats:",
+        "job      count",
+        "-----  -------",
+        "train      1000",
+        "total      1000",
+        "",
+    ]
+    for number, name in enumerate(names):
+        lines += [
+            "rule train:",
+            f"    input: {'a/long/path/of/a/table ' * 20}",
+            f"    output: results/sample/checkpoints/{name}",
+        ]
+        lines += [f"    log: results/sample/logs/train/{name}.log", f"    jobid: {number}"]
+        lines += [f"Finished jobid: {number} (Rule: train)"] if number < 300 else []
+    log = repository / ".snakemake" / "log" / "2026-11-22T000000.0.snakemake.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(lines) + "\n")
+    for command in (("grid", "--status"), ("status",)):
+        text, seconds, _ = cost(repository, "vlret", *command)
+        print(f"vlret {' '.join(command)} of 1,000 experiments: {seconds:.1f} s of a core")
+        assert seconds <= 5
+        if command[0] == "grid":
+            assert text.endswith("1000 experiments: 300 done, 700 running, 0 failed, 0 to run\n")
+        else:
+            assert "train 300 700 0 0" in " ".join(text.split())
