@@ -205,9 +205,11 @@ class _Words(dict):
     def __missing__(self, word: str) -> "int | tuple[tuple[int, int, str], ...]":
         if not word or word[0].isspace() or word[-1].isspace():
             return IRREGULAR
-        if len(self) >= REMEMBERED:
-            self.clear()
-        self[word] = found = _look(word)
+        found = _look(word)
+        if "\n" not in word:  # two words, the end of a paragraph and the start of the next, which hardly meet again
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[word] = found
         return found
 
 
@@ -215,6 +217,13 @@ def _look(word: str) -> "int | tuple[tuple[int, int, str], ...]":
     """How many tokens a word has; or `(start, end, kind)` of each, if a sentence may end in it or after its first."""
     if word.isalpha() and word not in EXCEPTIONS:
         return 1
+    stem, last = word[:-1], word[-1:]
+    # What most words are that come with punctuation, without the regular expressions.
+    if last in (",", ".") and stem.isalpha() and stem not in EXCEPTIONS and word not in EXCEPTIONS:
+        if last == ",":
+            return 2
+        if "a" <= stem[-1] <= "z":
+            return (0, len(stem), OTHER), (len(stem), len(word), MARK)
     spans = [(start, end, _kind(word[start:end])) for start, end in tokens(word)]
     whole = not spans or spans[-1][1] == len(word)
     plain = whole and all(kind is OTHER for _, _, kind in spans[:1]) and all(kind is not MARK for _, _, kind in spans)
