@@ -1,0 +1,204 @@
+"""Preparing a knowledge base at growing size: articles and passages a second, memory, and whether it grows linearly.
+
+Files come from `tests/published.py` in the published layout. Ours are the commands that the workflow runs, and their
+memory is the most that all their processes had together. The reference is what ViQuAE's code does: `datasets.map` over
+the articles with one Python dict each and the passages collected in a list, once with our sentences and, where spaCy is
+installed, once with its `sentencizer`. Figures are CPU seconds, children's included. With `--stages` the rest of the
+workflow follows on the same knowledge base with a tiny random encoder.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from datasets import Dataset, load_from_disk
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import published
+
+from vlret.data.passages import body, by_tokens
+
+TOKENS = {"unit": "tokens", "tokens": 100}
+SHARES = (0.638, 0.338)  # non-humans, humans with faces: ViQuAE's
+REFERENCE = 2000  # articles, of which the reference is timed
+
+
+class Spent(NamedTuple):
+    """CPU and wall seconds, and bytes in memory that are no file's, of all processes of a command."""
+
+    cpu: float
+    wall: float
+    memory: int
+
+
+def vlret(*arguments: object) -> Spent:
+    """Run one verb."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vlret", *map(str, arguments)], stdout=log, stderr=log, env=environment
+        )
+        memory = [0]
+        watch = threading.Thread(target=_watch, args=(process, memory))
+        watch.start()
+        code = process.wait()
+        watch.join()
+        if code:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(map(str, arguments[:2]))}: {log.read()[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Spent(cpu, time.perf_counter() - start, memory[0])
+
+
+def _watch(process: subprocess.Popen, most: list[int]) -> None:
+    """Note the most private memory that a process and its children have together (pages of files can be dropped)."""
+    while process.poll() is None:
+        held = 0
+        try:
+            top = psutil.Process(process.pid)
+            for one in [top, *top.children(recursive=True)]:
+                held += one.memory_info().rss - one.memory_info().shared
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue  # it ended while it was looked at
+        most[0] = max(most[0], held)
+        time.sleep(0.2)
+
+
+def tell(name: str, spent: Spent, count: int, unit: str) -> None:
+    print(
+        f"  {name}: {count / spent.cpu:,.0f} {unit}/s of CPU, {spent.cpu:.1f} s of CPU, {spent.wall:.1f} s, "
+        f"{spent.memory / 2**30:.2f} GiB",
+        flush=True,
+    )
+
+
+def prepare(folder: Path, articles: int, workers: int) -> tuple[Spent, Spent, int]:
+    """Import and cut: what each spent, and how many passages there are."""
+    counts = known(articles)
+    start = time.process_time()
+    files = published.wikipedia(folder / "raw", counts)
+    size = sum(path.stat().st_size for path in files) / 2**30
+    print(f"{articles} articles, {size:.2f} GiB packed, generated in {time.process_time() - start:.0f} s", flush=True)
+    data = folder / "data"
+    where = ["--out", data / "articles", "--report", data / "articles.json", "--workers", workers]
+    read = vlret("data", "articles", "--wikipedia", *files, "--limits", "{}", *where)
+    tell("articles", read, articles, "articles")
+    where = ["--articles", data / "articles", "--out", data / "passages", "--workers", workers]
+    cut = vlret("data", "passages", "--settings", json.dumps(TOKENS), *where)
+    passages = len(load_from_disk(str(data / "passages")))
+    tell("passages", cut, articles, "articles")
+    print(f"  {passages} passages, {passages / cut.cpu:,.0f}/s of CPU, {_size(data):.2f} GiB on disk", flush=True)
+    return read, cut, passages
+
+
+def _size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**30
+
+
+def known(articles: int) -> tuple[int, int, int]:
+    first, second = (int(share * articles) for share in SHARES)
+    return first, second, articles - first - second
+
+
+def reference(articles: Path, folder: Path, cut) -> float:
+    """CPU seconds an article of `datasets.map`, `cut` being text to passages, with the table of passages written."""
+    table = load_from_disk(str(articles)).select(range(min(REFERENCE, len(load_from_disk(str(articles))))))
+    passages: list[dict] = []
+
+    def collect(article: dict, row: int) -> dict:
+        own = cut(body(article["paragraphs"]))
+        first = len(passages)
+        passages.extend({"article": row, "title": article["title"], "text": text} for text in own)
+        article["passage_index"] = list(range(first, len(passages)))
+        return article
+
+    start = time.process_time()
+    table.map(
+        collect,
+        with_indices=True,
+        load_from_cache_file=False,
+        cache_file_name=str(folder / "mapped.arrow"),
+        new_fingerprint="collected",
+    )
+    Dataset.from_list(passages).save_to_disk(folder / "collected")
+    return (time.process_time() - start) / len(table)
+
+
+def spacys():
+    """Text to passages by spaCy's rule sentencizer, as ViQuAE's code groups its sentences; None without spaCy."""
+    try:
+        import spacy
+    except ImportError:
+        return None
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("sentencizer")
+
+    def cut(text: str) -> list[str]:
+        passages, group, length = [], [], 0
+        for sentence in pipeline(text).sents:
+            if group and length + len(sentence) > TOKENS["tokens"]:
+                passages.append(" ".join(group))
+                group, length = [], 0
+            group.append(sentence.text)
+            length += len(sentence)
+        return [*passages, " ".join(group)] if group else passages
+
+    return cut
+
+
+def compare(folder: Path, ours: float) -> None:
+    """Say how fast the reference is on the same articles."""
+    spacy = spacys()
+    contestants = {"datasets.map, our sentences": lambda text: by_tokens(text, 100)}
+    if spacy is not None:
+        contestants["datasets.map, spaCy's sentencizer"] = spacy
+    for name, cut in contestants.items():
+        seconds = reference(folder / "data" / "articles", folder, cut)
+        print(f"  {name}: {1 / seconds:,.0f} articles/s of CPU; ours {seconds / ours:.1f} times as fast", flush=True)
+    print("" if spacy else "  spaCy is not installed, so its sentencizer was not timed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--articles", type=int, nargs="+", default=[4000, 12000], help="sizes, ascending")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--stages", action="store_true", help="the rest of the workflow, at the last size")
+    parser.add_argument("--folder", type=Path, help="where to work; emptied by no one")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        started = [spent.cpu for spent in prepare(Path(folder), 100, 1)[:2]]
+    print(f"  starting the two commands takes {sum(started):.1f} s of CPU, which is left out below")
+    costs = []
+    for articles in given.articles:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            read, cut, passages = prepare(Path(folder), articles, given.workers)
+            costs.append((read.cpu + cut.cpu - sum(started)) / articles)
+            print(f"  both: {1 / costs[-1]:,.0f} articles/s of CPU, {passages / articles / costs[-1]:,.0f} passages/s")
+            if articles == given.articles[0]:
+                compare(Path(folder), (cut.cpu - started[1]) / articles)
+            if given.stages and articles == given.articles[-1]:
+                # Only here, since it needs torch.
+                from stages import Stages
+
+                def measure(name: str, *verb: object, passages: int = passages) -> None:
+                    tell(name, vlret(*verb), passages, "passages")
+
+                Stages(Path(folder), known(articles), measure).run()
+    if len(costs) > 1:
+        sizes = f"from {given.articles[0]} to {given.articles[-1]} articles"
+        print(f"{sizes}, the CPU time an article is {costs[-1] / costs[0]:.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
