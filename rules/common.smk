@@ -141,7 +141,8 @@ def features_of(dataset, backbone):
 
 def present(path):
     """A file of the user's own, or, until it is there, the job that asks for it."""
-    return path if path.startswith(("results/", "/")) or Path(path).exists() else f"results/by-hand/{path}"
+    own = not Path(path).is_relative_to("results") and not Path(path).is_absolute()
+    return f"results/by-hand/{path}" if own and not Path(path).exists() else path
 
 
 def corpus(wildcards):

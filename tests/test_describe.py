@@ -81,7 +81,7 @@ def test_the_size_is_that_of_the_checkpoint(capsys, configured, tmp_path):
     ("experiment", "message"),
     [
         ("tiny_zs_none_1token", "not an experiment of this config's grid"),
-        ("absent_zs_none_avg", "nowhere: not there yet; fetch it with `snakemake nowhere`"),
+        ("absent_zs_none_avg", "nowhere: not there yet; docs/experiments.md says where it comes from"),
         ("bm25_zs_none_none", "BM25 has no encoder"),
     ],
 )

@@ -31,7 +31,9 @@ def describe(experiment: str, configfile: list[Path], models: Path, schema: Path
     read = read_weights(config, chosen)
     for source, path in read.values():
         if not Path(path).exists():
-            raise InputError(f"{path}: not there yet; fetch it with `snakemake {source}`")
+            made = Path(source).is_relative_to("results")
+            how = f"fetch it with `snakemake {source}`" if made else "docs/experiments.md says where it comes from"
+            raise InputError(f"{path}: not there yet; {how}")
     weights = {name: Path(path) for name, (_, path) in read.items()}
     width = config["backbones"][entry["backbone"]]["dim"] if "backbone" in entry else None
     model = build(values, weights, width)
