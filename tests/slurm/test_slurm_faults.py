@@ -60,7 +60,9 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
 
 
 def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untrained, finished, recovered):
-    edit_profile(untrained.folder, {"train": {"runtime": 2, "slurm_extra": "'--open-mode=append --signal=USR1@60'"}})
+    edit_profile(
+        untrained.folder, {"train": {"runtime": "2 * attempt", "slurm_extra": "'--open-mode=append --signal=USR1@60'"}}
+    )
     untrained.begin()
     start = untrained.training()
     # It stands still until Slurm warns it, 30 to 60 s after its start.
