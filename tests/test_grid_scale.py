@@ -31,6 +31,7 @@ def repository(tmp_path_factory):
     prefixes = {"none": "", **{f"p{number}": f"prefix {number}:" for number in range(19)}}
     block = {"model": "vlminilm", "tuning": TUNINGS, "prefix": list(prefixes), "pooling": POOLINGS}
     config |= {"grid": {"product": [block]}, "prefixes": prefixes, "fusions": {}}
+    config["training"]["tuning"]["lora"] = {"gpus": 2, "nodes": 4}
     del config["ablations"]
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -53,6 +54,9 @@ def test_a_dry_run_of_a_thousand_experiments_takes_half_a_minute_and_a_gigabyte_
     text, seconds, memory = cost(repository, "snakemake", "--dry-run", "--", "results/table.tex")
     for rule in ("train", "embed", "search", "metrics"):
         assert f"{rule} 1000" in " ".join(text.split())
+    # What Slurm is asked for: on one node its plugin starts the job, on several the command does.
+    assert text.count("gres=gpu:1, processes=1, nodes=1") == 900
+    assert text.count("gres=gpu:2, processes=2, nodes=4, tasks=4, tasks_per_gpu=0, mpi=srun") == 100
     print(f"dry-run of 1,000 experiments: {seconds:.1f} s of a core, {memory / 2**20:.0f} MiB")
     assert seconds <= 30
     assert memory <= 2**30
