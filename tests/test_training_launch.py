@@ -61,30 +61,23 @@ def test_two_processes_learn_what_one_does(toy, two, capsys):
     assert bytes_of(out) == bytes_of(alone)
 
 
-def test_a_signal_to_the_launcher_stops_all_after_a_step_and_they_go_on_to_the_same_bytes(toy, two):
-    out = toy.folder / "stopped"
-    process = started(toy, out, "--gpus=2")
-    while not list((toy.folder / "stopped.training").glob("step-*.pt")):
-        assert process.poll() is None, "it ended before it was stopped"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGUSR1)
-    said = ended(process, 128 + signal.SIGUSR1)
-    assert said.count("stopped by SIGUSR1 after step") == 1
-    assert "Traceback" not in said
-    assert not out.exists()
-    assert ended(started(toy, out, "--gpus=2")).count("going on from step") == 1
-    assert bytes_of(out) == bytes_of(two[0])
-
-
-def test_two_nodes_of_one_process_are_as_one_node_of_two(toy, two):
+def test_a_signal_to_one_of_two_nodes_stops_both_and_one_node_goes_on_to_the_same_bytes(toy, two):
     out = toy.folder / "nodes"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    where = {RENDEZVOUS: f"127.0.0.1:{port}", "MASTER_ADDR": "127.0.0.1"}
-    nodes = [started(toy, out, "--nodes=2", SLURM_NODEID=f"{node}", **where) for node in range(2)]
-    said = [ended(node) for node in nodes]
-    assert sum("20 steps, mean loss" in text for text in said) == 1
+    nodes = [
+        started(toy, out, "--nodes=2", **{RENDEZVOUS: f"127.0.0.1:{port}"}, SLURM_NODEID=f"{node}") for node in range(2)
+    ]
+    while not list((toy.folder / "nodes.training").glob("step-*.pt")):
+        assert nodes[0].poll() is None, "it ended before it was stopped"
+        time.sleep(0.005)
+    nodes[1].send_signal(signal.SIGUSR1)
+    said = "".join(ended(node, 128 + signal.SIGUSR1) for node in nodes)
+    assert said.count("stopped by SIGUSR1 after step") == 1
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert ended(started(toy, out, "--gpus=2")).count("going on from step") == 1
     assert bytes_of(out) == bytes_of(two[0])
 
 
