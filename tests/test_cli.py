@@ -4,7 +4,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,12 @@ def test_the_package_and_its_help_load_nothing_heavy():
     assert loaded("import vlret.cli\ntry: vlret.cli.main(['--help'])\nexcept SystemExit: pass") == []
 
 
-def test_help_answers_in_under_a_second():
+def test_help_takes_under_a_second_of_the_processor():
     def seconds():
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([*VLRET, "--help"], capture_output=True, check=True)
-        return time.perf_counter() - start
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
     assert min(seconds() for _ in range(3)) < 1
 
