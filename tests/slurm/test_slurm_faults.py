@@ -61,7 +61,8 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
 
 def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untrained, finished, recovered):
     edit_profile(
-        untrained.folder, {"train": {"runtime": "2 * attempt", "slurm_extra": "'--open-mode=append --signal=USR1@60'"}}
+        untrained.folder,
+        {"train": {"runtime": "2 if attempt == 1 else 60", "slurm_extra": "'--open-mode=append --signal=USR1@60'"}},
     )
     untrained.begin()
     start = untrained.training()
