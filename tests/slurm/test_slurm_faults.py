@@ -62,11 +62,11 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
 def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untrained, finished, recovered):
     edit_profile(
         untrained.folder,
-        {"train": {"runtime": "2 if attempt == 1 else 60", "slurm_extra": "'--open-mode=append --signal=USR1@60'"}},
+        {"train": {"runtime": "2 if attempt == 1 else 60", "slurm_extra": "'--open-mode=append --signal=USR1@30'"}},
     )
     untrained.begin()
     start = untrained.training()
-    # It stands still until Slurm warns it, 30 to 60 s after its start.
+    # It stands still until Slurm warns it, 60 to 90 s after its start.
     os.kill(start.pid, signal.SIGSTOP)
     until(lambda: warned(start.pid, signal.SIGUSR1), 120, "Slurm's signal")
     at = untrained.now()
