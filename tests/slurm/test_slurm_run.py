@@ -23,7 +23,7 @@ def ran(cluster, finished, tmp_path_factory):
     shutil.copytree(finished.folder / "results" / "downloads", folder / "results" / "downloads")
     repository = Repository(folder)
     repository.begin(f"snakemake --profile slurm {TABLE}")
-    repository.end(seconds=600)
+    repository.end()
     return repository
 
 
