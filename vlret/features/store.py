@@ -135,7 +135,7 @@ def gather(shards: Sequence[Path], out: Path) -> None:
     described = [read_json(Path(shard) / DESCRIPTION) for shard in shards]
     images: dict[str, int] = {}
     unreadable: dict[str, str] = {}
-    common = [{key: one[key] for key in one.keys() - {"images", "unreadable"}} for one in described]
+    common = [{key: one[key] for key in sorted(one.keys() - {"images", "unreadable"})} for one in described]
     for shard, one, made in zip(shards, described, common, strict=True):
         if made != common[0]:
             raise InputError(f"{shard}: made in another way than {shards[0]}; delete both and extract again")
