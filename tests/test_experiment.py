@@ -118,6 +118,7 @@ WRONG = [
         r"datasets.x.relevance.titles: '\[SEP\]', but sample, whose passages these are, has ''",
     ),
     ({"datasets": {"x": {"source": {"entities": "e"}}}}, "datasets.x.source: missing 'images'"),
+    ({"datasets": {"downloads": {"source": ENTITIES}}}, "datasets.downloads: results/downloads is for something else"),
     ({"datasets": {"x": {"source": ENTITIES | {"of": "y"}}}}, "datasets.x.source.of: 'y' is no dataset with questions"),
     (
         {"dataset": "x", "datasets": {"x": {"source": ENTITIES}}},

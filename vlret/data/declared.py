@@ -17,6 +17,8 @@ PURPOSES = {
     "entities": "entities",
 }
 
+TAKEN = ("by-hand", "downloads")  # folders of results/ that are no dataset's
+
 
 def declared(config: Mapping, table: Mapping[str, Mapping]) -> dict[str, dict[str, dict]]:
     """By dataset and key of its `source`, where those files come from; nothing for what is made for the sample.
@@ -56,6 +58,8 @@ def undeclared(config: Mapping) -> str | None:
     if config["dataset"] not in datasets or "entities" in datasets[config["dataset"]]["source"]:
         asked = [name for name, entry in datasets.items() if "entities" not in entry["source"]]
         return f"dataset: {config['dataset']!r} is not one of datasets with questions: {', '.join(asked)}"
+    if taken := sorted(datasets.keys() & TAKEN):
+        return f"datasets.{taken[0]}: results/{taken[0]} is for something else; choose another name"
     for name, entry in datasets.items():
         check = _entities if "entities" in entry["source"] else _articles
         if message := check(name, config) or _shares(entry["source"]):
