@@ -239,6 +239,7 @@ def test_methods_that_train_a_head_need_one():
     config = {
         "models": {"a": {"kind": "joint"}, "b": {"kind": "joint", "head": {"projection": 4}}},
         "prefixes": ["none"],
+        "tuning": {},
     }
     for method in ("projection", "adapter+projection"):
         assert nonsense(Experiment("b", method, "none", "avg"), config) is None
