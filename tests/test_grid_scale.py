@@ -1,6 +1,6 @@
 """A grid of a thousand experiments: what a dry-run and the state of all cost, in seconds of one core."""
 
-import os
+import json
 import subprocess
 import sys
 from itertools import product
@@ -37,16 +37,25 @@ def repository(tmp_path_factory):
     return folder
 
 
+# In a process of its own: until it runs another program, a new process has the memory of the one that made it.
+MEASURE = """
+import json, resource, subprocess, sys
+with open("said", "w") as said:
+    code = subprocess.run([sys.executable, "-m", *sys.argv[1:]], stdout=said, stderr=subprocess.STDOUT).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]))
+"""
+
+
 def cost(folder, *command):
     """What a command says, its seconds of a core, and its most memory in bytes."""
-    with open(folder / "said", "w+") as said:
-        process = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=said, stderr=subprocess.STDOUT)
-        _, code, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(code)
-        said.seek(0)
-        text = said.read()
-    assert process.returncode == 0, text[-2000:]
-    return text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], cwd=folder, stdout=subprocess.PIPE, check=True
+    ).stdout
+    code, seconds, memory = json.loads(measured)
+    text = (folder / "said").read_text()
+    assert code == 0, text[-2000:]
+    return text, seconds, memory
 
 
 @pytest.mark.slow
