@@ -46,6 +46,12 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
 class Status:
     """A line on standard error that is written over: at once on a terminal, as a new line every 10 s in a file."""
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vlret.console import clock
 from vlret.experiment import grid, kind_of, load_config, trained
 from vlret.files import read_json
 from vlret.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Run, newest_run
@@ -93,10 +94,10 @@ def trainings(config: Mapping) -> list[tuple]:
     for experiment in trained(config):
         if known := progress(config, experiment.name):
             age = time.time() - known["time"]
-            when = "at work" if age < STILL else f"stands still for {_clock(age)}"
+            when = "at work" if age < STILL else f"stands still for {clock(age)}"
             mrr = "–" if known["mrr"] is None else f"{known['mrr']:.3f}"
             step, speed = f"{known['step']} of {known['steps']}", f"{known['questions_per_second']:.1f} questions/s"
-            numbers = (step, f"{known['epoch']:.1f}", f"{known['loss']:.4f}", mrr, speed, _clock(known["seconds"]))
+            numbers = (step, f"{known['epoch']:.1f}", f"{known['loss']:.4f}", mrr, speed, clock(known["seconds"]))
             rows.append((experiment.name, *numbers, when))
     head = ("training", "step", "epoch", "loss", "validation MRR", "speed", "left", "")
     return [head, *rows] if rows else []
@@ -137,11 +138,6 @@ def table(rows: Sequence[Sequence[object]]) -> Iterable[str]:
         for row in rows
     )
     return ["", *lines]
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def expected(config: Mapping) -> dict[str, dict[str, str]]:

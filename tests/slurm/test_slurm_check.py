@@ -75,13 +75,13 @@ def test_what_does_not_fit_is_named(check, section, key, value, line):
     assert any(line in wrong for wrong in said.splitlines() if wrong.startswith("wrong"))
 
 
-def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path):
+def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path, tmp_path_factory):
     """The check runs where another file system lies over the folder, which the nodes do not see."""
     check()
-    inside = f"mount -t tmpfs none {tmp_path} && cp -r /tmp/vlret-slurm-profile {tmp_path}/slurm && cd {tmp_path}"
-    shutil.copytree(tmp_path / "slurm", "/tmp/vlret-slurm-profile", dirs_exist_ok=True)
+    profile = tmp_path_factory.mktemp("profile") / "slurm"
+    inside = f"mount -t tmpfs none {tmp_path} && cp -r {profile} {tmp_path}/slurm && cd {tmp_path}"
+    shutil.copytree(tmp_path / "slurm", profile)
     command = ["unshare", "--mount", "bash", "-c", f"{inside} && {sys.executable} -m vlret cluster check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    shutil.rmtree("/tmp/vlret-slurm-profile")
     assert f"wrong node of cpu             c1: what it writes to {tmp_path} is not seen here" in done.stdout, done
     assert "ok    partitions" in done.stdout

@@ -10,17 +10,16 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from datasets import Dataset, Features, Value, load_from_disk
+from datasets import Dataset, load_from_disk
 
 from vlret.console import say
 from vlret.data.articles import ARTICLE
+from vlret.data.passages import PASSAGE
 from vlret.data.questions import QUESTION
+from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, write_splits, write_table
 from vlret.experiment import SPLITS
 from vlret.files import InputError, read_json, write_json
-
-EXAMPLES = 10
-PASSAGE = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 
 
 def build(

@@ -6,14 +6,14 @@ Their rows are the passage ids of the published runs and judgements.
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import Features, Value, load_from_disk
+from datasets import load_from_disk
 
 from vlret.console import progress, say
+from vlret.data.passages import PASSAGE
 from vlret.data.records import Record, RecordError, read_records
 from vlret.data.tables import write_table
 
 SEPARATOR = " [SEP] "
-COLUMNS = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 
 
 def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
@@ -48,7 +48,7 @@ def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
             before = article
 
     names = ", ".join(map(str, passages))
-    count = write_table(rows(), COLUMNS, out, empty=f"{names}: no passage in these files")
+    count = write_table(rows(), PASSAGE, out, empty=f"{names}: no passage in these files")
     say(f"{count} passages of {len(titles)} articles")
 
 

@@ -10,11 +10,11 @@ from datasets import Dataset, load_from_disk
 from vlret.console import progress, say
 from vlret.data.answers import PreprocessedPassages, find_relevant, has_answer
 from vlret.data.questions import linked_rows, rows_by_title
+from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, read_batches
 from vlret.files import InputError, whole, write_json, write_jsonl
 from vlret.runs import read_run, write_qrels
 
-EXAMPLES = 10
 INDICES = ("id", "original_answer_provenance_indices", "provenance_indices")
 EVALUATED = ("validation", "test")  # what runs are evaluated on
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlret.console import Status
+from vlret.console import Status, clock
 from vlret.files import InputError, write_json
 from vlret.training import distributed
 from vlret.training.batches import Mixture
@@ -118,9 +118,3 @@ class Report:
             self.folder / PROGRESS,
             {"step": step, "steps": self.steps, "loss": loss, **self.known, **known, **where},
         )
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
