@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,31 @@ def test_a_decoder_that_never_ends_is_stopped(folder, monkeypatch):
     results = [result for _, result in prepared(names, folder.path, misbehave, 2)]
     assert results[1].reason == "not decoded within 3 s; convert it"
     assert [results[0], *results[2:]] == [20, 21, 22]
+
+
+def test_a_start_told_between_two_looks_is_not_taken_for_an_image():
+    worker = object.__new__(workers._Worker)
+    ours, theirs = Pipe()
+    worker.started = False
+
+    class Late:
+        """A pipe in which a worker tells of its start just after it was found empty."""
+
+        def poll(self):
+            there = ours.poll()
+            if not worker.started and not there:
+                theirs.send(True)
+            return there
+
+        recv = staticmethod(ours.recv)
+
+    worker.pipe = Late()
+    assert not worker.has_news()
+    assert not worker.has_news()
+    assert worker.started
+    theirs.send(("image", 20))
+    assert worker.has_news()
+    assert worker.answer() == 20
 
 
 def test_a_file_that_wants_all_memory_is_refused(folder):

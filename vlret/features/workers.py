@@ -150,7 +150,10 @@ class _Worker:
             return  # it is dead, which reading from it will tell
 
     def has_news(self) -> bool:
-        if not self.started and self.pipe.poll():
+        if not self.started:
+            # Asked once: what comes between two questions would be its start, and be taken for an answer.
+            if not self.pipe.poll():
+                return False
             self.started, self.since = self.pipe.recv(), time.monotonic()
         return self.pipe.poll()
 
