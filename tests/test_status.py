@@ -101,6 +101,12 @@ def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, 
     assert rows()["bad"][:4] == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("command", ["status --watch", "grid --status"])
+def test_a_reader_that_has_seen_enough_is_no_error(command):
+    line = f"{sys.executable} -m vlret {command} | true"
+    assert subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stderr == ""
+
+
 def log(folder, *lines):
     """A log of a run on another host, which is believed to be at work."""
     head = [

@@ -5,6 +5,7 @@ A stage is imported when one of its verbs runs, so that `vlret --help` loads nei
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from vlret import __version__
 from vlret.files import InputError
 from vlret.verbs import VERBS
+
+VIEWS = ("grid", "status", "model")  # stages that only print
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 1 after an `InputError`, which is printed as one line."""
     given = vars(parser().parse_args(arguments))
     module, function = given.pop("function").split(":")
-    given.pop("stage"), given.pop("verb", None)
+    views = given.pop("stage") in VIEWS
+    given.pop("verb", None)
     try:
         getattr(importlib.import_module(module), function)(**given)
     except InputError as error:
         print(f"vlret: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        if not views:
+            raise
+        # `| head` has seen enough. What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
