@@ -1,4 +1,4 @@
-"""A hub of our own on this machine: its protocol for datasets, ranges, and connections that break off."""
+"""A hub of our own on this machine: its protocol for models and datasets, ranges, and connections that break off."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from urllib.parse import unquote
 COMMITS = {"main": "0123456789abcdef0123456789abcdef01234567", "v2": "89abcdef0123456789abcdef0123456789abcdef"}
 
 
-class DatasetHub(BaseHTTPRequestHandler):
-    """One dataset repository, `team/data`; what it was asked for is kept in `asked` as `(file, range)`."""
+class Hub(BaseHTTPRequestHandler):
+    """A model `team/model` and a dataset `team/data` of the same files; `asked` keeps each request: `(file, range)`."""
 
     protocol_version = "HTTP/1.1"
     files: ClassVar[dict[str, bytes]] = {}
@@ -27,9 +27,9 @@ class DatasetHub(BaseHTTPRequestHandler):
         commit = COMMITS.get(revision, revision)
         resolve, _, rest = path.partition("/resolve/")
         name = rest.partition("/")[2]
-        if described == "/api/datasets/team/data" and commit in COMMITS.values():
-            self.describe(commit)
-        elif resolve in ("/datasets/team/data", "") and name in self.files:
+        if described in ("/api/datasets/team/data", "/api/models/team/model") and commit in COMMITS.values():
+            self.describe(described.rpartition("/")[2], commit)
+        elif resolve in ("/datasets/team/data", "/team/model", "") and name in self.files:
             self.send(name)
         else:
             self.send_response(404)
@@ -37,14 +37,15 @@ class DatasetHub(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    def describe(self, commit: str) -> None:
+    def describe(self, name: str, commit: str) -> None:
         siblings = []
         for name, content in self.files.items():
             entry = {"rfilename": name, "size": len(content)}
             if name not in self.small:
                 entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 9}
             siblings.append(entry)
-        body = json.dumps({"id": "team/data", "sha": commit, "siblings": siblings, "tags": [], "downloads": 0}).encode()
+        told = {"id": f"team/{name}", "sha": commit, "siblings": siblings, "tags": [], "downloads": 0}
+        body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -82,7 +83,7 @@ class DatasetHub(BaseHTTPRequestHandler):
 def serve(monkeypatch):
     """Start a hub and make `huggingface_hub` ask it: `(handler class, address, function that stops it)`."""
     own = {"files": {}, "small": set(), "breaks": {}, "damaged": set(), "asked": []}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHub", (DatasetHub,), own))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHub", (Hub,), own))
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     for module in ("constants", "hf_api", "file_download"):

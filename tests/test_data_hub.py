@@ -1,109 +1,83 @@
-"""Fetching a model repository, from a hub of our own that speaks the real one's protocol."""
+"""Fetching a model's weights, from a hub of our own that speaks the real one's protocol."""
 
 import hashlib
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import ClassVar
 
 import pytest
+from hub_server import COMMITS, serve
 
-from vlret.data import hub
-from vlret.files import InputError
+from vlret.data import transfer
+from vlret.data.hub import fetch_repository
+from vlret.files import InputError, read_json
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SAFE = {"config.json": b'{"model_type": "t5"}', "spiece.model": b"pieces", "model.safetensors": b"weights" * 100}
 OTHERS = {"pytorch_model.bin": b"pickle", "tf_model.h5": b"tensorflow", "onnx/model.onnx": b"onnx"}
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Answers `model_info` and file requests of huggingface_hub for one repository."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    damaged: str | None = None
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        if path.startswith("/api/models/team/model/revision/") and path.rsplit("/", 1)[1] in ("main", COMMIT):
-            siblings = []
-            for name, content in self.files.items():
-                entry = {"rfilename": name, "size": len(content)}
-                if name.endswith((".safetensors", ".bin")):
-                    digest = hashlib.sha256(content).hexdigest()
-                    entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 100}
-                siblings.append(entry)
-            described = {"id": "team/model", "sha": COMMIT, "siblings": siblings, "tags": [], "downloads": 0}
-            self.answer(json.dumps(described).encode(), "application/json")
-        elif path.startswith(f"/team/model/resolve/{COMMIT}/"):
-            name = path.removeprefix(f"/team/model/resolve/{COMMIT}/")
-            content = self.files[name]
-            served = content[:-1] + b"X" if name == self.damaged else content
-            self.answer(served, "application/octet-stream", {"X-Repo-Commit": COMMIT, "ETag": f'"{len(content)}"'})
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def answer(self, content, kind, headers=()):
-        self.send_response(200)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **dict(headers)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
 @pytest.fixture
 def served(monkeypatch):
-    """Serve some files as the repository `team/model`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHub", (Hub,), {}))
-    Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    for module in ("constants", "hf_api", "file_download"):
-        monkeypatch.setattr(f"huggingface_hub.{module}.ENDPOINT", address, raising=False)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield server.RequestHandlerClass
-    server.shutdown()
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
+    handler, _, stop = serve(monkeypatch)
+    handler.files, handler.small = {**SAFE, **OTHERS}, {"config.json"}
+    yield handler
+    stop()
 
 
 def names(folder):
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"source.json"}
 
 
-def test_what_an_encoder_needs_is_fetched_and_no_more(served, tmp_path, capsys):
-    served.files = {**SAFE, **OTHERS}
-    hub.fetch_repository("team/model", "main", tmp_path / "out")
-    assert names(tmp_path / "out") == set(SAFE)
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == SAFE["model.safetensors"]
-    assert COMMIT in capsys.readouterr().err
+def test_what_an_encoder_needs_is_fetched_and_no_more(served, tmp_path):
+    served.files["2_Dense/model.safetensors"] = b"projection"
+    fetch_repository("team/model", "main", tmp_path / "main")
+    assert names(tmp_path / "main") == {*SAFE, "2_Dense/model.safetensors"}
+    assert (tmp_path / "main" / "model.safetensors").read_bytes() == SAFE["model.safetensors"]
+
+
+def test_the_commit_of_the_first_time_and_its_sums_hold(served, tmp_path):
+    fetch_repository("team/model", "main", tmp_path / "main")
+    noted = read_json(tmp_path / "main.json")
+    assert noted == read_json(tmp_path / "main" / "source.json")
+    assert (noted["repository"], noted["revision"], noted["commit"]) == ("team/model", "main", COMMITS["main"])
+    assert noted["files"]["spiece.model"] == {"bytes": 6, "sha256": hashlib.sha256(b"pieces").hexdigest()}
+    served.files["config.json"] = b'{"model_type": "t6"}'
+    with pytest.raises(InputError, match=r"config\.json.*: its SHA-256 is .*, expected"):
+        fetch_repository("team/model", "main", tmp_path / "main")
+    assert (tmp_path / "main" / "config.json").read_bytes() == SAFE["config.json"]
+
+
+def test_weights_that_break_off_go_on_at_their_byte(served, tmp_path):
+    served.breaks = {"model.safetensors": [300] + [0] * 9}
+    with pytest.raises(InputError, match=r"model\.safetensors: cannot be fetched: .*; run this again"):
+        fetch_repository("team/model", "main", tmp_path / "main")
+    assert not (tmp_path / "main").exists()
+    served.breaks, served.asked = {}, []
+    fetch_repository("team/model", "main", tmp_path / "main")
+    assert (tmp_path / "main" / "model.safetensors").read_bytes() == SAFE["model.safetensors"]
+    assert served.asked[0] == ("model.safetensors", "bytes=300-")
 
 
 def test_pickled_weights_are_fetched_where_there_are_no_others(served, tmp_path):
-    served.files = {**{name: content for name, content in SAFE.items() if name != "model.safetensors"}, **OTHERS}
-    hub.fetch_repository("team/model", COMMIT, tmp_path / "out")
+    del served.files["model.safetensors"]
+    fetch_repository("team/model", COMMITS["v2"], tmp_path / "out")
     assert "pytorch_model.bin" in names(tmp_path / "out")
 
 
 def test_a_damaged_file_is_an_error_and_leaves_nothing(served, tmp_path):
-    served.files, served.damaged = SAFE, "model.safetensors"
-    with pytest.raises(InputError, match=r"model.safetensors has another checksum"):
-        hub.fetch_repository("team/model", "main", tmp_path / "out")
+    served.damaged = {"model.safetensors"}
+    with pytest.raises(InputError, match=r"model\.safetensors.*: its SHA-256 is .*, expected"):
+        fetch_repository("team/model", "main", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_would_lie_elsewhere_is_refused(served, tmp_path):
+    served.files["a/../../../x.json"] = b"{}"
+    with pytest.raises(InputError, match=r"team/model: a file called a/\.\./\.\./\.\./x\.json would lie elsewhere"):
+        fetch_repository("team/model", "main", tmp_path / "hub" / "out")
+    assert served.asked == []
 
 
 @pytest.mark.parametrize(("repository", "revision"), [("team/other", "main"), ("team/model", "branch")])
 def test_an_unknown_repository_is_one_line(served, tmp_path, repository, revision):
-    served.files = SAFE
     with pytest.raises(InputError, match=f"{repository} at {revision}: cannot be fetched") as raised:
-        hub.fetch_repository(repository, revision, tmp_path / "out")
+        fetch_repository(repository, revision, tmp_path / "out")
     assert "\n" not in str(raised.value)

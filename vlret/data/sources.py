@@ -5,16 +5,14 @@ folder of the user's own; `resolve` makes one description of all three, and `fet
 one name, whatever the files were called.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from vlret.console import say
-from vlret.data.hub import Remote, describe_dataset
-from vlret.data.transfer import partial_of, transfer, verify
-from vlret.files import InputError, read_json, remove, whole, write_json
-from vlret.locks import locked
+from vlret.data.hub import describe_repository
+from vlret.data.pinned import RECORD, Remote, bring
+from vlret.data.transfer import verify
+from vlret.files import InputError, whole, write_json
 
 # What a folder of the user's own is taken to hold, by what it is for.
 OWN = {
@@ -26,7 +24,6 @@ OWN = {
     "trivia": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
 }
 FIELDS = ("name", "path", "repository", "revision", "url", "files", "bytes_unpacked")
-RECORD = "source.json"
 
 
 def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], where: str) -> dict:
@@ -109,10 +106,8 @@ def layout(source: Mapping) -> dict[str, str]:
 def fetch(source: Mapping, out: Path) -> None:
     """Bring a source into the folder `out`, every role by its name of `layout`; `source.json` there says what it is.
 
-    What has come of the hub or the web stays in `.{out.name}.unfinished` until all is there, so that a fetch that was
-    broken off goes on. Commit, sizes and checksums of the first time are written beside `out`, to `{out.name}.json`,
-    and hold for every later fetch of that revision. Files of a local folder are linked, not copied, and those whose
-    sums are known are checked.
+    What comes of the hub or the web is fetched as `vlret.data.pinned.bring` has it. Files of a local folder are linked,
+    not copied, and those whose sums are known are checked.
 
     Raises
     ------
@@ -122,78 +117,22 @@ def fetch(source: Mapping, out: Path) -> None:
     if "path" in source:
         _link(source, out)
         return
-    record = out.parent / f"{out.name}.json"
-    with locked(out.parent / f".{out.name}.lock"):
-        told = {key: source[key] for key in ("name", "repository", "revision", "url") if key in source}
-        before = read_json(record) if record.is_file() else {}
-        if any(before.get(key) != value for key, value in told.items()):
-            before = {}
-        commit, files = _remote(source, before)
-        work = out.parent / f".{out.name}.unfinished"
-        done = _bring(source, commit, files, before, work, record)
-        write_json(work / RECORD, {**told, **done})
-        write_json(record, {**told, **done})
-        remove(out)
-        os.replace(work, out)
-    total = sum(entry["bytes"] for entry in done["files"].values())
-    say(f"{source['name']} at {commit}: {len(done['files'])} files, {total / 1e6:.1f} MB, noted in {record}")
+    told = {key: source[key] for key in ("name", "repository", "revision", "url") if key in source}
+    bring(
+        told,
+        lambda commit: _remote(source, commit),
+        lambda files: [(name, place) for _, name, place in _places(source, files)],
+        source["sums"],
+        out,
+    )
 
 
-def _remote(source: Mapping, before: Mapping) -> tuple[str, dict[str, Remote]]:
+def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]]:
     """The commit and all files of a repository, or the one file of an address."""
     if "url" in source:
         (name,) = source["files"].values()
         return source["url"], {name: Remote(source["url"], None, None, {})}
-    return describe_dataset(source["repository"], before.get("commit") or source["revision"])
-
-
-def _bring(
-    source: Mapping, commit: str, files: Mapping[str, Remote], before: Mapping, work: Path, record: Path
-) -> dict:
-    """Fetch to the folder `work` what is not there yet; `{commit, files}`, with the sums of each file."""
-    done = read_json(work / RECORD) if (work / RECORD).is_file() else {}
-    if done.get("commit") != commit:
-        remove(work)
-        done = {"commit": commit, "files": {}}
-        write_json(work / RECORD, done)
-    places = list(_places(source, files))
-    _check_room(work.parent, sum(_left(files[name], work / place) for _, name, place in places))
-    for _, name, place in places:
-        remote = files[name]
-        sums = {"bytes": remote.bytes, "sha256": remote.sha256}
-        for known in (source["sums"].get(name, {}), before.get("files", {}).get(name, {})):
-            _agree(name, sums, known, record)
-        if name not in done["files"] or not (work / place).is_file():
-            (work / place).parent.mkdir(parents=True, exist_ok=True)
-            done["files"][name] = transfer(remote.url, work / place, sums["bytes"], sums["sha256"], remote.headers)
-            write_json(work / RECORD, done)
-    return done
-
-
-def _left(remote: Remote, path: Path) -> int:
-    """How many bytes of a file have to come still, as far as is known."""
-    come = [file.stat().st_size for file in (path, partial_of(path)) if file.is_file()]
-    return max(0, (remote.bytes or 0) - sum(come))
-
-
-def _check_room(folder: Path, wanted: int) -> None:
-    """Raise `InputError` where a disk has no room for that many bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < wanted:
-        raise InputError(
-            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, and {free / 1e9:.1f} GB are free; make room"
-        )
-
-
-def _agree(name: str, sums: dict, known: Mapping, record: Path) -> None:
-    """Take up what is known of a file; raises `InputError` where the server says something else."""
-    for field, value in known.items():
-        if sums[field] not in (None, value):
-            raise InputError(
-                f"{name}: its {field} is {sums[field]} now, and was recorded as {value}; if it may change, remove "
-                f"{record} and what config/sources.yaml says of it"
-            )
-        sums[field] = value
+    return describe_repository(source["repository"], commit or source["revision"], "dataset")
 
 
 def _link(source: Mapping, out: Path) -> None:

@@ -1,0 +1,124 @@
+"""Folders of files from elsewhere: pinned to a commit, noted with sizes and checksums, gone on with when broken off."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vlret.console import say
+from vlret.data.transfer import partial_of, transfer
+from vlret.files import InputError, read_json, remove, write_json
+from vlret.locks import locked
+
+RECORD = "source.json"
+
+
+class Remote(NamedTuple):
+    """A file that can be fetched; its size and SHA-256 are None where nobody tells them."""
+
+    url: str
+    bytes: int | None
+    sha256: str | None
+    headers: Mapping[str, str]
+
+
+def bring(
+    told: Mapping[str, str],
+    look: Callable[[str | None], tuple[str, Mapping[str, Remote]]],
+    choose: Callable[[Mapping[str, Remote]], Iterable[tuple[str, str]]],
+    sums: Mapping[str, Mapping],
+    out: Path,
+) -> None:
+    """Fetch files into the folder `out`; `source.json` there says what they are.
+
+    What has come stays in `.{out.name}.unfinished` until all is there, so that a fetch that was broken off goes on.
+    Commit, sizes and checksums of the first time are written beside `out`, to `{out.name}.json`, and hold for every
+    later fetch of what is told of by the same words.
+
+    Parameters
+    ----------
+    told
+        What is fetched: `repository` and `revision`, or `url`; `name` where it has one.
+    look
+        From the commit that was noted before, or None, to the commit and all files there by name.
+    choose
+        From these files to the names of those that are wanted, each with its place in `out`.
+    sums
+        Name -> `{bytes, sha256}`, where they are known beforehand.
+
+    Raises
+    ------
+    InputError
+        If a file is not as it should be, or not as it was the first time, or the disk has no room.
+    """
+    record, work = out.parent / f"{out.name}.json", out.parent / f".{out.name}.unfinished"
+    with locked(out.parent / f".{out.name}.lock"):
+        before = read_json(record) if record.is_file() else {}
+        if any(before.get(key) != value for key, value in told.items()):
+            before = {}
+        commit, files = look(before.get("commit"))
+        places = [(name, _inside(place, told)) for name, place in choose(files)]
+        wanted = {}
+        for name, _ in places:
+            wanted[name] = files[name]
+            for known in (sums.get(name, {}), before.get("files", {}).get(name, {})):
+                wanted[name] = _agree(name, wanted[name], known, record)
+        done = {**told, **_fetch(commit, wanted, places, work)}
+        write_json(work / RECORD, done)
+        write_json(record, done)
+        remove(out)
+        os.replace(work, out)
+    total, called = sum(entry["bytes"] for entry in done["files"].values()), told.get("name", told.get("repository"))
+    say(f"{called} at {commit}: {len(done['files'])} files, {total / 1e6:.1f} MB, noted in {record}")
+
+
+def _inside(place: str, told: Mapping) -> str:
+    """A place that is in the folder; `InputError` for one that leads out of it."""
+    path = PurePosixPath(place)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{told.get('repository', told.get('url'))}: a file called {place} would lie elsewhere")
+    return place
+
+
+def _fetch(commit: str, wanted: Mapping[str, Remote], places: Sequence[tuple[str, str]], work: Path) -> dict:
+    """Fetch to the folder `work` what is not there yet; `{commit, files}`, with the sums of each file."""
+    done = read_json(work / RECORD) if (work / RECORD).is_file() else {}
+    if done.get("commit") != commit:
+        remove(work)
+        done = {"commit": commit, "files": {}}
+        write_json(work / RECORD, done)
+    _check_room(work.parent, sum(_left(wanted[name], work / place) for name, place in places))
+    for name, place in places:
+        if name not in done["files"] or not (work / place).is_file():
+            (work / place).parent.mkdir(parents=True, exist_ok=True)
+            remote = wanted[name]
+            done["files"][name] = transfer(remote.url, work / place, remote.bytes, remote.sha256, remote.headers)
+            write_json(work / RECORD, done)
+    return done
+
+
+def _left(remote: Remote, path: Path) -> int:
+    """How many bytes of a file have to come still, as far as is known."""
+    come = [file.stat().st_size for file in (path, partial_of(path)) if file.is_file()]
+    return max(0, (remote.bytes or 0) - sum(come))
+
+
+def _check_room(folder: Path, wanted: int) -> None:
+    """Raise `InputError` where a disk has no room for that many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise InputError(
+            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, and {free / 1e9:.1f} GB are free; make room"
+        )
+
+
+def _agree(name: str, remote: Remote, known: Mapping, record: Path) -> Remote:
+    """A file with what is known of it taken up; raises `InputError` where the server says something else."""
+    for field, value in known.items():
+        if getattr(remote, field) not in (None, value):
+            raise InputError(
+                f"{name}: its {field} is {getattr(remote, field)} now, and was recorded as {value}; if it may change, "
+                f"remove {record} and what config/sources.yaml says of it"
+            )
+    return remote._replace(**known)
