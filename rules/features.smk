@@ -1,3 +1,10 @@
+def unreadable_images(wildcards):
+    """How many images may be missing or broken: a resource, since another limit makes no other features."""
+    if wildcards.collection == "questions":
+        return 0
+    return DATASETS[wildcards.dataset].get("limits", {}).get("unreadable image", 10**9)
+
+
 scattergather:
     features=config["features"]["shards"],
 
@@ -19,14 +26,14 @@ rule features:
     resources:
         mem_mb=4000,
         workers=config["features"]["workers"],
+        unreadable=unreadable_images,
     params:
         settings=lambda wildcards: json.dumps(feature_settings(config, wildcards.backbone)),
         weights=lambda wildcards: weights_file(config["backbones"][wildcards.backbone]["weights"]),
         images=lambda wildcards: image_folder(wildcards.dataset, wildcards.collection),
-        unreadable=lambda wildcards: "error" if wildcards.collection == "questions" else "record",
     shell:
         "vlret features extract --backbone {wildcards.backbone} --weights {params.weights} --images {params.images}"
-        " --dataset {input.dataset} --shard {wildcards.scatteritem} --unreadable {params.unreadable}"
+        " --dataset {input.dataset} --shard {wildcards.scatteritem} --unreadable {resources.unreadable}"
         " --settings {params.settings:q} --workers {resources.workers} --out {output} 2>&1 | tee {log}"
 
 
@@ -39,5 +46,7 @@ rule gather:
         f"{PREPARED}/logs/features/{{backbone}}_{{collection}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        unreadable=unreadable_images,
     shell:
-        "vlret features gather --shards {input} --out {output} 2>&1 | tee {log}"
+        "vlret features gather --shards {input} --unreadable {resources.unreadable} --out {output} 2>&1 | tee {log}"

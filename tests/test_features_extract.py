@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    def run(names, unreadable="error", out="store", shard="1-of-1", workers=2, **settings):
+    def run(names, unreadable=0, out="store", shard="1-of-1", workers=2, **settings):
         table = Dataset.from_dict({"image": names}) if isinstance(names, list) else names
         table.save_to_disk(str(tmp_path / "table"))
         where = {"images": folder / "images", "dataset": tmp_path / "table", "out": tmp_path / out}
@@ -96,10 +96,10 @@ def test_several_images_of_a_row_and_single_precision(run):
 
 def test_shards_share_the_images_and_gather_to_the_whole(run, tmp_path):
     names = ["cut.png", *(f"{number}.png" for number in range(10))]
-    whole = run(names, unreadable="record", batch_size=1)
+    whole = run(names, unreadable=3, batch_size=1)
     for number in (1, 2, 3):
-        run(names, unreadable="record", batch_size=1, out=f"{number}-of-3", shard=f"{number}-of-3")
-    gather([tmp_path / f"{number}-of-3" for number in (1, 2, 3)], tmp_path / "gathered")
+        run(names, unreadable=3, batch_size=1, out=f"{number}-of-3", shard=f"{number}-of-3")
+    gather([tmp_path / f"{number}-of-3" for number in (1, 2, 3)], 1, tmp_path / "gathered")
     gathered = FeatureStore.open(tmp_path / "gathered")
     assert (gathered.names, gathered.unreadable) == (whole.names, whole.unreadable)
     assert gathered.description == whole.description
@@ -119,7 +119,7 @@ def test_every_name_is_in_one_shard(of):
 
 
 def test_an_unreadable_image_is_recorded_with_its_reason_and_without_a_path(run, tmp_path):
-    store = run(["0.png", "cut.png", "gone.png", "../table/state.json"], unreadable="record")
+    store = run(["0.png", "cut.png", "gone.png", "../table/state.json"], unreadable=3)
     assert store.names == ["0.png"]
     assert store.unreadable.keys() == {"cut.png", "gone.png", "../table/state.json"}
     assert store.unreadable["gone.png"] == "no such file"
@@ -133,6 +133,27 @@ def test_an_unreadable_image_of_a_question_is_an_error_that_names_it(run, tmp_pa
         run(["0.png", name])
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store.unfinished", "table"]
+
+
+def test_more_unreadable_images_than_allowed_are_an_error_in_a_shard_and_over_all(run, tmp_path):
+    names = ["0-gone.png", "1.png", "2.png", "cut.png"]
+    told = r"images/cut\.png: .*truncated.* \(column .*, and 1 others cannot be read either; .* raise limits"
+    with pytest.raises(InputError, match=told):
+        run(names, unreadable=1, batch_size=2)
+    for number in (1, 2):
+        run(names, unreadable=1, out=f"{number}", shard=f"{number}-of-2")
+    shards = [tmp_path / "1", tmp_path / "2"]
+    with pytest.raises(
+        InputError, match=r"2 images cannot be read \(such as 0-gone\.png: no such file\), 1 may be; mend"
+    ):
+        gather(shards, 1, tmp_path / "gathered")
+    assert not (tmp_path / "gathered").exists()
+    gather(shards, 2, tmp_path / "gathered")
+
+
+def test_a_folder_without_any_of_the_images_is_not_the_right_one(run):
+    with pytest.raises(InputError, match=r"images: none of the 2 images is there that column image of .*table names"):
+        run(["gone.png", "../table/state.json"], unreadable=9)
 
 
 def test_what_was_wrong_with_an_image_is_not_remembered_where_it_is_an_error(run, folder):
@@ -173,7 +194,7 @@ effnet.EffNet.describe = slow
 
 if __name__ == "__main__":
     here, images = Path(sys.argv[1]), Path(sys.argv[2])
-    extract("effnet", images.parent / "weights.pth", images, here / "table", "1-of-1", "error", %r, 2, here / "store")
+    extract("effnet", images.parent / "weights.pth", images, here / "table", "1-of-1", 0, %r, 2, here / "store")
 """
 
 
@@ -211,7 +232,7 @@ def test_the_bar_says_speed_and_time_left(folder, tmp_path):
     Dataset.from_dict({"image": [f"{number}.png" for number in range(10)]}).save_to_disk(str(tmp_path / "table"))
     options = f"--images {folder / 'images'} --dataset {tmp_path / 'table'} --out {tmp_path / 'store'} --workers 1"
     command = f"vlret features extract --backbone effnet --weights {folder / 'weights.pth'} {options} --shard 1-of-1"
-    command = [*command.split(), "--unreadable", "error", "--settings", json.dumps(SETTINGS)]
+    command = [*command.split(), "--unreadable", "0", "--settings", json.dumps(SETTINGS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"effnet: 100%.*10/10 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ images/s\]", done.stderr)
     assert re.search(r"effnet features of 10 images, 0 unreadable: [\d.]+ images/s", done.stderr)

@@ -162,7 +162,7 @@ def shards(folder, sizes, features, boxes):
 def test_gathered_shards_read_as_one_store_and_are_not_copied(tmp_path, sizes):
     features, boxes = arrays(12)
     parts = list(shards(tmp_path, sizes, features, boxes))
-    gather(parts, tmp_path / "store")
+    gather(parts, 9, tmp_path / "store")
     store = FeatureStore.open(tmp_path / "store")
     assert (len(store), store.regions, store.dim) == (12, REGIONS, DIM)
     assert store.names == [f"{row}.png" for row in range(12)]
@@ -182,9 +182,9 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path):
     features, boxes = arrays(12)
     first, second = shards(tmp_path, [6, 6], features, boxes)
     with pytest.raises(InputError, match=r"1-of-2: image 0\.png is in another shard too"):
-        gather([first, first], tmp_path / "store")
+        gather([first, first], 9, tmp_path / "store")
     other = {**read_json(second / "store.json"), "backbone": "another"}
     (second / "store.json").write_text(json.dumps(other))
     with pytest.raises(InputError, match=r"2-of-2: made in another way than .*1-of-2; delete both"):
-        gather([first, second], tmp_path / "store")
+        gather([first, second], 9, tmp_path / "store")
     assert not (tmp_path / "store").exists()

@@ -69,6 +69,7 @@ class Verb:
 SPLIT = Option("split", "which questions", str, choices=("train", "validation", "test"))
 QUESTIONS = Option("questions", "table of questions")
 LIMITS = Option("limits", "most problems of each kind, as JSON", as_object)
+UNREADABLE = Option("unreadable", "how many images may be missing or broken", int)
 LINK = Option("link", "what names a question's articles", str, choices=("wikidata", "provenance"))
 ARTICLES = Option("articles", "table of articles")
 PASSAGES = Option("passages", "table of passages")

@@ -28,7 +28,7 @@ def extract(
     images: Path,
     dataset: Path,
     shard: str,
-    unreadable: str,
+    unreadable: int,
     settings: dict,
     workers: int,
     out: Path,
@@ -50,8 +50,7 @@ def extract(
     shard
         Which part of the images: `2-of-4` is the second quarter of the names.
     unreadable
-        What to do about an image that is missing or cannot be read: `error` raises an `InputError` that names it,
-        `record` notes it with the reason.
+        How many images may be missing or broken: they are noted with the reason.
     settings
         `backbone`, its entry (`vlret.features.backbones.load`); `batch_size`; `dtype` of the stored features; `threads`
         of the backbone.
@@ -59,8 +58,15 @@ def extract(
         Processes that decode.
     out
         The folder to write.
+
+    Raises
+    ------
+    InputError
+        At the first image that is one too many to be unreadable, or if the folder has none at all.
     """
     names = share(image_names(dataset), shard)
+    if names and not any(Path(name).name == name and (images / name).is_file() for name in names):
+        raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
     torch.set_num_threads(settings["threads"])
     size = settings["batch_size"]
     model = load(backbone, settings["backbone"], weights)
@@ -73,10 +79,14 @@ def extract(
         if writer.batches:
             say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
-        problem = f"(column image of {dataset}); mend the file or drop what names it" if unreadable == "error" else None
-        for _ in progress(
-            fill(writer, model, left, images, workers, size, problem, lock), len(left), "images", backbone
-        ):
+        problem = f"(column image of {dataset}); mend the file or drop what names it"
+        if unreadable:
+            problem = (
+                f"(column image of {dataset}), and {unreadable} others cannot be read either; mend them and remove "
+                f"{work}, or raise limits.unreadable image in the config"
+            )
+        limit = unreadable, problem
+        for _ in progress(fill(writer, model, left, images, workers, size, limit, lock), len(left), "images", backbone):
             pass
         seconds = time.perf_counter() - start
         lock.check()
@@ -116,20 +126,20 @@ def fill(
     folder: Path,
     workers: int,
     batch_size: int,
-    problem: str | None,
+    limit: tuple[int, str],
     lock: Lock,
 ) -> Iterator[str]:
     """Describe images batch by batch and store them; each name, after its batch is stored.
 
     While one batch is described, the next is gathered and `workers` decode the images after it. An image that cannot
-    be read is an `InputError` that ends in `problem`; it is noted and passed over if that is None. Nothing is stored
-    once the lock is another's.
+    be read is noted and passed over; `limit` says how many may be, and how the `InputError` ends that names one too
+    many. Nothing is stored once the lock is another's.
     """
     for batch in ahead(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
         readable = {name: image for name, image in batch if not isinstance(image, ImageError)}
         broken = {name: image for name, image in batch if isinstance(image, ImageError)}
-        if broken and problem is not None:
-            raise InputError(f"{next(iter(broken.values()))} {problem}")
+        if len(writer.unreadable) + len(broken) > limit[0]:
+            raise InputError(f"{next(iter(broken.values()))} {limit[1]}")
         described = model.describe(list(readable.values())) if readable else ()
         lock.check()
         writer.add(list(readable), *described, unreadable={name: error.reason for name, error in broken.items()})

@@ -126,15 +126,15 @@ def _open_shard(folder: Path) -> Shard:
     return Shard(features, boxes, np.load(folder / COUNTS))
 
 
-def gather(shards: Sequence[Path], out: Path) -> None:
+def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
     """Join stores of different images and one backbone to the store `out`, their rows one after the other.
 
     The arrays are not copied but linked, where the file system allows it. Raises `InputError` where two hold the same
-    image or were made in different ways.
+    image or were made in different ways, or more than `unreadable` images could not be read.
     """
     described = [read_json(Path(shard) / DESCRIPTION) for shard in shards]
     images: dict[str, int] = {}
-    unreadable: dict[str, str] = {}
+    broken: dict[str, str] = {}
     common = [{key: one[key] for key in sorted(one.keys() - {"images", "unreadable"})} for one in described]
     for shard, one, made in zip(shards, described, common, strict=True):
         if made != common[0]:
@@ -142,14 +142,20 @@ def gather(shards: Sequence[Path], out: Path) -> None:
         if twice := images.keys() & one["images"].keys():
             raise InputError(f"{shard}: image {min(twice)} is in another shard too; give each image to one")
         images.update({name: len(images) + place for place, name in enumerate(one["images"])})
-        unreadable.update(one["unreadable"])
+        broken.update(one["unreadable"])
+    if len(broken) > unreadable:
+        name, reason = next(iter(broken.items()))
+        raise InputError(
+            f"{out}: {len(broken)} images cannot be read (such as {name}: {reason}), {unreadable} may be; mend "
+            f"them and remove {shards[0].parent}, or raise limits.unreadable image in the config"
+        )
     names = ["."] if len(shards) == 1 else [Path(shard).name for shard in shards]
     with whole(out) as aside:
         for shard, name in zip(shards, names, strict=True):
             (aside / name).mkdir(parents=True, exist_ok=True)
             for array in (FEATURES, BOXES, COUNTS):
                 _link(Path(shard) / array, aside / name / array)
-        known = {**common[0], "shards": names, "images": images, "unreadable": unreadable}
+        known = {**common[0], "shards": names, "images": images, "unreadable": broken}
         write_json(aside / DESCRIPTION, known)
 
 
