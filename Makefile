@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export UV_NO_CONFIG := 1
 
-.PHONY: table report test test-slurm lint bench install lock clean
+.PHONY: table report test test-slurm test-whole lint bench install lock clean
 
 table: install
 	bash workflow/run.sh --cores $(CORES) --configfile $(CONFIG) -- results/table.tex
@@ -27,6 +27,10 @@ test: install
 # On a Slurm that the tests bring up on this machine, where they may; what each fault cost is printed at the end.
 test-slurm: install
 	python -m pytest -m slurm tests/slurm
+
+# Every row of config/viquae.yaml from downloads to the table, with tiny models on generated data.
+test-whole: install
+	python -m pytest -m whole tests/test_viquae.py
 
 lint: install
 	ruff check .

@@ -4,7 +4,8 @@ Files come from `tests/published.py` in the published layout. Ours are the comma
 memory is the most that all their processes had together. The reference is what ViQuAE's code does: `datasets.map` over
 the articles with one Python dict each and the passages collected in a list, once with our sentences and, where spaCy is
 installed, once with its `sentencizer`. Figures are CPU seconds, children's included. With `--stages` the rest of the
-workflow follows on the same knowledge base with a tiny random encoder.
+workflow follows on the same knowledge base with a tiny random encoder, verb by verb; with `--workflow` Snakemake runs
+`config/viquae.yaml` on it, from archives of images to the table, with the tiny models and rows of `tests/miniature.py`.
 """
 
 import argparse
@@ -42,12 +43,15 @@ class Spent(NamedTuple):
 
 def vlret(*arguments: object) -> Spent:
     """Run one verb."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return run([sys.executable, "-m", "vlret", *map(str, arguments)], {"OMP_NUM_THREADS": "1"})
+
+
+def run(command: list[str], variables: dict[str, str], folder: Path | None = None) -> Spent:
+    """Run a command; what it says is shown where it fails."""
+    environment = {**os.environ, **variables}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vlret", *map(str, arguments)], stdout=log, stderr=log, env=environment
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
         memory = [0]
         watch = threading.Thread(target=_watch, args=(process, memory))
         watch.start()
@@ -55,7 +59,7 @@ def vlret(*arguments: object) -> Spent:
         watch.join()
         if code:
             log.seek(0)
-            raise SystemExit(f"{' '.join(map(str, arguments[:2]))}: {log.read()[-2000:]}")
+            raise SystemExit(f"{' '.join(command[1:5])}: {log.read()[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Spent(cpu, time.perf_counter() - start, memory[0])
@@ -169,13 +173,44 @@ def compare(folder: Path, ours: float) -> None:
     print("" if spacy else "  spaCy is not installed, so its sentencizer was not timed")
 
 
+def workflow(folder: Path, articles: int) -> None:
+    """The workflow on a knowledge base of so many articles: what it spent, and each rule."""
+    # Only here, since they need torch and Snakemake.
+    import yaml
+    from miniature import miniature
+    from test_pipeline import copy_repository
+
+    copy_repository(folder)
+    config = miniature(folder, known=known(articles))
+    (folder / "config" / "miniature.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    print(f"{articles} articles: generated", flush=True)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "results/table.tex"]
+    variables = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    spent = run([*command, "--configfile", "config/miniature.yaml"], variables, folder)
+    print(f"  the workflow: {spent.cpu:.0f} s of CPU, {spent.wall:.0f} s, {spent.memory / 2**30:.2f} GiB at once")
+    jobs = {}
+    for path in sorted((folder / "results").rglob("benchmarks/**/*.tsv")):
+        row = dict(zip(*(line.split("\t") for line in path.read_text().splitlines()), strict=True))
+        name = str(path.relative_to(folder / "results").with_suffix("")).replace("/benchmarks", "")
+        if row["max_uss"] != "NA":  # of a job of a moment
+            jobs[name] = float(row["cpu_time"]), float(row["max_uss"])
+    for name, (seconds, mebibytes) in sorted(jobs.items(), key=lambda job: -job[1][0])[:20]:
+        print(f"  {name}: {seconds:.0f} s of CPU, {mebibytes / 1024:.2f} GiB", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--articles", type=int, nargs="+", default=[4000, 12000], help="sizes, ascending")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--stages", action="store_true", help="the rest of the workflow, at the last size")
+    parser.add_argument("--workflow", action="store_true", help="nothing but the workflow, at each size")
     parser.add_argument("--folder", type=Path, help="where to work; emptied by no one")
     given = parser.parse_args()
+    if given.workflow:
+        for articles in given.articles:
+            with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+                workflow(Path(folder), articles)
+        return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         started = [spent.cpu for spent in prepare(Path(folder), 100, 1)[:2]]
     print(f"  starting the two commands takes {sum(started):.1f} s of CPU, which is left out below")

@@ -86,20 +86,31 @@ def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
     assert "vlret: error: weights/x: is not there, and nothing fetches it" in output
 
 
-def test_the_published_grid_runs_on_a_miniature(tmp_path):
-    copy_repository(tmp_path)
-    (tmp_path / "config" / "miniature.yaml").write_text(yaml.safe_dump(miniature(tmp_path), sort_keys=False))
-    output = call(tmp_path, "snakemake --cores 2 results/table.tex --configfile config/miniature.yaml")
-    counts = jobs(output)
-    assert "by_hand" not in counts
-    assert "repository" not in counts
+def run_miniature(folder, whole):
+    """The repository `folder` with the table of a miniature; the rows, and how many jobs of each rule there were."""
+    copy_repository(folder)
+    (folder / "config" / "miniature.yaml").write_text(yaml.safe_dump(miniature(folder, whole), sort_keys=False))
+    counts = jobs(call(folder, "snakemake --cores 2 results/table.tex --configfile config/miniature.yaml"))
+    assert not {"by_hand", "repository"} & counts.keys(), "all of it is there, or made"
+    again = call(folder, "snakemake -n results/table.tex --configfile config/miniature.yaml")
+    assert "Nothing to be done" in again
+    return [line.split(",")[1] for line in (folder / "results" / "table.csv").read_text().splitlines()[1:]], counts
+
+
+def test_rows_of_the_published_grid_run_on_a_miniature(tmp_path):
+    rows, counts = run_miniature(tmp_path, whole=False)
     assert counts["train"] == len(GRID) - 1 + 2, "all but BM25, and two pre-trainings"
-    rows = [line.split(",")[1] for line in (tmp_path / "results" / "table.csv").read_text().splitlines()[1:]]
     assert rows == [*GRID, "dpr-clip"]
     assert (tmp_path / "results/viquae/lexical/tuning.json").exists()
     assert not (tmp_path / "results/triviaqa/lexical/tuning.json").exists()
-    again = call(tmp_path, "snakemake -n results/table.tex --configfile config/miniature.yaml")
-    assert "Nothing to be done" in again
+
+
+@pytest.mark.whole
+def test_the_whole_published_grid_runs_on_a_miniature(config, tmp_path):
+    rows, counts = run_miniature(tmp_path, whole=True)
+    names, of = [experiment.name for experiment in grid(config)], config["ablations"]["of"]
+    assert rows == [*names, *config["fusions"], *(f"{of}.{kind}" for kind in config["ablations"]["kinds"])]
+    assert counts["train"] == len(trained(config)) - 1, "all but BM25"
 
 
 def test_questions_by_id_and_published_passages_become_datasets(tmp_path):

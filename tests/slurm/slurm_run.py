@@ -54,6 +54,7 @@ def tiny(folder: Path) -> None:
     config["datasets"]["sample"]["source"]["sample"]["articles"] = 220
     config["features"]["shards"] = 1
     config["evaluation"]["permutations"] = 200
+    config["compute"]["threads"] = 2  # jobs wait for one another here
     write_config(folder, config)
     shutil.copy(folder / "config" / "config.yaml", folder / "config" / "viquae.yaml")
 
