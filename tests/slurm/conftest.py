@@ -1,11 +1,8 @@
 """The cluster, up for all tests of this folder, and a finished run without it to compare with."""
 
-import shutil
-import subprocess
-
 import pytest
 import slurm_cluster
-from slurm_run import ADAPTER, CHECKPOINTS, TABLE, Repository, join_the_rest, tiny
+from slurm_run import TABLE, Repository, tiny, without_training
 
 RECOVERED: list[tuple[str, float]] = []
 
@@ -34,19 +31,8 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def untrained(cluster, finished, tmp_path):
-    """A copy of the finished one that lacks its trained model and all that hangs on it."""
-    folder = tmp_path / "repository"
-    shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("downloads"))
-    downloads = "results/downloads"
-    subprocess.run(["cp", "--archive", "--link", finished.folder / downloads, folder / downloads], check=True)
-    for stage in ("embeddings", "runs", "metrics"):
-        for path in (folder / "results" / "sample" / stage).glob(f"{ADAPTER}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(folder / CHECKPOINTS)
-    for path in (folder / "results").glob("table.*"):
-        path.unlink()
-    join_the_rest(folder)
-    repository = Repository(folder)
+    """A copy of the finished one that lacks its trained model and all that hangs on it, on the cluster."""
+    repository = without_training(finished, tmp_path / "repository")
     yield repository
     repository.close()
 

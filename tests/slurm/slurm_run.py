@@ -54,7 +54,6 @@ def tiny(folder: Path) -> None:
     config["datasets"]["sample"]["source"]["sample"]["articles"] = 220
     config["features"]["shards"] = 1
     config["evaluation"]["permutations"] = 200
-    config["compute"]["threads"] = 2  # jobs wait for one another here
     write_config(folder, config)
     shutil.copy(folder / "config" / "config.yaml", folder / "config" / "viquae.yaml")
 
@@ -213,6 +212,21 @@ class Repository:
         curve = EventAccumulator(str(self.shims / "tensorboard"))
         curve.Reload()
         return {event.step: event.value for event in curve.Scalars("loss/viquae")}
+
+
+def without_training(finished: Repository, folder: Path) -> Repository:
+    """A copy of the finished repository that lacks its trained model and all that hangs on it."""
+    shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("downloads"))
+    downloads = "results/downloads"
+    subprocess.run(["cp", "--archive", "--link", finished.folder / downloads, folder / downloads], check=True)
+    for stage in ("embeddings", "runs", "metrics"):
+        for path in (folder / "results" / "sample" / stage).glob(f"{ADAPTER}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder / CHECKPOINTS)
+    for path in (folder / "results").glob("table.*"):
+        path.unlink()
+    join_the_rest(folder)
+    return Repository(folder)
 
 
 def warned(pid: int, number: signal.Signals) -> bool:
