@@ -1,10 +1,3 @@
-def unreadable_images(wildcards):
-    """How many images may be missing or broken: a resource, since another limit makes no other features."""
-    if wildcards.collection == "questions":
-        return 0
-    return DATASETS[wildcards.dataset].get("limits", {}).get("unreadable image", 10**9)
-
-
 scattergather:
     features=config["features"]["shards"],
 

@@ -84,3 +84,10 @@ def image_option(dataset):
 def question_link(wildcards):
     """What links questions to articles: the entity of their image, or, where they have none, their provenance."""
     return "wikidata" if image_source(wildcards.dataset, "questions") else "provenance"
+
+
+def unreadable_images(wildcards):
+    """How many images may be missing or broken: a resource, since another limit makes no other features."""
+    if wildcards.collection == "questions":
+        return 0
+    return DATASETS[wildcards.dataset].get("limits", {}).get("unreadable image", 10**9)
