@@ -30,6 +30,9 @@ GRID = [
     "clipt5-mt_adapter_none_avg",
     "dprbert_full_none_1token",
     "clip50_zs_none_avg",
+    "clip50title_zs_none_1token",
+    "vlt5_lora_none_avg",
+    "vlbart_zs_imt_decoder",
 ]
 
 
