@@ -65,8 +65,7 @@ def extract(
         At the first image that is one too many to be unreadable, or if the folder has none at all.
     """
     names = share(image_names(dataset), shard)
-    if names and not any(Path(name).name == name and (images / name).is_file() for name in names):
-        raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
+    _check_folder(images, names, dataset)
     torch.set_num_threads(settings["threads"])
     size = settings["batch_size"]
     model = load(backbone, settings["backbone"], weights)
@@ -79,13 +78,7 @@ def extract(
         if writer.batches:
             say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
         start = time.perf_counter()
-        problem = f"(column image of {dataset}); mend the file or drop what names it"
-        if unreadable:
-            problem = (
-                f"(column image of {dataset}), and {unreadable} others cannot be read either; mend them and remove "
-                f"{work}, or raise limits.unreadable image in the config"
-            )
-        limit = unreadable, problem
+        limit = unreadable, _one_too_many(unreadable, dataset, work)
         for _ in progress(fill(writer, model, left, images, workers, size, limit, lock), len(left), "images", backbone):
             pass
         seconds = time.perf_counter() - start
@@ -96,6 +89,22 @@ def extract(
         remove(work)
     speed = f"{len(left) / max(seconds, 1e-9):.1f} images/s"
     say(f"{backbone} features of {len(writer.images)} images, {len(writer.unreadable)} unreadable: {speed}")
+
+
+def _check_folder(images: Path, names: list[str], dataset: Path) -> None:
+    """Raise `InputError` where none of the images is there: it is not the right folder."""
+    if names and not any(Path(name).name == name and (images / name).is_file() for name in names):
+        raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
+
+
+def _one_too_many(unreadable: int, dataset: Path, work: Path) -> str:
+    """How the error ends that names one image more than may be unreadable."""
+    if unreadable == 0:
+        return f"(column image of {dataset}); mend the file or drop what names it"
+    return (
+        f"(column image of {dataset}), and {unreadable} others cannot be read either; mend them and remove {work}, or "
+        "raise limits.unreadable image in the config"
+    )
 
 
 def image_names(dataset: Path) -> list[str]:
