@@ -9,6 +9,7 @@ from datasets import load_from_disk
 from published import article, entity, kilt_wikipedia, wikipedia, write
 
 from vlret.data import articles as module
+from vlret.data import records
 from vlret.data.articles import import_articles
 from vlret.data.passages import split
 from vlret.files import InputError
@@ -28,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "ROWS", 3)
+    monkeypatch.setattr(records, "BATCH", 3)
 
 
 def test_the_published_knowledge_base_is_read_in_its_order_with_its_files_names_as_types(tmp_path: Path):
@@ -133,7 +134,7 @@ def test_an_error_of_a_worker_is_one_line_with_its_place(tmp_path: Path, small_c
     files = wikipedia(tmp_path, KNOWN)
     broken = tmp_path / "broken.jsonl"
     broken.write_text(json.dumps({**article(0, entity(0, 99)), "text": {"paragraph": ["A\n", "\ud800"]}}))
-    with pytest.raises(InputError, match=r"broken\.jsonl, lines 1 to 1: a text cannot be written as UTF-8"):
+    with pytest.raises(InputError, match=r"broken\.jsonl, line 1: field 'text.paragraph' holds a half"):
         imported([*files, broken], tmp_path, 2)
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -7,12 +8,13 @@ from hub_server import serve
 
 from vlret.data import transfer
 from vlret.data.articles import ARTICLE
-from vlret.data.entities import PASSAGE, build
+from vlret.data.entities import PASSAGE, build, file_of, find_images
 from vlret.data.entity_images import fetch_images
 from vlret.data.questions import QUESTION
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError, write_json
 
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 ENTITIES = 60
 SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
 
@@ -100,31 +102,107 @@ def test_the_seed_alone_decides_about_the_split(base: Path):
 def test_images_are_fetched_from_their_addresses_and_only_those_that_are_missing(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(transfer, "PAUSE", 0.0)
     handler, address, stop = serve(monkeypatch)
-    handler.files = {"a b.jpg": b"first", "c.jpg": b"second", "there.jpg": b"not asked for"}
+    first, second = JPEG + b"first", JPEG + b"second"
+    handler.files = {"a b.jpg": first, "c.jpg": second, "there.jpg": b"not asked for", "page.jpg": b"<!doctype html>"}
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "there.jpg").write_bytes(b"there")
     base = f"{address}/resolve/main/"
     write_json(
-        tmp_path / "table.json", {"Q1": [f"{base}a%20b.jpg", f"{base}c.jpg"], "Q2": [f"{base}there.jpg", f"{base}gone"]}
+        tmp_path / "table.json",
+        {"Q1": [f"{base}a%20b.jpg", f"{base}c.jpg"], "Q2": [f"{base}there.jpg", f"{base}gone", f"{base}page.jpg"]},
     )
     arguments = tmp_path / "table.json", "mail@example.org", tmp_path / "images", tmp_path / "report.json"
     try:
         fetch_images(*arguments)
-        assert sorted(name for name, _ in handler.asked) == ["a b.jpg", "c.jpg"]
+        assert sorted(name for name, _ in handler.asked) == ["a b.jpg", "c.jpg", "page.jpg"]
         handler.asked = []
         fetch_images(*arguments)
-        assert handler.asked == []
+        assert [name for name, _ in handler.asked] == ["page.jpg"]
     finally:
         stop()
     held = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}
-    assert held == {"a b.jpg": b"first", "c.jpg": b"second", "there.jpg": b"there"}
+    names = [file_of(f"{base}{name}") for name in ("a%20b.jpg", "c.jpg")]
+    assert held == {names[0]: first, names[1]: second, "there.jpg": b"there"}
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["images"], report["missing"]["count"]) == (3, 1)
+    assert (report["images"], report["missing"]["count"]) == (3, 2)
     assert "404" in report["missing"]["examples"][f"{base}gone"]
+    assert "what came is no image (JPEG, PNG" in report["missing"]["examples"][f"{base}page.jpg"]
+
+
+def test_addresses_that_end_alike_are_as_many_files(tmp_path: Path, monkeypatch):
+    handler, address, stop = serve(monkeypatch)
+    handler.files = {f"{number}/photo.png": PNG + str(number).encode() for number in (1, 2)}
+    base = f"{address}/resolve/main/"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "photo.png").write_bytes(b"of neither, or of one: nobody knows")
+    write_json(tmp_path / "table.json", {f"Q{n}": [f"{base}{n}/photo.png", f"{base}{n}/photo.png"] for n in (1, 2)})
+    try:
+        fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
+    finally:
+        stop()
+    found = find_images(tmp_path / "table.json", tmp_path / "images").found
+    held = {entity: [(tmp_path / "images" / file).read_bytes() for file in files] for entity, files in found.items()}
+    assert held == {"Q1": [PNG + b"1"], "Q2": [PNG + b"2"]}
+
+
+def test_an_address_that_cannot_be_used_costs_itself(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
+    handler, address, stop = serve(monkeypatch)
+    base = f"{address}/resolve/main/"
+    long = "x" * 300
+    handler.files = {"à.jpg": JPEG + b"1", f"{long}.jpg": JPEG + b"2", "a b.jpg": JPEG + b"3"}
+    usable = [f"{base}à.jpg", f"{base}{long}.jpg", f"{base}a b.jpg"]
+    broken = ["http://[::1/a.jpg", "http://x:port/a.jpg", "http://\ud800.example/a.jpg", f"{base}\ud800.jpg", "http://"]
+    broken += ["http://" + "y" * 70 + ".é/a.jpg", "ftp://x/a.jpg", "", f"{address}\0/a.jpg"]
+    write_json(tmp_path / "table.json", {f"Q{n}": [name] for n, name in enumerate([*broken, *usable])})
+    try:
+        fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
+    finally:
+        stop()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["images"], report["missing"]["count"]) == (3, len(broken))
+    assert sorted(report["missing"]["examples"]) == sorted(broken)
+    assert all(len(path.name) < 150 for path in (tmp_path / "images").iterdir())
+
+
+def test_whatever_an_address_makes_us_raise_costs_it(tmp_path: Path, monkeypatch):
+    class UnheardOf(Exception):
+        """Of a library that nobody knows."""
+
+    def fetch(address, out, *arguments, **options):
+        if address.endswith("b.jpg"):
+            raise UnheardOf("what is this?")
+        out.write_bytes(JPEG)
+
+    monkeypatch.setattr("vlret.data.entity_images.transfer", fetch)
+    write_json(tmp_path / "table.json", {"Q1": ["http://x/a.jpg", "http://x/b.jpg", "http://x/c.jpg"]})
+    fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["images"] == 2
+    assert report["missing"]["examples"] == {
+        "http://x/b.jpg": "http://x/b.jpg: cannot be fetched: UnheardOf: what is this?"
+    }
+
+
+def test_a_full_disk_is_no_fault_of_the_addresses(tmp_path: Path, monkeypatch):
+    handler, address, stop = serve(monkeypatch)
+    handler.files = {"a.jpg": JPEG, "b.jpg": JPEG}
+    base = f"{address}/resolve/main/"
+    write_json(tmp_path / "table.json", {"Q1": [f"{base}a.jpg", f"{base}b.jpg"]})
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer, "_receive", full)
+    try:
+        with pytest.raises(InputError, match=r"a-.*\.partial: cannot be written \(No space left on device\)"):
+            fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
+    finally:
+        stop()
 
 
 def test_where_no_image_can_be_had_the_reason_is_told(tmp_path: Path):
-    write_json(tmp_path / "table.json", {"Q1": ["a.jpg", "file:///etc/passwd", "https://x.example/.."]})
+    write_json(tmp_path / "table.json", {"Q1": ["a.jpg", "file:///etc/passwd", "https://[x/.."]})
     with pytest.raises(InputError, match=r"none of its images can be had; a\.jpg: not an address of the web"):
         fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
     assert list((tmp_path / "images").iterdir()) == []

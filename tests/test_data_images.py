@@ -10,9 +10,19 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from hostile_images import encode
 from PIL import Image, TiffImagePlugin
 
-from vlret.data.images import ORIENTATION, UPRIGHT, ImageError, open_image, over_white, render_svg
+from vlret.data.images import (
+    FORMATS,
+    ORIENTATION,
+    UPRIGHT,
+    ImageError,
+    content_kind,
+    open_image,
+    over_white,
+    render_svg,
+)
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {size}>{body}</svg>'
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -315,3 +325,27 @@ def test_an_svg_that_takes_too_long_or_too_much_is_stopped(monkeypatch):
 
 def test_over_white_leaves_rgb_alone():
     assert over_white(quarters()).tobytes() == quarters().tobytes()
+
+
+DRAWING = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        *((encode(Image.new("RGB", (3, 3)), kind), kind) for kind in FORMATS),
+        (DRAWING, "SVG"),
+        (b"\xef\xbb\xbf\n<?xml version='1.0'?><!-- <html> --> <!DOCTYPE svg [<!ENTITY a 'b>'>]>\n" + DRAWING, "SVG"),
+        (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'svg11.dtd'><svg:svg xmlns:svg='x'>", "SVG"),
+        (DRAWING.decode().encode("utf-16"), "SVG"),
+        (b"<!doctype html><html><svg></svg>", None),
+        (b"<html><body>404</body></html>", None),
+        (b"<!-- <svg> -->" * 2000, None),
+        (b"<!-- never closed <svg>", None),
+        (b"%PDF-1.7", None),
+        (b"RIFF....WAVE", None),
+        (b"", None),
+    ],
+)
+def test_what_a_file_is_is_told_by_its_bytes(start, kind):
+    assert content_kind(start) == kind

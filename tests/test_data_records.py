@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_from_disk
 
+from vlret.data import articles, questions
 from vlret.data.articles import import_articles
 from vlret.data.questions import import_questions
 from vlret.data.records import read_records
@@ -328,3 +329,92 @@ def test_more_problems_than_the_limit_are_an_error(raw: Folder):
     empty = changed(changed(QUESTION, "output.answer", []), "output.original_answer", None)
     with pytest.raises(InputError, match=r"train\.jsonl: 1 records with no answer"):
         raw.questions(empty, limits={"no answer": 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("input", "half \ud83d", r"field 'input' holds a half of a character, '\\ud83d', which UTF-8 cannot; mend it"),
+        ("output.answer", ["x", "\udc00"], r"field 'output.answer' holds a half of a character, '\\udc00'"),
+        ("output.provenance", [{"title": ["\ud83d"]}], "output.provenance: field 'title' holds a half"),
+        ("id", "two words", "field 'id' is 'two words', expected a word without white space"),
+        ("id", "q\x85", r"field 'id' is 'q\\x85', expected a word without white space"),
+        ("id", "\ufeffq", r"field 'id' is '\\ufeffq', expected a word without white space"),
+        ("image", "x" * 5000, "field 'image' names xxx.*, and .*images holds no such file"),
+        ("image", "a\0b", "field 'image' names a\0b, and .*images holds no such file"),
+    ],
+)
+def test_what_files_cannot_hold_costs_one_record(raw: Folder, field: str, value: object, message: str):
+    raw.articles(FIRST)
+    wrong = changed(changed(QUESTION, "id", "q2"), field, value)
+    with pytest.raises(InputError, match=rf"line 2(, output.provenance)?: {message}|line 2, {message}"):
+        raw.questions(QUESTION, wrong, changed(QUESTION, "id", "q3"))
+    raw.questions(QUESTION, wrong, changed(QUESTION, "id", "q3"), limits={"malformed": 1, "missing image": 1})
+    assert load_from_disk(str(raw.path / "questions"))["train"]["id"] == ["q1", "q3"]
+
+
+DEEP = b"[" * 100_000
+LONG = b'{"id": ' + b"9" * 5000 + b"}"
+
+
+@pytest.mark.parametrize("line", [DEEP, LONG, b"\xff\xfe{", b"{broken", b"[1]"])
+def test_a_line_that_cannot_be_read_costs_itself(raw: Folder, line: bytes):
+    for name, record, make in (("wikipedia", FIRST, raw.import_articles), ("train", QUESTION, raw.import_questions)):
+        if name == "train":
+            raw.questions(QUESTION)
+        path = raw.path / f"{name}.jsonl"
+        path.write_bytes(line + b"\n" + json.dumps(record).encode() + b"\n")
+        files = (path,) if name == "wikipedia" else ()
+        with pytest.raises(InputError, match=rf"{name}\.jsonl, line 1: ") as raised:
+            make(*files, limits={})
+        assert "\n" not in str(raised.value)
+        make(*files, limits={"malformed": 1})
+    assert load_from_disk(str(raw.path / "articles"))["id"] == ["1"]
+    assert load_from_disk(str(raw.path / "questions"))["train"]["id"] == ["q1"]
+
+
+def test_a_row_of_a_table_that_cannot_be_read_costs_itself(raw: Folder):
+    bad = pa.array([b"Rome", b"\xff\xfe", b"Oslo"]).view(pa.string())
+    rows = pa.table({"wikipedia_id": ["1", "2", "3"], "wikipedia_title": bad, "text": [["a"], ["b"], ["c"]]})
+    pq.write_table(rows, raw.path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet, row 2: cannot be read \(UnicodeDecodeError"):
+        raw.import_articles(raw.path / "a.parquet")
+    raw.import_articles(raw.path / "a.parquet", limits={"malformed": 1})
+    assert load_from_disk(str(raw.path / "articles"))["title"] == ["Rome", "Oslo"]
+
+
+class UnheardOf(Exception):
+    """Of a library that nobody knows."""
+
+
+@pytest.mark.parametrize("raised", [UnheardOf("\ud800\nx"), RecursionError("deep"), OverflowError(), KeyError("k")])
+def test_whatever_a_record_makes_us_raise_costs_that_record(raw: Folder, monkeypatch, raised: Exception):
+    def fail_at_first(module, name):
+        function = getattr(module, name)
+
+        def call(record, *arguments, **options):
+            if record.place.endswith("line 1"):
+                raise raised
+            return function(record, *arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    raw.articles(FIRST)
+    raw.questions(QUESTION)
+    fail_at_first(articles, "_paragraphs")
+    fail_at_first(questions, "read_output")
+    write_jsonl(raw.path / "wikipedia.jsonl", [SECOND, FIRST])
+    write_jsonl(raw.path / "train.jsonl", [changed(QUESTION, "id", "q0"), QUESTION])
+    for split in ("validation", "test"):
+        path = raw.path / f"{split}.jsonl"
+        path.write_bytes(b"\n" + path.read_bytes())
+    told = rf"line 1: cannot be used \({type(raised).__name__}"
+    with pytest.raises(InputError, match=rf"wikipedia\.jsonl, {told}"):
+        raw.import_articles(raw.path / "wikipedia.jsonl")
+    with pytest.raises(InputError, match=rf"train\.jsonl, {told}") as caught:
+        raw.import_questions()
+    assert "\n" not in str(caught.value)
+    raw.import_articles(raw.path / "wikipedia.jsonl", limits={"malformed": 1})
+    raw.import_questions({"malformed": 1})
+    assert load_from_disk(str(raw.path / "questions"))["train"]["id"] == ["q1"]
+    assert json.loads((raw.path / "articles.json").read_text())["malformed"]["count"] == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlret.data import images
 from vlret.data.images import ImageError
 from vlret.features import workers
 from vlret.features.workers import prepared
@@ -30,8 +31,6 @@ def misbehave(image):
         time.sleep(600)
     if width == 15:
         return np.ones(2**31)
-    if width == 16:
-        raise ZeroDivisionError("a fault of ours")
     if width == 17:
         time.sleep(0.2)
     return width
@@ -104,7 +103,7 @@ def test_a_start_told_between_two_looks_is_not_taken_for_an_image():
         def poll(self):
             there = ours.poll()
             if not worker.started and not there:
-                theirs.send(True)
+                theirs.send("")
             return there
 
         recv = staticmethod(ours.recv)
@@ -113,7 +112,7 @@ def test_a_start_told_between_two_looks_is_not_taken_for_an_image():
     assert not worker.has_news()
     assert not worker.has_news()
     assert worker.started
-    theirs.send(("image", 20))
+    theirs.send(20)
     assert worker.has_news()
     assert worker.answer() == 20
 
@@ -125,20 +124,58 @@ def test_a_file_that_wants_all_memory_is_refused(folder):
     assert [results[0], results[2]] == [20, 21]
 
 
-def test_a_fault_of_ours_is_no_fault_of_the_file(folder):
+class UnheardOf(Exception):
+    """Of a library that nobody knows."""
+
+
+def fail(image):
+    raise UnheardOf("\ud800\n" + "x" * 1000)
+
+
+def fail_at_wide(image):
+    return image.size[0] if image.size[0] < 70 else fail(image)
+
+
+def test_whatever_an_image_makes_us_raise_costs_that_image(folder):
+    names = folder([20, 70, 16, 21])
+    results = [result for _, result in prepared(names, folder.path, fail_at_wide, 2)]
+    assert [results[0], *results[2:]] == [20, 16, 21]
+    assert results[1].reason.startswith("cannot be prepared (UnheardOf: \\ud800 xxx")
+    assert len(results[1].reason) < 300
+    assert results[1].reason.encode()
+
+
+@pytest.mark.parametrize("function", ["_looks_like_svg", "_decode", "over_white"])
+def test_whatever_reading_raises_costs_that_image(folder, monkeypatch, function):
+    names = folder([20])
+    monkeypatch.setattr(images, function, fail)
+    with pytest.raises(ImageError, match=r"000\.png: cannot be read \(UnheardOf"):
+        images.open_image(folder.path / names[0])
+
+
+def test_names_that_no_file_can_have(folder):
+    folder([20])
+    names = ["x" * 5000, "a\0b", "\ud800", "é" * 200, "000.png"]
+    results = [result for _, result in prepared(names, folder.path, size, 1)]
+    long = "cannot be read (OSError: File name too long)"
+    assert [result.reason for result in results[:-1]] == [long, "no such file", "no such file", long]
+    assert results[-1] == (20, 5)
+
+
+def test_a_fault_of_ours_is_no_fault_of_the_files(folder):
     names = folder([20, 16, 21])
-    with pytest.raises(RuntimeError, match=r"(?s)001\.png.*ZeroDivisionError: a fault of ours"):
-        list(prepared(names, folder.path, misbehave, 2))
+    with pytest.raises(RuntimeError, match=r"(?s)not even a plain one.*UnheardOf"):
+        list(prepared(names, folder.path, fail, 2))
 
 
 def test_no_process_is_left_when_the_reader_stops(folder):
     names = folder(list(range(20, 80)))
-    images = prepared(names, folder.path, size, 2)
-    next(images)
-    crew = images.gi_frame.f_locals["crew"]
+    pairs = prepared(names, folder.path, size, 2)
+    next(pairs)
+    crew = pairs.gi_frame.f_locals["crew"]
     processes = [worker.process for worker in crew.workers]
     assert len(processes) == 2
-    images.close()
+    pairs.close()
     assert all(process.poll() is not None for process in processes)
 
 

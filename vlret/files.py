@@ -1,5 +1,6 @@
 """How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -13,9 +14,18 @@ from pathlib import Path
 
 from vlret.console import say
 
+ESCAPED = "backslashreplace"  # writes half a character, which UTF-8 cannot hold, as JSON escapes it
+
 
 class InputError(ValueError):
     """Input that a person can mend; its text is one line: what is wrong, in which file and field, what to do."""
+
+
+def told(error: Exception) -> str:
+    """What an exception is and says: one line of at most 200 characters that UTF-8 can hold."""
+    says = (isinstance(error, OSError) and error.strerror) or str(error)
+    text = " ".join(f"{type(error).__name__}: {says}".split()).removesuffix(":")
+    return text.encode("utf-8", ESCAPED).decode()[:200]
 
 
 @contextmanager
@@ -52,6 +62,16 @@ def _sweep(path: Path) -> None:
             remove(left)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that the file system cannot hold is that of none."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+            raise
+        return False
+
+
 def unfinished(folder: Path, settings: dict) -> None:
     """Make a folder for what a long job has done so far; what a job of other `settings` left there is removed."""
     path = folder / "settings.json"
@@ -73,17 +93,16 @@ def remove(path: Path) -> None:
 def read_json(path: Path) -> dict:
     """Read one JSON object; an `InputError` names the file and line of a mistake."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from error
+    return _parsed(text, str(path))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented UTF-8 JSON."""
     with whole(path) as aside:
-        aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
@@ -108,18 +127,22 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 def read_record(line: bytes, place: str) -> dict:
     """The object that a line of JSON holds; an `InputError` begins with its place."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: not valid JSON: {error}") from error
+    record = _parsed(line, place)
     if not isinstance(record, dict):
         raise InputError(f"{place}: expected an object, found {type(record).__name__}")
     return record
 
 
+def _parsed(text: bytes, place: str) -> object:
+    try:
+        return json.loads(text)
+    except Exception as error:  # not only of its syntax: also of its depth, its numbers' length, its encoding
+        raise InputError(f"{place}: not valid JSON: {told(error)}") from error
+
+
 def write_jsonl(path: Path, records: list[dict]) -> None:
     """Write one JSON object a line."""
-    with whole(path) as aside, open(aside, "w", encoding="utf-8") as lines:
+    with whole(path) as aside, open(aside, "w", encoding="utf-8", errors=ESCAPED) as lines:
         lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 

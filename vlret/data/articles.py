@@ -7,7 +7,7 @@ read, 24 bytes an article are kept, to find identifiers that stand twice.
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ from datasets import Features, List, Value
 
 from vlret.console import progress, say
 from vlret.data.parallel import in_order
-from vlret.data.records import Problems, Record, RecordError, files_of, holds_rows, read_rows
+from vlret.data.records import Problems, Record, RecordError, Rows, files_of, read_rows, records_of, taken
 from vlret.data.tables import write_batches
-from vlret.files import InputError, read_lines, read_record, write_json
+from vlret.files import InputError, write_json
 
 ARTICLE = Features(
     {
@@ -33,7 +33,6 @@ ARTICLE = Features(
 )
 KEPT = ("no text", "no image", "no wikidata id")
 UNIQUE = {"id": "wikipedia_id", "wikidata_id": "wikidata_info.wikidata_id"}  # column: field
-ROWS = 1000  # of a chunk
 
 
 class Chunk(NamedTuple):
@@ -45,22 +44,11 @@ class Chunk(NamedTuple):
     path: Path
     kind: str | None
     first: int
-    rows: list[bytes] | pa.RecordBatch | pa.Table
-
-    @property
-    def unit(self) -> str:
-        """What a place is counted in."""
-        return "line" if isinstance(self.rows, list) else "row"
+    rows: Rows
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """The number of each record and what it says; blank lines are passed over."""
-        rows = self.rows if isinstance(self.rows, list) else self.rows.to_pylist()
-        for number, row in enumerate(rows, start=self.first):
-            place = f"{self.path}, {self.unit} {number}"
-            if not isinstance(row, bytes):
-                yield number, Record(row, place)
-            elif row.strip():
-                yield number, Record(read_record(row, place), place)
+        return records_of(self.path, self.first, self.rows)
 
 
 class Articles(NamedTuple):
@@ -114,15 +102,9 @@ def _chunks(paths: Iterable[tuple[Path, str | None]]) -> Iterator[Chunk]:
     """Files in order, each with its kind, in chunks that do not depend on who reads them."""
     for file, kind in ((file, kind) for path, kind in paths for file in files_of(path)):
         first = 1
-        for rows in read_rows(file) if holds_rows(file) else _lines(file):
+        for rows in read_rows(file):
             yield Chunk(file, kind, first, rows)
             first += len(rows)
-
-
-def _lines(path: Path) -> Iterator[list[bytes]]:
-    lines = read_lines(path)
-    while rows := list(islice(lines, ROWS)):
-        yield rows
 
 
 def _read(chunk: Chunk) -> Articles:
@@ -130,7 +112,7 @@ def _read(chunk: Chunk) -> Articles:
     rows, numbers, malformed, problems = [], [], [], {kind: [] for kind in KEPT}
     for number, record in chunk.records():
         try:
-            row = _article(record, chunk.kind)
+            row = taken(partial(_article, kind=chunk.kind), record)
         except RecordError as error:
             malformed.append(error)
             continue
@@ -142,11 +124,7 @@ def _read(chunk: Chunk) -> Articles:
             problems["no wikidata id"].append(row["title"])
         rows.append(row)
         numbers.append(number)
-    try:
-        batch = pa.RecordBatch.from_pylist(rows, schema=ARTICLE.arrow_schema)
-    except UnicodeEncodeError as error:
-        place = f"{chunk.path}, {chunk.unit}s {numbers[0]} to {numbers[-1]}"
-        raise InputError(f"{place}: a text cannot be written as UTF-8 ({error.reason}); mend it") from error
+    batch = pa.RecordBatch.from_pylist(rows, schema=ARTICLE.arrow_schema)
     return Articles(chunk.path, batch, numbers, problems, malformed)
 
 

@@ -4,10 +4,13 @@ An entity's article stands with its first image; its other images are questions 
 `match_image` and `match_article` read them so.
 """
 
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 from datasets import Dataset, load_from_disk
@@ -45,8 +48,8 @@ def build(
     images
         Folder of all images of `table`; a missing one counts as none.
     table
-        JSON: `wikidata_id` -> images of the entity, as file names or addresses whose last part is a file name (cvlp's
-        `wikimage.json`).
+        JSON: `wikidata_id` -> images of the entity, as file names or addresses, such as cvlp's `wikimage.json`
+        (`find_images`).
     without
         Tables of questions whose entities are left out.
     split
@@ -99,29 +102,50 @@ class Images(NamedTuple):
 
 
 def find_images(table: Path, images: Path) -> Images:
-    """Look for the images of a table in a folder; a name may stand there as it is or with its `%20`s resolved."""
+    """Look for the images of a table in a folder.
+
+    An address is there as `file_of` names it, or, where no other name of the table ends as it does, as its last part,
+    perhaps with its `%20`s resolved.
+    """
     found, missing = {}, []
     listed = read_json(table)
     if not isinstance(listed, dict):
         raise InputError(f"{table}: expected an object, wikidata_id -> list of images")
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
-    there = {path.name for path in images.iterdir()}
     for entity, names in listed.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{table}: field {entity!r} is not a list of file names or addresses")
-        files = [_file(name, there) for name in names]
+    there = {path.name for path in images.iterdir()}
+    distinct = {re.sub("^https?://", "", name) for names in listed.values() for name in names}
+    ends = Counter(_readings(name)[-1] for name in distinct)
+    for entity, names in listed.items():
+        files = [_file(name, there, ends) for name in names]
         missing += [name for name, file in zip(names, files, strict=True) if file is None]
         found[entity] = list(dict.fromkeys(file for file in files if file is not None))
     return Images(found, missing)
 
 
-def _file(name: str, there: set[str]) -> str | None:
-    if name in there:
-        return name
-    last = PurePosixPath(urlsplit(name).path).name
-    readings = (last, unquote(last), unquote(last).replace(" ", "_"))
-    return next((reading for reading in readings if reading in there), None)
+def file_of(address: str) -> str:
+    """The file that an address is fetched to: its last part, and a digest of all of it, since others may end alike."""
+    stem, _, suffix = _readings(address)[-1].rpartition(".")
+    digest = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    parts = [re.sub(r"[^\w-]+", "_", part).encode("utf-8", "ignore") for part in (stem or suffix, suffix)]
+    name = f"{parts[0][:100].decode(errors='ignore')}-{digest}"
+    return f"{name}.{parts[1][:8].decode(errors='ignore')}" if stem and suffix else name
+
+
+def _file(name: str, there: set[str], ends: Mapping[str, int]) -> str | None:
+    """The file of the folder that a name of the table stands for; `ends` counts the names that end alike."""
+    readings = _readings(name)
+    alone = readings if ends[readings[-1]] == 1 else ()
+    return next((reading for reading in (name, file_of(name), *alone) if reading in there), None)
+
+
+def _readings(name: str) -> tuple[str, str, str]:
+    """The last part of an address, or a file name: as it is, with its `%20`s resolved, and with `_` for spaces."""
+    last = re.split("[?#]", name)[0].rpartition("/")[2]
+    return last, unquote(last), unquote(last).replace(" ", "_")
 
 
 def split_entities(entities: Sequence[str], split: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -3,20 +3,24 @@
 https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy: a program says who it is.
 """
 
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from collections.abc import Mapping
+from pathlib import Path
 
 from vlret import __version__
 from vlret.console import progress, say
-from vlret.data.entities import EXAMPLES, find_images
-from vlret.data.transfer import transfer
-from vlret.files import InputError, write_json
+from vlret.data.entities import EXAMPLES, file_of, find_images
+from vlret.data.images import FORMATS, content_kind
+from vlret.data.transfer import Unwritable, transfer
+from vlret.files import InputError, remove, told, write_json
 
 MOST_BYTES = 200_000_000  # of an image
+START = 2**16  # bytes that tell an image from something else
 
 
 def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
     """Fetch what a table of images names and the folder `out` lacks; may be broken off and called again.
+
+    An address that cannot be used, or behind which there is no image, costs itself.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
     Raises
     ------
     InputError
-        For a table of another form, and where no image can be had.
+        For a table of another form, where no image can be had, and where no file can be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     missing = list(dict.fromkeys(find_images(table, out).missing))
@@ -38,9 +42,13 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
     failures: dict[str, str] = {}
     for address in progress(missing, len(missing), "image", "images of entities"):
         try:
-            transfer(address, out / _name(address), None, None, headers, most=MOST_BYTES, shown=False)
+            _fetch(address, out / file_of(address), headers)
+        except Unwritable:
+            raise
         except InputError as error:
             failures[address] = str(error)
+        except Exception as error:  # of what an address may be, and servers say to it, there is no whole list
+            failures[address] = f"{address}: cannot be fetched: {told(error)}"
     found = find_images(table, out)
     count = len({file for files in found.found.values() for file in files})
     examples = dict(list(failures.items())[:EXAMPLES])
@@ -50,9 +58,13 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
     say(f"{count} images, {len(found.missing)} are missing")
 
 
-def _name(address: str) -> str:
-    """The file that an address is fetched to: its last part."""
-    name = unquote(PurePosixPath(urlsplit(address).path).name)
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
-        raise InputError(f"{address}: its last part is no file name")
-    return name
+def _fetch(address: str, out: Path, headers: Mapping[str, str]) -> None:
+    """Fetch one image; what is none by its bytes is removed, and an `InputError`."""
+    fetched = out.with_name(f"{out.name}.fetched")
+    transfer(address, fetched, None, None, headers, most=MOST_BYTES, shown=False)
+    with open(fetched, "rb") as stream:
+        kind = content_kind(stream.read(START))
+    if kind is None:
+        remove(fetched)
+        raise InputError(f"{address}: what came is no image ({', '.join(FORMATS)}, SVG), perhaps a web page")
+    fetched.replace(out)

@@ -16,9 +16,16 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from vlret.files import InputError
+from vlret.files import InputError, told
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
+SIGNS = (  # the bytes that files of each begin with
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("GIF", rb"GIF8[79]a"),
+    ("WEBP", rb"RIFF.{4}WEBP"),
+    ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
+)
 MOST_PIXELS = 100_000_000
 FEWEST_PIXELS_A_SIDE = 2
 MOST_SVG_BYTES = 32 * 2**20
@@ -59,7 +66,7 @@ class ImageError(InputError):
 
     def __init__(self, path: Path | str, reason: str):
         super().__init__(path, reason)
-        self.path, self.reason = path, " ".join(reason.split())
+        self.path, self.reason = path, " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
 
     def __str__(self) -> str:
         """File and reason, one line."""
@@ -71,18 +78,21 @@ def open_image(path: Path, svg_width: int = 512) -> Image.Image:
 
     The content decides about the format, not the name. SVG is drawn to fit a square of `svg_width` pixels a side.
     Colour profiles are ignored. Raises `ImageError` (one line: file and reason) where the file is missing, truncated,
-    not an image, less than 2 pixels wide or high, or of more than 100 megapixels (known from the header).
+    not an image, less than 2 pixels wide or high, or of more than 100 megapixels (known from the header), whatever
+    libraries raise at it; and `MemoryError`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(path, "no such file" if not path.exists() else "not a file")
     try:
+        if not path.is_file():
+            raise ImageError(path, "not a file" if path.exists() else "no such file")
         image = render_svg(path.read_bytes(), svg_width) if _looks_like_svg(path) else _decode(path)
         return over_white(image)
+    except MemoryError:
+        raise
     except ImageError as error:
         raise ImageError(path, error.reason) from None
-    except OSError as error:
-        raise ImageError(path, f"cannot be read ({error})") from error
+    except Exception as error:
+        raise ImageError(path, f"cannot be read ({told(error)})") from error
 
 
 def render_svg(svg: bytes, width: int) -> Image.Image:
@@ -118,6 +128,31 @@ def over_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def content_kind(start: bytes) -> str | None:
+    """What a file is by its first bytes: one of `FORMATS`, `SVG`, or None for anything else, a web page among them."""
+    for kind, sign in SIGNS:
+        if re.match(sign, start, re.DOTALL):
+            return kind
+    return "SVG" if _root_element(_as_utf8(start)) == b"svg" else None
+
+
+def _root_element(xml: bytes) -> bytes:
+    """The name, without its space, of the first element of XML; nothing where that is not among the bytes."""
+    at, skipped = 0, ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!DOCTYPE", b">"))
+    while True:
+        at += len(xml[at:]) - len(xml[at:].lstrip())
+        end = next((end for begin, end in skipped if xml.startswith(begin, at)), None)
+        if end is None:
+            break
+        inside = xml.find(b"[", at, xml.find(b">", at)) if end == b">" else -1
+        at = xml.find(end, xml.find(b"]", inside) if inside >= 0 else at)
+        if at < 0:
+            return b""
+        at += len(end)
+    name = re.match(rb"<(?:[\w.-]+:)?([\w.-]+)[\s/>]", xml[at : at + 200])
+    return name[1] if name else b""
+
+
 def _decode(source: Path | io.BytesIO) -> Image.Image:
     too_large = f"more than {MOST_PIXELS // 10**6} megapixels; scale it down"
     try:
@@ -128,14 +163,14 @@ def _decode(source: Path | io.BytesIO) -> Image.Image:
                 image.load()
                 _check_size(image, too_large)
                 return _upright(image)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("image", too_large) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("image", f"not an image of a known format ({', '.join(FORMATS)}, SVG)") from error
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        raise ImageError("image", f"broken or truncated ({type(error).__name__}: {error})") from error
+        raise ImageError("image", f"broken or truncated ({told(error)})") from error
 
 
 def _check_size(image: Image.Image, too_large: str) -> None:
@@ -165,10 +200,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _looks_like_svg(path: Path) -> bool:
     with open(path, "rb") as stream:
-        start = stream.read(512)
+        return _as_utf8(stream.read(512)).lstrip().startswith(b"<")
+
+
+def _as_utf8(start: bytes) -> bytes:
+    """The beginning of a text without the mark of its byte order."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        start = start.decode("utf-16", errors="ignore").encode()
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+        return start.decode("utf-16", errors="ignore").encode()
+    return start.removeprefix(b"\xef\xbb\xbf")
 
 
 def _without_references(svg: bytes) -> bytes:

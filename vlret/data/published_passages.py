@@ -4,13 +4,14 @@ Their rows are the passage ids of the published runs and judgements.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from datasets import load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.passages import PASSAGE
-from vlret.data.records import Record, RecordError, read_records
+from vlret.data.records import Record, RecordError, read_records, taken
 from vlret.data.tables import write_table
 
 SEPARATOR = " [SEP] "
@@ -37,19 +38,24 @@ def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
     def rows() -> Iterator[dict]:
         before = 0
         for record in progress(read_records(passages), None, "passage", "passages"):
-            article = _article(record, len(titles), before)
-            prefix, passage = titles[article] + SEPARATOR, record.get("passage", str)
-            if not passage.startswith(prefix):
-                raise RecordError(
-                    f"{record.place}: field 'passage' begins with {passage[:40]!r}, but article {article} is "
-                    f"{titles[article]!r}; import the articles in the order of the published ones"
-                )
-            yield {"article": article, "title": titles[article], "text": passage[len(prefix) :]}
-            before = article
+            row = taken(partial(_passage, titles=titles, before=before), record)
+            yield row
+            before = row["article"]
 
     names = ", ".join(map(str, passages))
     count = write_table(rows(), PASSAGE, out, empty=f"{names}: no passage in these files")
     say(f"{count} passages of {len(titles)} articles")
+
+
+def _passage(record: Record, titles: list[str], before: int) -> dict:
+    article = _article(record, len(titles), before)
+    prefix, passage = titles[article] + SEPARATOR, record.get("passage", str)
+    if not passage.startswith(prefix):
+        raise RecordError(
+            f"{record.place}: field 'passage' begins with {passage[:40]!r}, but article {article} is "
+            f"{titles[article]!r}; import the articles in the order of the published ones"
+        )
+    return {"article": article, "title": titles[article], "text": passage[len(prefix) :]}
 
 
 def _article(record: Record, articles: int, before: int) -> int:

@@ -1,15 +1,15 @@
 """Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from datasets import Dataset, Features, List, Value, load_from_disk
 
 from vlret.console import say
 from vlret.data.answers import has_answer
-from vlret.data.records import Problems, Record, RecordError, Unique, read_records
+from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
 from vlret.data.tables import write_splits
-from vlret.files import InputError, write_json
+from vlret.files import InputError, is_file, write_json
 
 QUESTION = Features(
     {
@@ -58,8 +58,9 @@ def import_questions(
         `wikidata`: the article with the record's `wikidata_id`. `provenance`: that as well, and for a record without
         one (TriviaQA's) the first article of `output.provenance`, whose entity, or else its id, is the question's.
     limits
-        Most records by kind. Those with `no answer` are kept; `malformed`, `repeated` (an id, in any split), with
-        `no article` or a `missing image` are left out where limits allow it.
+        Most records by kind. Those with `no answer` are kept; `malformed` (whatever else is wrong with them, an id of
+        several words or half a character in a text too), `repeated` (an id, in any split), with `no article` or a
+        `missing image` are left out where limits allow it.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def import_questions(
         splits[split] = []
         for record in read_records([path]):
             try:
-                row = _question(record, find, images)
+                row = taken(partial(_question, find=find, images=images), record)
                 ids.add(row["id"], record)
             except RecordError as error:
                 problems.leave_out(error)
@@ -140,7 +141,7 @@ def _question(record: Record, find: Links, images: Path | None) -> dict:
     article, entity = find(record, output["provenance"])
     asked = record.text("input")
     return {
-        "id": record.text("id"),
+        "id": record.word("id"),
         "input": asked,
         "original_question": record.get("original_question", str, None) or (asked if images is None else None),
         "image": None if images is None else _image(record, images),
@@ -154,7 +155,7 @@ def _image(record: Record, images: Path) -> str:
     image = record.text("image")
     if Path(image).name != image:
         raise RecordError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
-    if not (images / image).is_file():
+    if not is_file(images / image):
         message = f"{record.place}: field 'image' names {image}, and {images} holds no such file"
         raise RecordError(message, "missing image")
     return image

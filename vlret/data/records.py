@@ -5,19 +5,25 @@ records}`) says nothing. Such records are counted, and the report has examples. 
 the first, with file, line and field.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import load_from_disk
 
-from vlret.files import InputError, read_jsonl
+from vlret.files import InputError, read_lines, read_record, told
+
+T = TypeVar("T")
+Rows = list[bytes] | pa.RecordBatch | pa.Table  # lines of JSON, or rows of a table, that follow each other
 
 EXAMPLES = 10
 REQUIRED = object()
-BATCH = 1000  # rows of a table in memory
+BATCH = 1000  # lines or rows in memory
+MARK = "\ufeff"  # of byte order, which a file may begin with and which is lost there
 ANY = None
 # How many records of a kind are allowed where the config says nothing. The first five are kept, the others left out.
 KINDS = {
@@ -38,8 +44,12 @@ class RecordError(InputError):
     """What is wrong with one record, its place first, and the kind of problem that it is."""
 
     def __init__(self, message: str, kind: str = "malformed"):
-        super().__init__(message)
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
         self.kind = kind
+
+    def __reduce__(self):
+        """Travel between processes with the kind."""
+        return RecordError, (str(self), self.kind)
 
 
 class Problems:
@@ -114,13 +124,31 @@ class Unique:
 
 
 class Record:
-    """One JSON record with its place, so that a wrong field can be named."""
+    """One JSON record with its place, so that a wrong field can be named.
 
-    def __init__(self, values: object, place: str):
-        self.values, self.place = values, place
+    `content` is a line of JSON, a row of a table, or the record's values; what is not read yet is read when it is asked
+    for, so that one that cannot be read costs no other.
+    """
+
+    def __init__(self, content: object, place: str):
+        self.content, self.place = content, place
+
+    @cached_property
+    def values(self) -> object:
+        """The record's values; raises `RecordError` where its line or row cannot be read."""
+        try:
+            if isinstance(self.content, bytes):
+                return read_record(self.content, self.place)
+            if isinstance(self.content, pa.RecordBatch | pa.Table):
+                return self.content.to_pylist()[0]
+        except InputError as error:
+            raise RecordError(str(error)) from error
+        except Exception as error:
+            raise RecordError(f"{self.place}: cannot be read ({told(error)})") from error
+        return self.content
 
     def get(self, field: str, kind: type, default: object = REQUIRED) -> object:
-        """The value at a dotted field name; raises `InputError` where it is missing (or null) or of another type."""
+        """The value at a dotted field name; raises `RecordError` where it is missing (or null) or of another type."""
         value, names = self.values, field.split(".")
         for depth, name in enumerate(names):
             if value is not None and not isinstance(value, dict):
@@ -133,6 +161,15 @@ class Record:
             return default
         if not isinstance(value, kind):
             raise RecordError(f"{self.place}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
+        return self._writable(value, field) if isinstance(value, str) else value
+
+    def _writable(self, value: str, field: str) -> str:
+        """A string that UTF-8 can hold, as JSON's need not be."""
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            wrong = f"a half of a character, {value[error.start]!a}"
+            raise RecordError(f"{self.place}: field {field!r} holds {wrong}, which UTF-8 cannot; mend it") from error
         return value
 
     def text(self, field: str) -> str:
@@ -142,31 +179,59 @@ class Record:
             raise RecordError(f"{self.place}: field {field!r} is empty")
         return value
 
+    def word(self, field: str) -> str:
+        """A string without white space, as the fields of TREC files are."""
+        value = self.text(field)
+        if value.split() != [value] or MARK in value:
+            raise RecordError(f"{self.place}: field {field!r} is {value[:40]!a}, expected a word without white space")
+        return value
+
     def texts(self, field: str, default: object = REQUIRED) -> list[str]:
         """A list of strings."""
         values = self.get(field, list, default)
         for value in values:
             if not isinstance(value, str):
                 raise RecordError(f"{self.place}: field {field!r} holds {type(value).__name__}, expected strings")
+            self._writable(value, field)
         return values
+
+
+def taken(make: Callable[[Record], T], record: Record) -> T:
+    """What `make` makes of a record, which alone pays for what goes wrong: its `RecordError`, whatever was raised."""
+    try:
+        return make(record)
+    except InputError:
+        raise
+    except Exception as error:  # what a record may hold, and what libraries say to that, has no end
+        raise RecordError(f"{record.place}: cannot be used ({told(error)})") from error
 
 
 def read_records(paths: Iterable[Path]) -> Iterator[Record]:
     """The records of files, one file after the other: JSON lines (also `.gz`), Parquet, saved datasets, or folders.
 
-    Raises `InputError` for a file that is missing, broken, or of another kind.
+    Raises `InputError` for a file that is missing, broken, or of another kind; a line or row that cannot be read is
+    a record that says so when it is asked for something.
     """
     for path in chain.from_iterable(files_of(Path(path)) for path in paths):
-        if holds_rows(path):
-            yield from _of_batches(path, read_rows(path))
-        else:
-            for number, values in read_jsonl(path):
-                yield Record(values, f"{path}, line {number}")
+        first = 1
+        for rows in read_rows(path):
+            yield from (record for _, record in records_of(path, first, rows))
+            first += len(rows)
 
 
-def holds_rows(path: Path) -> bool:
-    """Whether a path is a saved dataset or a Parquet file, and not one of lines."""
-    return path.is_dir() or path.suffix == ".parquet"
+def records_of(path: Path, first: int, rows: Rows) -> Iterator[tuple[int, Record]]:
+    """The number of each record of a file's lines or rows, from that of the `first`; blank lines are passed over."""
+    if isinstance(rows, list):
+        for number, line in enumerate(rows, start=first):
+            if line.strip():
+                yield number, Record(line, f"{path}, line {number}")
+        return
+    try:
+        contents = rows.to_pylist()
+    except Exception:  # one of them, which says so itself
+        contents = [rows.slice(row, 1) for row in range(len(rows))]
+    for number, content in enumerate(contents, start=first):
+        yield number, Record(content, f"{path}, row {number}")
 
 
 def files_of(path: Path) -> list[Path]:
@@ -178,20 +243,34 @@ def files_of(path: Path) -> list[Path]:
     raise InputError(f"{path}: an empty folder, expected files of records")
 
 
-def read_rows(path: Path) -> Iterator[pa.RecordBatch | pa.Table]:
-    """The rows of a saved dataset or a Parquet file, some at a time; `InputError` where it is not one."""
+def read_rows(path: Path) -> Iterator[Rows]:
+    """The lines of a file, or the rows of a saved dataset or a Parquet file, some at a time.
+
+    Raises `InputError` where it is missing or broken.
+    """
+    kind, read = ("lines", _lines)
     if path.is_dir():
-        yield from (pa.table(part) for part in load_from_disk(str(path)).with_format("arrow").iter(BATCH))
-        return
+        kind, read = "a saved dataset", _saved
+    elif path.suffix == ".parquet":
+        kind, read = "Parquet", _parquet
     try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+        yield from read(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as {kind} ({told(error)}); fetch it again") from error
 
 
-def _of_batches(path: Path, batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[Record]:
-    number = 0
-    for batch in batches:
-        for number, values in enumerate(batch.to_pylist(), start=number + 1):  # noqa: B020
-            yield Record(values, f"{path}, row {number}")
+def _lines(path: Path) -> Iterator[list[bytes]]:
+    lines = read_lines(path)
+    while rows := list(islice(lines, BATCH)):
+        yield rows
+
+
+def _saved(path: Path) -> Iterator[pa.Table]:
+    return (pa.table(part) for part in load_from_disk(str(path)).with_format("arrow").iter(BATCH))
+
+
+def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BATCH)

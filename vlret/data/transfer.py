@@ -1,19 +1,27 @@
 """One file over HTTP, however often the connection breaks: what came is kept, and the rest is asked for."""
 
+import errno
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from vlret.console import meter, say
-from vlret.files import InputError, remove, sha256
+from vlret.files import InputError, remove, sha256, told
 
 CHUNK = 2**20
 ATTEMPTS = 5  # in a row of which none brings a byte
 PAUSE = 2.0  # seconds before the second attempt, twice as many before each further one
+RESERVED = "%!$&'()*+,/:;=?@[]~"  # what stands in an address as it is
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
 SECONDS = 60  # without a byte are a broken connection
+
+
+class Unwritable(InputError):
+    """No file can be written here: a fault of neither the address nor its server."""
 
 
 def transfer(
@@ -47,10 +55,11 @@ def transfer(
     ------
     InputError
         If the server cannot be reached or refuses, or what came has another size or checksum; a file whose bytes are
-        wrong is removed.
+        wrong is removed. `Unwritable` where it cannot be written.
     """
     if not url.startswith(("https://", "http://")):
         raise InputError(f"{url}: not an address of the web")
+    address = _ascii(url)
     partial = partial_of(out)
     failures, reason = 0, ""
     while failures < ATTEMPTS:
@@ -61,7 +70,7 @@ def transfer(
             time.sleep(PAUSE * 2 ** (failures - 1))
         try:
             joinable = digest is not None or tag_of(partial).is_file()
-            _receive(_request(url, headers, partial, had if joinable else 0), partial, size, most, shown)
+            _receive(_request(address, headers, partial, had if joinable else 0), partial, size, most, shown)
             break
         except urllib.error.HTTPError as error:
             if error.code == 416 and had:  # nothing is left to send, or the file is another one now
@@ -71,7 +80,11 @@ def transfer(
             elif error.code < 500 and error.code not in (408, 429):
                 raise InputError(f"{url}: cannot be fetched: {error.code} {error.reason}") from error
             reason = f"{error.code} {error.reason}"
+        except InvalidURL as error:
+            raise InputError(f"{url}: not an address of the web ({told(error)})") from error
         except (OSError, HTTPException) as error:
+            if error.args and error.args[0] in UNWRITABLE:
+                raise Unwritable(f"{partial}: cannot be written ({error.args[1]})") from error
             reason = " ".join(str(error).split()) or type(error).__name__
         came = partial.stat().st_size if partial.is_file() else 0
         failures = 1 if came > had else failures + 1
@@ -80,6 +93,17 @@ def transfer(
     else:
         raise InputError(f"{url}: cannot be fetched: {reason}; run this again to go on where it stopped")
     return _finish(partial, out, size, digest)
+
+
+def _ascii(url: str) -> str:
+    """An address as servers are asked for it: characters beyond ASCII and white space are escaped, hosts in IDNA."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+        path, query = (quote(part, safe=RESERVED) for part in (parts.path, parts.query))
+        return urlunsplit((parts.scheme, host, path, query, ""))
+    except ValueError as error:
+        raise InputError(f"{url}: not an address of the web ({told(error)})") from error
 
 
 def partial_of(out: Path) -> Path:

@@ -1,11 +1,12 @@
 """KILT's TriviaQA, which names its questions by id, joined with TriviaQA, which has their words."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from vlret.console import say
 from vlret.data.questions import read_output
-from vlret.data.records import Problems, Record, RecordError, Unique, read_records
+from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
 from vlret.files import whole, write_json, write_jsonl
 
 NOTHING = {"answer": [], "provenance": []}
@@ -61,10 +62,10 @@ def join(
 
 
 def _split(kilt: Path, trivia: Path, problems: Problems) -> list[dict]:
-    words, ids, rows = _words(trivia), Unique("id"), []
+    words, ids, rows = _words(trivia, problems), Unique("id"), []
     for record in read_records([kilt]):
         try:
-            row = _joined(record, words, trivia)
+            row = taken(partial(_joined, words=words, trivia=trivia), record)
             ids.add(row["id"], record)
             rows.append(row)
         except RecordError as error:
@@ -72,16 +73,24 @@ def _split(kilt: Path, trivia: Path, problems: Problems) -> list[dict]:
     return rows
 
 
-def _words(path: Path) -> dict[str, tuple[str, str]]:
+def _words(path: Path, problems: Problems) -> dict[str, tuple[str, str]]:
     """Id -> question and answer."""
     found = {}
     for record in read_records([path]):
-        found[record.text("question_id")] = record.text("question"), record.get("answer.value", str, "")
+        try:
+            own, *told = taken(_asked, record)
+            found[own] = tuple(told)
+        except RecordError as error:
+            problems.leave_out(error)
     return found
 
 
+def _asked(record: Record) -> tuple[str, str, str]:
+    return record.text("question_id"), record.text("question"), record.get("answer.value", str, "")
+
+
 def _joined(record: Record, words: Mapping[str, tuple[str, str]], trivia: Path) -> dict:
-    own = record.text("id")
+    own = record.word("id")
     if own not in words:
         raise RecordError(f"{record.place}: field 'id' is {own}, and {trivia} has no such question", "no question")
     asked, answer = words[own]

@@ -18,7 +18,7 @@ from vlret.encoders.inputs import ahead
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, named
 from vlret.features.workers import prepared
-from vlret.files import InputError, remove, sha256, unfinished
+from vlret.files import InputError, is_file, remove, sha256, unfinished
 from vlret.locks import Lock, locked
 
 
@@ -93,7 +93,7 @@ def extract(
 
 def _check_folder(images: Path, names: list[str], dataset: Path) -> None:
     """Raise `InputError` where none of the images is there: it is not the right folder."""
-    if names and not any(Path(name).name == name and (images / name).is_file() for name in names):
+    if names and not any(Path(name).name == name and is_file(images / name) for name in names):
         raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
 
 

@@ -1,7 +1,8 @@
 """Image files to what a backbone takes, in processes of their own: a file may kill one or keep it busy, not more.
 
 A decoder that crashes or runs forever on a hostile file takes its process along; the file is then unreadable like any
-other broken one, and another process goes on.
+other broken one, and another process goes on. So it is where an image makes `prepare` raise anything; what `prepare`
+makes of a plain image is asked before, so that a fault of its own is not counted on the images.
 """
 
 import resource
@@ -18,7 +19,9 @@ from typing import Any
 from PIL import Image
 
 from vlret.data.images import ImageError, open_image
+from vlret.files import told
 
+PLAIN = (64, 48)  # pixels of an image that every `prepare` takes
 SECONDS = 120  # that one file may take
 MEMORY = 4 * 2**30  # bytes that one file may take
 # An interrupt is for the process that asks, which ends this one. The path first: by it the rest is found.
@@ -52,7 +55,7 @@ def prepared(
     Raises
     ------
     RuntimeError
-        If a worker does not start or `prepare` fails: neither is the file's fault.
+        If a worker does not start or `prepare` fails at a plain image: neither is a file's fault.
     """
     crew = _Crew(names, Path(folder), prepare, workers)
     try:
@@ -154,14 +157,14 @@ class _Worker:
             # Asked once: what comes between two questions would be its start, and be taken for an answer.
             if not self.pipe.poll():
                 return False
-            self.started, self.since = self.pipe.recv(), time.monotonic()
+            if fault := self.pipe.recv():
+                raise RuntimeError(f"images cannot be prepared, not even a plain one:\n{fault}")
+            self.started, self.since = True, time.monotonic()
         return self.pipe.poll()
 
     def answer(self) -> Any | ImageError:
-        kind, result = self.pipe.recv()
+        result = self.pipe.recv()
         self.since = time.monotonic()
-        if kind == "fault":
-            raise RuntimeError(f"an image could not be prepared:\n{result}")
         return result
 
     def dismiss(self) -> None:
@@ -175,24 +178,33 @@ def work(pipe: connection.Connection) -> None:
     folder, prepare = pipe.recv()
     _limit_memory()
     try:
-        pipe.send(True)
+        pipe.send(_fault(prepare))
         while True:
             pipe.send(_prepared(folder, pipe.recv(), prepare))
     except (EOFError, ConnectionError):
         return
 
 
-def _prepared(folder: Path, name: str, prepare: Callable) -> tuple[str, Any]:
+def _fault(prepare: Callable) -> str:
+    """How `prepare` fails at a plain image, or nothing where it does not."""
+    try:
+        prepare(Image.new("RGB", PLAIN, "grey"))
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def _prepared(folder: Path, name: str, prepare: Callable) -> Any | ImageError:
     try:
         if Path(name).name != name:
             raise ImageError(name, "not the name of a file in the folder of images")
-        return "image", prepare(open_image(folder / name))
+        return prepare(open_image(folder / name))
     except ImageError as error:
-        return "image", error
+        return error
     except MemoryError:
-        return "image", ImageError(name, f"needs more than {MEMORY // 2**30} GiB to be decoded; scale it down")
-    except Exception:
-        return "fault", f"{name}: {traceback.format_exc()}"
+        return ImageError(folder / name, f"needs more than {MEMORY // 2**30} GiB to be decoded; scale it down")
+    except Exception as error:
+        return ImageError(folder / name, f"cannot be prepared ({told(error)}); convert it")
 
 
 def _limit_memory() -> None:
