@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,44 @@ def test_a_file_that_changed_meanwhile_is_not_joined_to_its_older_half(hub, tmp_
     found = transfer.transfer(url.replace("/x/", "/"), out, None, None, {})
     assert out.read_bytes() == b"other " * 50_000
     assert found == {"bytes": 300_000, "sha256": digest(b"other " * 50_000)}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_zeros_that_a_stopped_machine_left_are_fetched_again(hub, tmp_path: Path, monkeypatch, known: bool):
+    monkeypatch.setattr(transfer, "CHUNK", 1000)
+    monkeypatch.setattr(transfer, "SYNCED", 5000)
+    url, out, content = f"{hub.address}/resolve/main/train.jsonl", tmp_path / "kb", FILES["train.jsonl"]
+    sizes, stages, fsync = {}, [], os.fsync
+
+    def stop():
+        now = {path.name: (path.read_bytes(), sizes.get(path.stat().st_ino, 0)) for path in tmp_path.iterdir()}
+        stages.append({name: held[:size].ljust(len(held), b"\0") for name, (held, size) in now.items()})
+
+    def sync(descriptor):
+        stop()
+        fsync(descriptor)
+        sizes[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+        stop()
+
+    hub.breaks = {"train.jsonl": [100_000] + [0] * 9}
+    monkeypatch.setattr(os, "fsync", sync)
+    expected = (len(content), digest(content)) if known else (None, None)
+    with pytest.raises(InputError, match="run this again"):
+        transfer.transfer(url, out, *expected, {})
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(stages) > 20
+    hub.breaks = {}
+    for number, stage in enumerate(stages[::7]):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        for name, held in stage.items():
+            (folder / name).write_bytes(held)
+        hub.asked.clear()
+        transfer.transfer(url, folder / "kb", *expected, {})
+        assert (folder / "kb").read_bytes() == content
+        assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["kb"]
+    assert len(hub.asked) == 1
+    assert int(hub.asked[0][1].removeprefix("bytes=").removesuffix("-")) > 80_000
 
 
 def test_without_a_mark_of_its_version_a_file_begins_anew(hub, tmp_path: Path):

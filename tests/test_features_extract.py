@@ -218,6 +218,25 @@ def test_a_killed_extraction_goes_on_where_it_stood(run, folder, tmp_path, capsy
     assert not (tmp_path / "store.unfinished").exists()
 
 
+def test_what_was_whole_before_it_had_its_name_is_not_done_again(run, tmp_path, monkeypatch, capsys):
+    names = [f"{number}.png" for number in range(5)]
+    run(names, out="undisturbed")
+    replace = os.replace
+
+    def stop(source, target):
+        if str(target) == str(tmp_path / "store"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(names)
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(EffNet, "describe", None)
+    run(names)
+    assert tree(tmp_path / "store") == tree(tmp_path / "undisturbed")
+
+
 def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys):
     with pytest.raises(InputError, match=r"gone\.png"):
         run(["0.png", "1.png", "2.png", "3.png", "gone.png"])

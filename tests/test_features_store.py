@@ -1,11 +1,13 @@
 """What is written into a feature store is what is read, by name, and nothing half-written opens."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 
-from vlret.features.store import FeatureStore, FeatureWriter, gather
+from vlret.features.store import FeatureStore, FeatureWriter, gather, is_whole
 from vlret.files import InputError, read_json
 
 REGIONS, DIM = 3, 5
@@ -131,12 +133,79 @@ def test_a_writer_goes_on_behind_the_last_whole_batch(written, tmp_path, torn):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-def test_arrays_that_lost_what_the_journal_says_are_an_error(tmp_path):
-    FeatureWriter(tmp_path / "store", REGIONS, DIM).add(["a", "b"], *arrays(2))
-    path = tmp_path / "store" / "features.npy"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"features\.npy: shorter than its journal says; delete .*store"):
-        FeatureWriter(tmp_path / "store", REGIONS, DIM)
+SIZES = (3, 0, 4, 1, 2)  # images of batches; each has an image that cannot be read, too
+
+
+def go_on(folder, features, boxes, snapshot=lambda: None):
+    """Write what a store lacks of the batches, as an extraction does."""
+    writer = FeatureWriter(folder, REGIONS, DIM)
+    ends = np.cumsum([0, *SIZES])
+    for number in range(writer.batches, len(SIZES)):
+        rows = slice(ends[number], ends[number + 1])
+        names = [f"é{row}.png" for row in range(*rows.indices(10))]
+        given = (features[rows], boxes[rows], np.arange(10)[rows] % 4) if names else ()
+        writer.add(names, *given, unreadable={f"bad{number}.png": "broken"})
+        snapshot()
+    writer.finish({"backbone": "toy"})
+    snapshot()
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def lay(folder, contents):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def test_a_store_heals_whatever_its_files_lost(tmp_path):
+    features, boxes = arrays(10)
+    stages = []
+    go_on(tmp_path / "a", features, boxes, lambda: stages.append(files(tmp_path / "a")))
+    *stages, expected = stages
+    for stage in stages:
+        for name, content in stage.items():
+            for kept in {0, 1, len(content) // 3, len(content) // 2, len(content) - 1}:
+                for end in (b"", bytes(len(content) - kept)) if name == "journal.jsonl" else (b"",):
+                    lay(tmp_path / "b", {**stage, name: content[:kept] + end})
+                    go_on(tmp_path / "b", features, boxes)
+                    assert files(tmp_path / "b") == expected, (name, kept)
+            lay(tmp_path / "b", {other: stage[other] for other in stage if other != name})
+            go_on(tmp_path / "b", features, boxes)
+            assert files(tmp_path / "b") == expected, name
+
+
+def test_a_machine_that_stops_leaves_no_hole(tmp_path, monkeypatch):
+    """Of each file only what was synced is surely there; behind that there may be zeros."""
+    features, boxes = arrays(10)
+    synced, stages, fsync = {}, [], os.fsync
+
+    def stop():
+        now = files(tmp_path / "a")
+        sizes = {path.name: synced.get(path.stat().st_ino, 0) for path in (tmp_path / "a").iterdir()}
+        sure = {name: content[: sizes[name]] for name, content in now.items()}
+        stages.append(sure)
+        stages.append({name: content + bytes(len(now[name]) - len(content)) for name, content in sure.items()})
+
+    def sync(descriptor):
+        fsync(descriptor)
+        stop()
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+        stop()
+
+    go_on(tmp_path / "whole", features, boxes)
+    monkeypatch.setattr(os, "fsync", sync)
+    go_on(tmp_path / "a", features, boxes, stop)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(stages) > 40
+    for stage in stages:
+        lay(tmp_path / "b", {name: content for name, content in stage.items() if not name.startswith(".")})
+        if not is_whole(tmp_path / "b"):
+            go_on(tmp_path / "b", features, boxes)
+        assert files(tmp_path / "b") == files(tmp_path / "whole")
 
 
 def test_a_damaged_store_is_one_clear_line(tmp_path, written):

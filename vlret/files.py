@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vlret.console import say
 
+MANY = 1000  # files are synced together with all else on this machine
 ESCAPED = "backslashreplace"  # writes half a character, which UTF-8 cannot hold, as JSON escapes it
 
 
@@ -32,6 +33,7 @@ def told(error: Exception) -> str:
 def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
 
+    What was written is on the disk by then, so that a machine which stops leaves no name of a file that is not whole.
     `ready` is called just before that, and keeps it from happening by an exception. On one what was written is removed
     and `path` stays as it was. The path beside carries this process's
     host and number, so that a job which outlived its killed workflow does not write into its successor's; what dead
@@ -44,6 +46,7 @@ def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]
     remove(aside)
     try:
         yield aside
+        sync(aside)
         if ready:
             ready()
         if path.is_dir():
@@ -51,6 +54,18 @@ def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]
         os.replace(aside, path)
     finally:
         remove(aside)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or every file of a folder, is on the disk."""
+    inside = [path] if path.is_file() else path.rglob("*")
+    files = [file for file in inside if file.is_file() and not file.is_symlink()]
+    if len(files) > MANY:
+        os.sync()
+        return
+    for file in files:
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _sweep(path: Path) -> None:

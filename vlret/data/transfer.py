@@ -1,19 +1,23 @@
 """One file over HTTP, however often the connection breaks: what came is kept, and the rest is asked for."""
 
 import errno
+import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException, InvalidURL
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from vlret.console import meter, say
-from vlret.files import InputError, remove, sha256, told
+from vlret.files import InputError, read_json, remove, sha256, told, whole, write_json
 
 CHUNK = 2**20
 ATTEMPTS = 5  # in a row of which none brings a byte
+SYNCED = 2**26  # bytes, after which what came is synced and noted
 PAUSE = 2.0  # seconds before the second attempt, twice as many before each further one
 RESERVED = "%!$&'()*+,/:;=?@[]~"  # what stands in an address as it is
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
@@ -35,8 +39,9 @@ def transfer(
 ) -> dict:
     """Fetch `url` to the file `out`, going on where an earlier call was broken off; its `bytes` and `sha256`.
 
-    What has come lies beside `out` with `.partial` at its end, and what the server said of it with `.etag`, so that two
-    versions of a file are never joined.
+    What has come lies beside `out` with `.partial` at its end, what the server said of it with `.etag`, so that two
+    versions of a file are never joined, and how much of it is surely on the disk with `.synced`: behind that, a machine
+    that stopped may have left zeros.
 
     Parameters
     ----------
@@ -63,7 +68,7 @@ def transfer(
     partial = partial_of(out)
     failures, reason = 0, ""
     while failures < ATTEMPTS:
-        had = partial.stat().st_size if partial.is_file() else 0
+        had = _cut(partial, digest)
         if size is not None and had >= size:
             break
         if failures:
@@ -72,11 +77,14 @@ def transfer(
             joinable = digest is not None or tag_of(partial).is_file()
             _receive(_request(address, headers, partial, had if joinable else 0), partial, size, most, shown)
             break
+        except InputError:
+            _forget(partial)
+            raise
         except urllib.error.HTTPError as error:
             if error.code == 416 and had:  # nothing is left to send, or the file is another one now
                 if size is None and _total(error.headers) == had:
                     break
-                remove(partial)
+                _forget(partial)
             elif error.code < 500 and error.code not in (408, 429):
                 raise InputError(f"{url}: cannot be fetched: {error.code} {error.reason}") from error
             reason = f"{error.code} {error.reason}"
@@ -127,6 +135,11 @@ def tag_of(partial: Path) -> Path:
     return partial.with_suffix(".etag")
 
 
+def synced_of(partial: Path) -> Path:
+    """Where it is noted how many bytes are surely on the disk."""
+    return partial.with_suffix(".synced")
+
+
 def _request(url: str, headers: Mapping[str, str], partial: Path, had: int) -> urllib.request.Request:
     """For a file, or for what follows its first `had` bytes if it is still the same."""
     request = urllib.request.Request(url)
@@ -146,18 +159,49 @@ def _receive(request: urllib.request.Request, partial: Path, size: int | None, m
         had = partial.stat().st_size if continues else 0
         expected = answer.headers.get("Content-Length")
         if (etag := answer.headers.get("ETag")) and not etag.startswith("W/"):
-            tag_of(partial).write_text(etag, encoding="utf-8")
+            with whole(tag_of(partial)) as aside:
+                aside.write_text(etag, encoding="utf-8")
         came, label = 0, partial.stem if shown else None
-        with open(partial, "ab" if continues else "wb") as sink, meter(size, had, label) as bar:
+        if not continues:
+            remove(synced_of(partial))
+        with _synced(partial, continues) as sink, meter(size, had, label) as bar:
             while chunk := answer.read(CHUNK):
                 sink.write(chunk)
                 came += len(chunk)
                 bar.update(len(chunk))
+                if came // SYNCED > (came - len(chunk)) // SYNCED:
+                    _sync(sink, partial)
                 if most is not None and had + came > most:
-                    remove(partial)
                     raise InputError(f"{request.full_url}: more than {most} bytes; not fetched")
         if expected is not None and came < int(expected):
             raise ConnectionError(f"{came} of {expected} bytes came")
+
+
+@contextmanager
+def _synced(partial: Path, continues: bool) -> Iterator[BinaryIO]:
+    """A file to append to, or to write anew, whose bytes are noted when the block ends, also by an exception."""
+    with open(partial, "ab" if continues else "wb") as sink:
+        try:
+            yield sink
+        finally:
+            _sync(sink, partial)
+
+
+def _sync(sink: BinaryIO, partial: Path) -> None:
+    """Note how many bytes have come, once they are on the disk."""
+    sink.flush()
+    os.fsync(sink.fileno())
+    write_json(synced_of(partial), sink.tell())
+
+
+def _cut(partial: Path, digest: str | None) -> int:
+    """Keep of what came what is surely on the disk, or all where nothing is noted and a digest will tell; its bytes."""
+    came = partial.stat().st_size if partial.is_file() else 0
+    noted = synced_of(partial)
+    kept = min(came, read_json(noted) if noted.is_file() else came if digest else 0)
+    if kept < came:
+        os.truncate(partial, kept)
+    return kept
 
 
 def _total(headers: Mapping[str, str]) -> int | None:
@@ -170,9 +214,13 @@ def _finish(partial: Path, out: Path, size: int | None, digest: str | None) -> d
     try:
         found = verify(partial, size, digest)
     except InputError:
-        remove(partial)
+        _forget(partial)
         raise
-    finally:
-        remove(tag_of(partial))
     partial.replace(out)
+    _forget(partial)
     return found
+
+
+def _forget(partial: Path) -> None:
+    for path in (partial, tag_of(partial), synced_of(partial)):
+        remove(path)

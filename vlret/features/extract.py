@@ -16,7 +16,7 @@ from vlret.console import progress, say
 from vlret.data.images import ImageError
 from vlret.encoders.inputs import ahead
 from vlret.features.backbones import Backbone, load
-from vlret.features.store import FeatureWriter, named
+from vlret.features.store import FeatureWriter, is_whole, named
 from vlret.features.workers import prepared
 from vlret.files import InputError, is_file, remove, sha256, unfinished
 from vlret.locks import Lock, locked
@@ -73,22 +73,24 @@ def extract(
     work = out.parent / f"{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock") as lock:
         unfinished(work, {**description, "sha256": _sum(size, settings["dtype"], names)})
-        writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
-        left = names[writer.batches * size :]
-        if writer.batches:
-            say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
-        start = time.perf_counter()
-        limit = unreadable, _one_too_many(unreadable, dataset, work)
-        for _ in progress(fill(writer, model, left, images, workers, size, limit, lock), len(left), "images", backbone):
-            pass
-        seconds = time.perf_counter() - start
-        lock.check()
-        writer.finish(description)
+        if not is_whole(work / "store"):
+            writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
+            left = names[writer.batches * size :]
+            if writer.batches:
+                say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
+            limit = unreadable, _one_too_many(unreadable, dataset, work)
+            filling = fill(writer, model, left, images, workers, size, limit, lock)
+            start = time.perf_counter()
+            for _ in progress(filling, len(left), "images", backbone):
+                pass
+            speed = len(left) / max(time.perf_counter() - start, 1e-9)
+            lock.check()
+            writer.finish(description)
+            told = f"{len(writer.images)} images, {len(writer.unreadable)} unreadable: {speed:.1f} images/s"
+            say(f"{backbone} features of {told}")
         remove(out)
         os.replace(work / "store", out)
         remove(work)
-    speed = f"{len(left) / max(seconds, 1e-9):.1f} images/s"
-    say(f"{backbone} features of {len(writer.images)} images, {len(writer.unreadable)} unreadable: {speed}")
 
 
 def _check_folder(images: Path, names: list[str], dataset: Path) -> None:

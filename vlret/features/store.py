@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -121,6 +121,11 @@ def named(image: str | list[str] | None) -> list[str]:
     return [image] if isinstance(image, str) else list(image or ())
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a writer of a store finished it."""
+    return (folder / DESCRIPTION).is_file() and not (folder / JOURNAL).exists()
+
+
 def _open_shard(folder: Path) -> Shard:
     features, boxes = (np.load(folder / name, mmap_mode="r") for name in (FEATURES, BOXES))
     return Shard(features, boxes, np.load(folder / COUNTS))
@@ -170,7 +175,8 @@ def _link(source: Path, target: Path) -> None:
 class FeatureWriter:
     """Writes a store of one shard batch by batch; a store only once `finish` returned.
 
-    What was added is kept: a writer of the same folder, opened after a kill, goes on behind the last whole batch.
+    What was added is kept: a writer of the same folder, opened after a kill, or after the machine stopped, goes on
+    behind the last whole batch. A batch is noted once its arrays are on the disk, and counts as long as they hold it.
 
     Attributes
     ----------
@@ -187,15 +193,14 @@ class FeatureWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.images: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
-        self._journal, batches = _reopen(self.folder / JOURNAL)
+        tails = {FEATURES: ((regions, dim), dtype), BOXES: ((regions, 4), "float32"), COUNTS: ((), "int32")}
+        self._arrays = {name: _GrowingArray(self.folder / name, *tail) for name, tail in tails.items()}
+        self._journal, batches = _reopen(self.folder / JOURNAL, min(array.length for array in self._arrays.values()))
         self.batches = len(batches)
         for batch in batches:
             self._note(batch)
-        tails = {FEATURES: ((regions, dim), dtype), BOXES: ((regions, 4), "float32"), COUNTS: ((), "int32")}
-        self._arrays = {
-            name: _GrowingArray(self.folder / name, tail, kind, len(self.images))
-            for name, (tail, kind) in tails.items()
-        }
+        for array in self._arrays.values():
+            array.cut(len(self.images))
 
     def add(
         self,
@@ -232,9 +237,11 @@ class FeatureWriter:
             counts = np.full(len(names), self.regions) if counts is None else counts
             for name, rows in ((FEATURES, self._stored(names, features)), (BOXES, boxes), (COUNTS, counts)):
                 self._arrays[name].append(rows)
+            for array in self._arrays.values():
+                _sync(array.stream)
         batch = {"images": list(names), "unreadable": unreadable}
-        self._journal.write(json.dumps(batch, ensure_ascii=False) + "\n")
-        self._journal.flush()
+        self._journal.write(_line(batch))
+        _sync(self._journal)
         self._note(batch)
         self.batches += 1
 
@@ -261,42 +268,65 @@ class FeatureWriter:
         remove(self.folder / JOURNAL)
 
 
-def _reopen(path: Path):
-    """The journal opened behind its last whole line, and what the lines say."""
-    journal = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-    journal.seek(0)
-    text = journal.read()
-    complete = text[: text.rfind("\n") + 1]
-    journal.seek(0)
-    journal.truncate(len(complete.encode()))
-    return journal, [json.loads(line) for line in complete.splitlines()]
+def _reopen(path: Path, held: int) -> tuple[BinaryIO, list[dict]]:
+    """The journal opened behind the last batch of which the arrays hold all images, and what it says up to there."""
+    batches, images = [], 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+        try:
+            batch = json.loads(line)
+        except ValueError:
+            break  # torn, or zeros
+        images += len(batch["images"])
+        if images > held or not line.endswith(b"\n"):
+            break
+        batches.append(batch)
+    with whole(path) as aside:
+        aside.write_bytes(b"".join(map(_line, batches)))
+    return open(path, "ab"), batches
+
+
+def _line(batch: Mapping) -> bytes:
+    return json.dumps(batch, ensure_ascii=False).encode() + b"\n"
+
+
+def _sync(stream: BinaryIO) -> None:
+    """Wait until what was written is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 class _GrowingArray:
-    """A `.npy` file whose first axis grows; NumPy pads its header so that it can be written again in place."""
+    """A `.npy` file whose first axis grows; NumPy pads its header so that it can be written again in place.
 
-    def __init__(self, path: Path, tail: tuple[int, ...], dtype: str, length: int):
-        self.tail, self.dtype, self.length = tail, np.dtype(dtype), length
-        self.stream = open(path, "r+b" if length else "wb")  # noqa: SIM115
+    `length` is the number of rows that the file holds, whatever its header says.
+    """
+
+    def __init__(self, path: Path, tail: tuple[int, ...], dtype: str):
+        self.tail, self.dtype, self.length = tail, np.dtype(dtype), 0
+        self.stream = open(path, "r+b" if path.is_file() else "w+b")  # noqa: SIM115
+        size = self.stream.seek(0, os.SEEK_END)
         self._write_header()
-        size = self.stream.tell() + length * self.dtype.itemsize * int(np.prod(tail))
-        if path.stat().st_size < size and length:
-            raise InputError(f"{path}: shorter than its journal says; delete {path.parent} and extract again")
-        self.stream.truncate(size)
-        self.stream.seek(size)
+        self.start, self.row = self.stream.tell(), self.dtype.itemsize * int(np.prod(tail))
+        self.length = max(0, size - self.start) // self.row
+
+    def cut(self, length: int) -> None:
+        """Keep so many rows, the first ones."""
+        self.length = length
+        self.stream.truncate(self.start + length * self.row)
+        self.stream.seek(0, os.SEEK_END)
 
     def append(self, rows: np.ndarray) -> None:
         if rows.shape[1:] != self.tail:
             raise ValueError(f"rows of shape {rows.shape[1:]}, expected {self.tail}")
         self.stream.write(np.ascontiguousarray(rows, self.dtype).tobytes())
-        self.stream.flush()
         self.length += len(rows)
 
     def close(self) -> None:
-        self.stream.seek(0)
         self._write_header()
+        _sync(self.stream)
         self.stream.close()
 
     def _write_header(self) -> None:
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length, *self.tail)}
+        self.stream.seek(0)
         np.lib.format.write_array_header_1_0(self.stream, header)

@@ -1,13 +1,12 @@
 """What a stopped training goes on from: its state, a file a step, written aside and renamed, the last two kept."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from vlret.console import say
-from vlret.files import remove, whole
+from vlret.files import remove, told, whole
 
 KEPT = 2
 
@@ -28,6 +27,6 @@ def last(folder: Path) -> dict | None:
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            say(f"{path}: not a whole state ({type(error).__name__}); going back to the one before")
+        except Exception as error:  # of what a broken file makes torch raise there is no whole list
+            say(f"{path}: not a whole state ({told(error)}); going back to the one before")
     return None
