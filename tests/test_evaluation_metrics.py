@@ -51,3 +51,19 @@ def test_a_run_of_other_questions_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"run\.trec: ranks no passage for any question of .*test\.trec"):
         evaluate(tmp_path / "run.trec", qrels, ["mrr@100"], "x", tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_run_that_found_nothing_is_zeros_and_one_file_of_qrels_is_the_tests(tmp_path, capsys):
+    (tmp_path / "test.trec").write_text("t0 0 694549 1\nt0 0 42 1\nt1 0 7 1\n")
+    (tmp_path / "nothing.trec").write_text("")
+    (tmp_path / "some.trec").write_text("t0 Q0 3 1 9.5 BM25\nt0 Q0 42 2 9.25 BM25\n")
+    for name, mean in (("nothing", 0), ("some", 0.25)):
+        evaluate(tmp_path / f"{name}.trec", [tmp_path / "test.trec"], ["mrr@100"], name, tmp_path / "out.json")
+        found = read_json(tmp_path / "out.json")["splits"]
+        assert list(found) == ["test"]
+        assert found["test"]["mean"] == {"mrr@100": mean}
+        assert found["test"]["questions"] == ["t0", "t1"]
+    assert "some.trec lacks 1 of the 2 questions of" in capsys.readouterr().err
+    evaluate(tmp_path / "nothing.trec", [tmp_path / "test.trec"] * 2, ["mrr@100"], "x", tmp_path / "out.json")
+    with pytest.raises(InputError, match="qrels: 3 files, expected one of validation and one of test, or of test"):
+        evaluate(tmp_path / "some.trec", [tmp_path / "test.trec"] * 3, ["mrr@100"], "x", tmp_path / "out.json")

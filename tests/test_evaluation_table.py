@@ -347,6 +347,8 @@ def test_rows_and_files_that_do_not_match_are_refused(inputs, tmp_path):
     refused("no test question t0", questions=_questions(tmp_path, ["other"]))
     write_json(tmp_path / "no.json", {"b": 1})
     refused(r"no\.json: no `name` and `splits`", metrics=[*inputs["metrics"], tmp_path / "no.json"])
+    write_json(tmp_path / "half.json", {"name": "b", "splits": {"test": {}}})
+    refused(r"half\.json: no metrics of validation: a table needs both", metrics=[tmp_path / "half.json"])
     other = tmp_path / "other.json"
     other.write_text(inputs["metrics"][0].read_text().replace('"qrels_sha256": "test"', '"qrels_sha256": "x"'))
     refused("other test qrels than .*: rows of one table are judged alike", metrics=[*inputs["metrics"][1:], other])

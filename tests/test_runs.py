@@ -22,8 +22,8 @@ def ranking(passages, scores=None):
 
 def test_passage_ids_have_one_width_and_come_back():
     assert [runs.passage_id(row) for row in (0, 42, 12_345_678)] == ["00000000", "00000042", "12345678"]
-    assert runs.passage_row("00000042") == 42
-    for wrong in ("42", "0000004x", "+0000042", "٠٠٠٠٠٠٤٢"):
+    assert runs.passage_row("00000042") == runs.passage_row("42") == 42
+    for wrong in ("", "0000004x", "+0000042", "-1", "1_0", "4.0", "٠٠٠٠٠٠٤٢", "000000042", "²"):
         with pytest.raises(ValueError, match="8 digits"):
             runs.passage_row(wrong)
     with pytest.raises(InputError, match="100000000"):
@@ -89,9 +89,15 @@ def test_qrels_keep_order_and_questions_without_relevant_passage(tmp_path):
     ("line", "message"),
     [
         ("q Q0 00000001 1 0.5", "line 2: expected 6 fields, found 5"),
-        ("q Q0 1 1 0.5 a", "line 2: passage id '1' is not 8 digits"),
-        ("q Q0 00000001 1 high a", "line 2: could not convert"),
-        ("q Q0 00000001 1 nan a", "line 2: score nan is not finite"),
+        ("q Q0 doc1 1 0.5 a", "line 2: passage id 'doc1' is not a row number of at most 8 digits"),
+        ("q Q0 00000001 1 high a", "line 2: score 'high' is not a finite number"),
+        ("q Q0 00000001 1 nan a", "line 2: score 'nan' is not a finite number"),
+        ("q Q0 00000001 1 1_000 a", "line 2: score '1_000' is not a finite number"),
+        ("q Q0 00000001 1 \N{FULLWIDTH DIGIT ONE} a", "line 2: score '\N{FULLWIDTH DIGIT ONE}' is not a finite number"),
+        ("q Q0 00000001 1 -inf a", "line 2: score '-inf' is not a finite number"),
+        ("q Q0 00000001 1 1e999 a", "line 2: score 1e999 is not finite"),
+        ("q Q0 00000001 1 0.5 a b", "line 2: expected 6 fields, found 7"),
+        ("q Q0 9 1 0.5 a", "line 2: passage 9 stands twice for question q"),
         ("q Q0 00000009 1 0.5 a", "line 2: passage 00000009 stands twice for question q"),
     ],
 )
@@ -101,6 +107,50 @@ def test_a_bad_line_of_a_run_is_named(tmp_path, line, message):
         runs.read_run(tmp_path / "bad.trec")
     assert "bad.trec" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["q 0 1 1_0", "q 0 1 1.0", "q 0 1 nan", "q 0 x 1", "q 0 1", "q 0 7 0"])
+def test_a_bad_line_of_qrels_is_named(tmp_path, line):
+    (tmp_path / "bad.trec").write_text(f"q 0 7 1\n{line}\n")
+    with pytest.raises(InputError, match=r"bad\.trec, line 2: ") as caught:
+        runs.read_qrels(tmp_path / "bad.trec")
+    assert "\n" not in str(caught.value)
+
+
+RUN, QRELS = (
+    "é1 Q0 42 1 9.5 BM25\né1 Q0 3 2 9.25 BM25\nq2 Q0 7 1 3e0 BM25\n",
+    "é1 0 42 1\nq2 0 7 2\nq2 0 7 2\nq2 0 8 -1\n",
+)
+
+
+@pytest.mark.parametrize("suffix", ["trec", "trec.gz"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.encode(),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace(" ", "\t").encode(),
+        lambda text: text.replace("\n", "  \n\n").rstrip().encode(),
+    ],
+)
+def test_files_of_others_are_read_as_they_are_meant(tmp_path, change, suffix):
+    pack = gzip.compress if suffix == "trec.gz" else bytes
+    (tmp_path / f"run.{suffix}").write_bytes(pack(change(RUN)))
+    (tmp_path / f"qrels.{suffix}").write_bytes(pack(change(QRELS)))
+    read = runs.read_run(tmp_path / f"run.{suffix}")
+    found = {question: dict(zip(*map(list, ranking), strict=True)) for question, ranking in read.items()}
+    assert found == {"é1": {42: 9.5, 3: 9.25}, "q2": {7: 3}}
+    assert runs.read_qrels(tmp_path / f"qrels.{suffix}") == {"é1": {42}, "q2": {7}}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-32"])
+def test_other_encodings_are_refused_in_one_line(tmp_path, encoding):
+    for name, text, read in (("run", RUN, runs.read_run), ("qrels", QRELS, runs.read_qrels)):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        with pytest.raises(InputError, match=rf"{name}, line 1: not UTF-8 .*; convert the file") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_empty_and_malformed_files_are_named(tmp_path):

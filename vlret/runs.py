@@ -1,12 +1,14 @@
 """Runs and qrels: TREC files, one order for everyone, and metrics per question.
 
 A run ranks passages for each question, best first; a score is better the higher it is, always. Equal scores are
-ordered by passage row, so that a ranking never depends on who sorted it. In files a passage is its row number in
-eight digits: the width is fixed, so that ids sort as their rows do. A file whose name ends in `.gz` is compressed.
+ordered by passage row, so that a ranking never depends on who sorted it. In files a passage is its row number, and in
+ours in eight digits: the width is fixed, so that ids sort as their rows do. A file whose name ends in `.gz` is
+compressed. Files of others are read as strictly: what could be taken for something else is an error with its line.
 """
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from vlret.files import InputError, whole
 
 METRICS = {"mrr": "reciprocal_rank", "precision": "precision", "hit_rate": "hit_rate"}  # our name: ranx's function
 WIDTH = 8
+# Narrower than Python's: no `1_000`, no digits of other scripts, no NaN.
+WHOLE, NUMBER = re.compile(r"[+-]?[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Ranking(NamedTuple):
@@ -37,9 +41,9 @@ def passage_id(row: int) -> str:
 
 
 def passage_row(identifier: str) -> int:
-    """The passage row that a TREC id stands for; raises `ValueError` for anything but eight digits."""
-    if len(identifier) != WIDTH or not (identifier.isascii() and identifier.isdigit()):
-        raise ValueError(f"passage id {identifier!r} is not {WIDTH} digits")
+    """The passage row that a TREC id stands for; raises `ValueError` for anything but up to eight digits."""
+    if not re.fullmatch(rf"[0-9]{{1,{WIDTH}}}", identifier):
+        raise ValueError(f"passage id {identifier[:40]!r} is not a row number of at most {WIDTH} digits")
     return int(identifier)
 
 
@@ -90,7 +94,7 @@ def read_run(path: Path) -> dict[str, Ranking]:
     for number, (question, _, identifier, _, text, _) in _fields(path, 6):
         ranked = found.setdefault(question, {})
         try:
-            row, score = passage_row(identifier), float(text)
+            row, score = passage_row(identifier), float(_number(text, NUMBER, "score"))
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
         if not np.isfinite(score):
@@ -135,15 +139,19 @@ def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
 def read_qrels(path: Path) -> dict[str, set[int]]:
     """Read TREC qrels: relevant passage rows per question, perhaps none, questions in the order of the file.
 
-    Raises `InputError` with the line number on a malformed line and for a file without questions.
+    Raises `InputError` with the line number on a malformed line, where two lines judge one passage differently, and for
+    a file without questions.
     """
     qrels: dict[str, set[int]] = {}
+    judgements: dict[tuple[str, int], int] = {}
     for number, (question, _, identifier, text) in _fields(path, 4):
         relevant = qrels.setdefault(question, set())
         try:
-            row, judgement = passage_row(identifier), int(text)
+            row, judgement = passage_row(identifier), int(_number(text, WHOLE, "judgement"))
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
+        if judgements.setdefault((question, row), judgement) != judgement:
+            raise InputError(f"{path}, line {number}: passage {identifier} is judged twice for question {question}")
         if judgement > 0:
             relevant.add(row)
     if not qrels:
@@ -189,15 +197,25 @@ def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:
     return padded
 
 
+def _number(text: str, form: re.Pattern, what: str) -> str:
+    """A field as it is; raises `ValueError` where it is no number of that form."""
+    if not form.fullmatch(text):
+        kind = "a whole number" if form is WHOLE else "a finite number"
+        raise ValueError(f"{what} {text[:40]!r} is not {kind}")
+    return text
+
+
 def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield `(line number, fields)` of a TREC file; blank lines are skipped."""
+    """Yield `(line number, fields)` of a TREC file; blank lines are skipped, and so is a mark of byte order."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    compressed = Path(path).suffix == ".gz"
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else open(path, encoding="utf-8") as lines:
+        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                fields = line.split()
+                try:
+                    fields = line.decode("utf-8-sig" if number == 1 else "utf-8").split()
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file") from error
                 if fields and len(fields) != count:
                     raise InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}")
                 if fields:

@@ -94,6 +94,8 @@ def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]
         name = file.get("name")
         if name is None or "splits" not in file:
             raise InputError(f"{path}: no `name` and `splits`: this is not a file of metrics")
+        if lacking := [split for split in ("validation", "test") if split not in file["splits"]]:
+            raise InputError(f"{path}: no metrics of {lacking[0]}: a table needs both, evaluate with both qrels")
         if name in files:
             raise InputError(f"{path}: metrics of {name} were already read from {files[name][0]}")
         # As arrays: hundreds of runs would take gigabytes as lists.
