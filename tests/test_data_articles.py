@@ -125,6 +125,18 @@ def test_what_stands_twice_is_named_with_both_places(tmp_path: Path, workers: in
     assert not (tmp_path / "articles").exists()
 
 
+def test_what_is_shared_by_thousands_is_looked_up_in_one_pass(tmp_path: Path, monkeypatch, small_chunks: None):
+    records = [article(0, entity(0, row)) for row in range(40)]
+    for record in records[1::2]:
+        record["wikidata_info"] = records[0]["wikidata_info"]
+    path, read = write(tmp_path / "a.jsonl", records), []
+    chunks = module._chunks
+    monkeypatch.setattr(module, "_chunks", lambda files: read.append(1) or chunks(files))
+    assert len(imported([path], tmp_path)) == 40
+    assert json.loads((tmp_path / "articles.json").read_text())["shared wikidata id"]["count"] == 20
+    assert len(read) == 2
+
+
 def test_articles_whose_hashes_agree_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "hash", lambda _: 7, raising=False)
     assert len(imported(wikipedia(tmp_path, KNOWN), tmp_path)) == 30

@@ -111,6 +111,8 @@ def test_articles_keep_order_text_image_and_type(raw: Folder):
         "no text": {"count": 1, "examples": ["Oslo"]},
         "no image": {"count": 1, "examples": ["Oslo"]},
         "no wikidata id": {"count": 0, "examples": []},
+        "repeated": {"count": 0, "examples": []},
+        "shared wikidata id": {"count": 0, "examples": []},
         "malformed": {"count": 0, "examples": []},
     }
 
@@ -262,7 +264,6 @@ def test_broken_files_are_one_line(tmp_path: Path):
         ("text.paragraph", ["Rome", None], "line 2: field 'text.paragraph' holds NoneType, expected strings"),
         ("wikidata_info", "Q1", "line 2: field 'wikidata_info' is str, expected dict"),
         ("wikipedia_id", "1", "line 2: field 'wikipedia_id' is 1, as at .*line 1; remove one"),
-        ("wikidata_info.wikidata_id", "Q220", "line 2: field 'wikidata_info.wikidata_id' is Q220, as at .*line 1"),
     ],
 )
 def test_a_wrong_article_is_an_error_with_line_and_field(raw: Folder, field: str, value: object, message: str):
@@ -297,6 +298,31 @@ def test_a_wrong_question_is_an_error_with_line_and_field(raw: Folder, field: st
         raw.questions(QUESTION, changed(changed(QUESTION, "id", "q2"), field, value))
     assert "\n" not in str(raised.value)
     assert not list(raw.path.glob("*questions*"))
+
+
+def test_articles_that_share_an_entity_are_kept_and_a_question_is_linked_to_one(raw: Folder):
+    third = changed(changed(FIRST, "wikipedia_id", "3"), "wikipedia_title", "Rome (city)")
+    raw.articles(SECOND, FIRST, third)
+    assert load_from_disk(str(raw.path / "articles"))["id"] == ["2", "1", "3"]
+    shared = json.loads((raw.path / "articles.json").read_text())["shared wikidata id"]
+    assert shared["count"] == 1
+    assert "line 3: field 'wikidata_info.wikidata_id' is Q220, as at" in shared["examples"][0]
+    for titles, row in ((["Nowhere"], 1), (["Rome (city)"], 2), (["Nowhere", "Oslo", "Rome (city)", "Rome"], 1)):
+        provenance = [{"title": [title]} for title in titles]
+        for link in ("wikidata", "provenance"):
+            raw.questions(changed(QUESTION, "output.provenance", provenance), link=link)
+            assert load_from_disk(str(raw.path / "questions"))["train"]["article"] == [row]
+    with pytest.raises(InputError, match=r"line 3: .* is Q220, as at .*line 2; remove one"):
+        raw.articles(SECOND, FIRST, third, limits={"shared wikidata id": 0})
+
+
+def test_repeated_articles_are_kept_up_to_their_limit(raw: Folder):
+    again = changed(changed(SECOND, "wikipedia_id", "1"), "wikidata_info.wikidata_id", "Q3")
+    raw.articles(FIRST, SECOND, again, limits={"repeated": 1})
+    assert load_from_disk(str(raw.path / "articles"))["id"] == ["1", "2", "1"]
+    assert json.loads((raw.path / "articles.json").read_text())["repeated"]["count"] == 1
+    with pytest.raises(InputError, match=r"line 3: field 'wikipedia_id' is 1, as at .*line 1"):
+        raw.articles(FIRST, SECOND, again)
 
 
 def test_a_malformed_line_is_an_error_with_its_number(raw: Folder):

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from vlret.console import progress, say
 from vlret.data.parallel import in_order
 from vlret.data.records import Problems, Record, RecordError, Rows, files_of, read_rows, records_of, taken
 from vlret.data.tables import write_batches
-from vlret.files import InputError, write_json
+from vlret.files import write_json
 
 ARTICLE = Features(
     {
@@ -32,7 +33,9 @@ ARTICLE = Features(
     }
 )
 KEPT = ("no text", "no image", "no wikidata id")
-UNIQUE = {"id": "wikipedia_id", "wikidata_id": "wikidata_info.wikidata_id"}  # column: field
+# What several articles may have alike: column -> field, and the kind of problem that it is. Thousands of KILT's share
+# an entity with another: facebookresearch/KILT#43.
+ALIKE = {"id": ("wikipedia_id", "repeated"), "wikidata_id": ("wikidata_info.wikidata_id", "shared wikidata id")}
 
 
 class Chunk(NamedTuple):
@@ -68,17 +71,17 @@ def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path
     records of lists. Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title),
     `image` (file name or null), `wikidata_id` (or null), `type` (what kind of thing it is about, such as `country`;
     where a record has no such field, the name of its file or folder up to the first dot if there are several, as
-    ViQuAE's are by kind, else null). Kinds for `limits`: `no text`, `no image` and `no wikidata id`, which are kept,
-    and `malformed`, which are left out. `workers` processes parse; what is written does not depend on how many.
+    ViQuAE's are by kind, else null). Kinds for `limits`: `no text`, `no image`, `no wikidata id`, `shared wikidata id`
+    (with an earlier one) and `repeated` (an `id`), which are kept, and `malformed`, which are left out. `workers`
+    processes parse; what is written does not depend on how many.
 
     Raises
     ------
     InputError
-        For a line that is no JSON, more missing or mistyped fields than `limits` allows, an `id` or `wikidata_id` that
-        stands twice, and when there is no article at all.
+        For more of a kind than `limits` allows, a broken file, and when there is no article at all.
     """
     names = ", ".join(map(str, wikipedia))
-    problems, places = Problems([*KEPT, "malformed"], limits), _Places()
+    problems, places = Problems([*KEPT, *(kind for _, kind in ALIKE.values()), "malformed"], limits), _Places()
     kinds = [path.name.partition(".")[0] if len(wikipedia) > 1 else None for path in wikipedia]
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -87,10 +90,11 @@ def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path
             for kind, titles in articles.problems.items():
                 problems.extend(kind, titles)
             for error in articles.malformed:
-                problems.leave_out(error)
+                problems.note(error)
             places.add(articles)
             yield articles.batch
-        places.check()
+        for error in places.alike():
+            problems.note(error)
         problems.check(names)
 
     count = write_batches(batches(), ARTICLE, out, empty=f"{names}: the knowledge base is empty")
@@ -152,11 +156,11 @@ def _paragraphs(record: Record) -> list[str]:
 
 
 class _Places:
-    """Where each article was read, and a hash of what may stand but once: bounded memory for millions of them."""
+    """Where each article was read, and a hash of what others may have alike: bounded memory for millions of them."""
 
     def __init__(self):
         self.numbers, self.files = array("L"), []
-        self.hashes = {column: array("q") for column in UNIQUE}
+        self.hashes = {column: array("q") for column in ALIKE}
 
     def add(self, articles: Articles) -> None:
         """Note the articles of a chunk."""
@@ -166,21 +170,34 @@ class _Places:
         for column, hashes in self.hashes.items():
             hashes.extend(0 if value is None else hash(value) or 1 for value in articles.batch[column].to_pylist())
 
-    def check(self) -> None:
-        """Raise `InputError` with both places where a value stands twice."""
-        for column, field in UNIQUE.items():
-            hashes = np.frombuffer(self.hashes[column], np.int64)
-            order = np.argsort(hashes, kind="stable")
-            same = (hashes[order[1:]] == hashes[order[:-1]]) & (hashes[order[1:]] != 0)
-            for again, before in sorted(zip(order[1:][same].tolist(), order[:-1][same].tolist(), strict=True)):
-                (place, value), (earlier, other) = self._look_up(again, column), self._look_up(before, column)
+    def alike(self) -> Iterator[RecordError]:
+        """What has a value that an earlier article has too, with both places, in order."""
+        for column, (field, kind) in ALIKE.items():
+            pairs = self._same_hash(column)
+            records = self._look_up({row for pair in pairs for row in pair})
+            for again, before in pairs:
+                value, other = (_article(records[row], None)[column] for row in (again, before))
                 if value == other:
-                    raise InputError(f"{place}: field {field!r} is {value}, as at {earlier}; remove one")
+                    places = f"{records[again].place}: field {field!r} is {value}, as at {records[before].place}"
+                    yield RecordError(f"{places}; remove one", kind)
 
-    def _look_up(self, row: int, column: str) -> tuple[str, str]:
-        """The place of an article, and its value in a column, read again."""
-        path = self.files[bisect_right(self.files, row, key=lambda file: file[0]) - 1][1]
-        number = self.numbers[row]
-        chunk = next(chunk for chunk in _chunks([(path, None)]) if number < chunk.first + len(chunk.rows))
-        record = next(record for at, record in chunk.records() if at == number)
-        return record.place, _article(record, None)[column]
+    def _same_hash(self, column: str) -> list[tuple[int, int]]:
+        """Rows of articles, each with the last before it that has the same hash."""
+        hashes = np.frombuffer(self.hashes[column], np.int64)
+        order = np.argsort(hashes, kind="stable")
+        same = (hashes[order[1:]] == hashes[order[:-1]]) & (hashes[order[1:]] != 0)
+        return sorted(zip(order[1:][same].tolist(), order[:-1][same].tolist(), strict=True))
+
+    def _look_up(self, rows: set[int]) -> dict[int, Record]:
+        """The records of some articles, each file of theirs read again once."""
+        wanted: dict[Path, dict[int, list[int]]] = {}
+        for row in rows:
+            path = self.files[bisect_right(self.files, row, key=lambda file: file[0]) - 1][1]
+            wanted.setdefault(path, {}).setdefault(self.numbers[row], []).append(row)
+        found = {}
+        for path, numbers in wanted.items():
+            last = max(numbers)
+            for chunk in takewhile(lambda chunk, last=last: chunk.first <= last, _chunks([(path, None)])):
+                if any(number in numbers for number in range(chunk.first, chunk.first + len(chunk.rows))):
+                    found.update((row, record) for at, record in chunk.records() for row in numbers.get(at, ()))
+        return found

@@ -18,7 +18,7 @@ from datasets import Dataset, load_from_disk
 from vlret.console import say
 from vlret.data.articles import ARTICLE
 from vlret.data.passages import PASSAGE
-from vlret.data.questions import QUESTION
+from vlret.data.questions import QUESTION, rows_by_entity
 from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, write_splits, write_table
 from vlret.experiment import SPLITS
@@ -66,8 +66,7 @@ def build(
     asked = [load_from_disk(str(path)) for path in without]
     barred = {entity for splits in asked for records in splits.values() for entity in records["wikidata_id"]}
     base = load_from_disk(str(articles))
-    entities = base.data.column("wikidata_id").to_pylist()
-    rows = {entity: row for row, entity in enumerate(entities) if entity in held.found}
+    rows = {entity: row for entity, row in rows_by_entity(base).items() if entity in held.found}
     several = [entity for entity in rows if len(held.found[entity]) >= 2 and entity not in barred]
     places = split_entities(several, split, seed)
     cut = load_from_disk(str(passages))

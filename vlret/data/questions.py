@@ -55,8 +55,9 @@ def import_questions(
     images
         The folder that must hold the file that `image` names; None for questions without images.
     link
-        `wikidata`: the article with the record's `wikidata_id`. `provenance`: that as well, and for a record without
-        one (TriviaQA's) the first article of `output.provenance`, whose entity, or else its id, is the question's.
+        `wikidata`: the article with the record's `wikidata_id`; of several, the first whose title `output.provenance`
+        names, or else the first. `provenance`: that as well, and for a record without a `wikidata_id` (TriviaQA's) the
+        first article of `output.provenance`, whose entity, or else its id, is the question's.
     limits
         Most records by kind. Those with `no answer` are kept; `malformed` (whatever else is wrong with them, an id of
         several words or half a character in a text too), `repeated` (an id, in any split), with `no article` or a
@@ -77,7 +78,7 @@ def import_questions(
                 row = taken(partial(_question, find=find, images=images), record)
                 ids.add(row["id"], record)
             except RecordError as error:
-                problems.leave_out(error)
+                problems.note(error)
                 continue
             if not has_answer(row["output"]):
                 problems.add("no answer", row["id"])
@@ -101,9 +102,19 @@ class Links:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """Entity -> row of its article."""
-        entities = self.table.data.column("wikidata_id").to_pylist()
-        return {entity: row for row, entity in enumerate(entities) if entity is not None}
+        """Entity -> row of its article, the first of several."""
+        rows = rows_by_entity(self.table)
+        rows.pop(None, None)
+        return rows
+
+    @cached_property
+    def further(self) -> dict[str, list[int]]:
+        """Entity -> rows of its articles but the first, for entities of several."""
+        found: dict[str, list[int]] = {}
+        for row, entity in enumerate(self.table.data.column("wikidata_id").to_pylist()):
+            if self.rows.get(entity, row) != row:
+                found.setdefault(entity, []).append(row)
+        return found
 
     @cached_property
     def titles(self) -> dict[str, int]:
@@ -117,12 +128,26 @@ class Links:
             if entity not in self.rows:
                 message = f"{record.place}: field 'wikidata_id' is {entity}, and no article has it"
                 raise RecordError(message, "no article")
-            return self.rows[entity], entity
+            return self._row(entity, provenance), entity
         rows = linked_rows(provenance, self.titles)
         if not rows:
             raise RecordError(f"{record.place}: no article has a title of 'output.provenance'", "no article")
         article = self.table[rows[0]]
         return rows[0], article["wikidata_id"] or article["id"]
+
+    def _row(self, entity: str, provenance: list[dict]) -> int:
+        """The article of an entity: of several, one that the provenance names, or else the first."""
+        rows = [self.rows[entity], *self.further.get(entity, ())]
+        named = {entry["title"][0] for entry in provenance if entry["title"]} if len(rows) > 1 else ()
+        return next((row for row in rows if named and self.table[row]["title"] in named), rows[0])
+
+
+def rows_by_entity(articles: Dataset) -> dict[str | None, int]:
+    """`wikidata_id` -> row of the article, the first of several."""
+    rows: dict[str | None, int] = {}
+    for row, entity in enumerate(articles.data.column("wikidata_id").to_pylist()):
+        rows.setdefault(entity, row)
+    return rows
 
 
 def rows_by_title(articles: Dataset) -> dict[str, int]:

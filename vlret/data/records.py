@@ -25,12 +25,14 @@ REQUIRED = object()
 BATCH = 1000  # lines or rows in memory
 MARK = "\ufeff"  # of byte order, which a file may begin with and which is lost there
 ANY = None
-# How many records of a kind are allowed where the config says nothing. The first five are kept, the others left out.
+# How many records of a kind are allowed where the config says nothing. Any number of those that are kept, none of those
+# that are left out; of articles, those that are `repeated` are kept where the config allows them.
 KINDS = {
     "no text": ANY,
     "no image": ANY,
     "no wikidata id": ANY,
     "no answer": ANY,
+    "shared wikidata id": ANY,
     "unreadable image": ANY,  # of articles: vlret.features.extract counts them
     "malformed": 0,
     "repeated": 0,
@@ -80,8 +82,8 @@ class Problems:
         self.counts[kind] += len(examples)
         self.examples[kind] += examples[: EXAMPLES - len(self.examples[kind])]
 
-    def leave_out(self, error: RecordError) -> None:
-        """Note one record that is left out; raises `InputError` as soon as there are more of its kind than allowed."""
+    def note(self, error: RecordError) -> None:
+        """Note what is wrong with one record; raises `InputError` where that is one more of its kind than allowed."""
         self.add(error.kind, str(error))
         limit = self.limits[error.kind]
         if limit is not ANY and self.counts[error.kind] > limit:

@@ -69,7 +69,7 @@ def _split(kilt: Path, trivia: Path, problems: Problems) -> list[dict]:
             ids.add(row["id"], record)
             rows.append(row)
         except RecordError as error:
-            problems.leave_out(error)
+            problems.note(error)
     return rows
 
 
@@ -81,7 +81,7 @@ def _words(path: Path, problems: Problems) -> dict[str, tuple[str, str]]:
             own, *told = taken(_asked, record)
             found[own] = tuple(told)
         except RecordError as error:
-            problems.leave_out(error)
+            problems.note(error)
     return found
 
 
