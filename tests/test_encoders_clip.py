@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from datasets import load_from_disk
+from datasets import Dataset, load_from_disk
 from random_clip import SIZES, random_clip
 from torch.nn import functional as F
 from toy import Toy
@@ -52,7 +52,8 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     train(settings=settings, **corpus, qrels=toy.qrels, negatives={}, out=tmp_path / "checkpoint")
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
     questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
-    assert json.loads((tmp_path / "embeddings" / "embeddings.json").read_text()) == {"unit": "article"}
+    about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
+    assert about == {"unit": "article", "cut": {"question": 0, "article": 0}}
     features = FeatureStore.open(tmp_path / "fq").read(np.arange(1))[0].astype(np.float32)
     assert questions.shape[1] == articles.shape[1] == SIZES["embed_dim"]
     # The first question shows the first image; its vector is the largest value of the grid's cells.
@@ -64,6 +65,31 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     with torch.no_grad():
         theirs = F.normalize(model.encode_text(tokens["input_ids"] * tokens["attention_mask"]), dim=-1)
     np.testing.assert_allclose(articles, theirs, atol=1e-6)
+
+
+def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp_path, capsys):
+    toy = Toy(tmp_path)
+    model = random_clip(tmp_path / "clip")
+    rows = load_from_disk(str(toy.folder / "articles")).to_dict()
+    rows["title"][5] = "a long title of a work of art of the last century"
+    Dataset.from_dict(rows).save_to_disk(str(tmp_path / "long"))
+    entry = {"kind": "dual", "visual": {"grid": [2, 2], "tokens": [1, 1]}}
+    entry["text"] = {"architecture": "clip", "separator": "."}
+    settings = {**toy.settings("zs"), "model": {**toy.settings("zs")["model"], **entry}, "pooling": "1token"}
+    settings["tokens"] = {"question": 64, "passage": 64}
+    corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
+    train(settings=settings, **corpus, qrels=toy.qrels, negatives={}, out=tmp_path / "checkpoint")
+    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
+    told = f"article: 1 of {len(rows['title'])} texts were longer than 24 tokens, and are cut"
+    assert capsys.readouterr().err.count(told) == 1
+    about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
+    assert about["cut"] == {"question": 0, "article": 1}
+    tokenizer = tokenizer_of(settings, corpus["weights"])
+    ids = tokenizer(rows["title"][5], truncation=True, max_length=24, return_tensors="pt")["input_ids"]
+    assert ids[0, -1] == tokenizer.eos_token_id
+    with torch.no_grad():
+        expected = F.normalize(model.encode_text(ids), dim=-1)
+    np.testing.assert_allclose(np.load(tmp_path / "embeddings" / "passages.npy")[[5]], expected, atol=1e-6)
 
 
 def test_a_folder_that_is_no_clip_of_open_clips_is_refused(tmp_path):

@@ -154,3 +154,16 @@ def test_more_rows_than_tokens_are_refused_where_objects_have_an_order(tmp_path)
     with pytest.raises(InputError, match=r"shared\.weight: \[400, 16\], expected \[285, 16\]"):
         assemble(settings("t5"), {"text": folder}, 6)
     assert len(empty_encoder(folder, LAYOUTS["t5"], decoder=False).shared.weight) == 400
+
+
+def test_positions_bound_a_tokenizer_and_not_what_it_was_published_with(tmp_path):
+    folder = t5_folder(TOY, tmp_path / "t5")
+    for published in (5, 512):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": published}))
+        for config, longest in (({"n_positions": 512}, 10**9), ({"max_position_embeddings": 40}, 40)):
+            (folder / "config.json").write_text(json.dumps({"model_type": "t5", **config}))
+            assert tokenizer_of(settings("t5"), {"text": folder}).model_max_length == longest
+    other = tmp_path / "passage"
+    other.mkdir()
+    (other / "config.json").write_text('{"max_position_embeddings": 30}')
+    assert tokenizer_of(settings("t5"), {"text": folder, "passage": other}).model_max_length == 30

@@ -1,10 +1,12 @@
 """Vectors come in the order of the units and do not depend on what a unit is encoded with."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from tiny import Read
 
 from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.inputs import Side, ahead
@@ -18,14 +20,14 @@ UNITS, REGIONS, DIM = 23, 3, 5
 class Letters:
     """A tokenizer of one id a letter, which counts how often it is asked."""
 
-    pad_token_id = 0
+    pad_token_id, model_max_length = 0, 10**9
 
     def __init__(self):
         self.calls = 0
 
     def __call__(self, texts, truncation, max_length):
         self.calls += 1
-        return {"input_ids": [[ord(letter) - 95 for letter in text][:max_length] for text in texts]}
+        return Read([[ord(letter) - 95 for letter in text] for text in texts], max_length)
 
 
 class Stored:
@@ -81,6 +83,16 @@ def test_vectors_are_those_of_units_encoded_alone_in_their_order(model, side, mo
     vectors = embed.encode(model, side, batch_size, "passage")
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, one_by_one(model, side), atol=2e-6)
+
+
+def test_units_whose_texts_were_cut_are_counted_once(model, side):
+    embed.encode(model, side, 4, "passage")
+    embed.encode(model, side, 7, "passage")
+    assert side.cut == {unit for unit, text in enumerate(side.texts) if len(text) > 9}
+    assert 0 < len(side.cut) < UNITS
+    side.tokenizer.model_max_length = 5
+    assert max(map(len, side.tokens(range(UNITS)))) == 5
+    assert replace(side, limit=3).cut == set()
 
 
 def test_a_windows_texts_are_tokenised_at_once(model, side, monkeypatch):

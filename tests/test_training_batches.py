@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny import Read
 
 from vlret.encoders.inputs import Side
 from vlret.files import InputError
@@ -17,10 +18,10 @@ STEPS = 40
 class Words:
     """A tokenizer of one id a text, so that a batch can be read back."""
 
-    pad_token_id = -1
+    pad_token_id, model_max_length = -1, 10**9
 
     def __call__(self, texts, **_):
-        return {"input_ids": [[int(text)] for text in texts]}
+        return Read([[int(text)] for text in texts])
 
 
 def side(count):

@@ -1,5 +1,7 @@
 """An encoder of a few numbers, and tasks of random texts and images, for gradients in float64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,13 +15,21 @@ from vlret.training.pieces import pieces
 UNITS = 40
 
 
+class Read(dict):
+    """What a tokenizer of transformers gives for texts of some ids: cut at the most, and what was cut off."""
+
+    def __init__(self, ids, most=10**9):
+        super().__init__(input_ids=[each[:most] for each in ids])
+        self.encodings = [SimpleNamespace(overflowing=each[most:]) for each in ids]
+
+
 class Letters:
     """A tokenizer that gives each text as many ids as it has letters."""
 
-    pad_token_id = 0
+    pad_token_id, model_max_length = 0, 10**9
 
     def __call__(self, texts, **_):
-        return {"input_ids": [[ord(letter) % 50 for letter in text] for text in texts]}
+        return Read([[ord(letter) % 50 for letter in text] for text in texts])
 
 
 class Images:

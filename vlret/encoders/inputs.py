@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -40,7 +40,9 @@ class Side:
     tokenizer
         What turns texts into ids; None where there are no texts.
     limit
-        The most tokens of a text; the rest is cut.
+        The most tokens of a text; the rest is cut, as it is at the tokenizer's own limit (`tokenizer_of`).
+    cut
+        The units whose texts were cut, of those that `tokens` was asked for.
     """
 
     texts: Sequence[str] | None
@@ -48,6 +50,7 @@ class Side:
     features: Features | None
     tokenizer: object | None
     limit: int
+    cut: set[int] = field(default_factory=set, init=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images if self.texts is None else self.texts)
@@ -57,7 +60,14 @@ class Side:
         if self.texts is None:
             return None
         texts = [self.texts[int(unit)] for unit in units]
-        return self.tokenizer(texts, truncation=True, max_length=self.limit)["input_ids"]
+        read = self.tokenizer(texts, truncation=True, max_length=self.longest)
+        self.cut.update(int(unit) for unit, text in zip(units, read.encodings, strict=True) if text.overflowing)
+        return read["input_ids"]
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text; 0 where there are none."""
+        return 0 if self.texts is None else min(self.limit, self.tokenizer.model_max_length)
 
     def inputs(self, units: Sequence[int], tokens: Sequence[list[int]] | None = None) -> dict[str, Tensor]:
         """The encoder's keyword arguments for some units, padded to the longest text among them.

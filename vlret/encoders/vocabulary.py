@@ -6,16 +6,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlret.files import InputError
+from vlret.files import InputError, read_json
 
 # `<extra_id_k>` marks a span of text, `<vis_extra_id_k>` the k-th object of an image.
 EXTRA = 100
+CLIP_POSITIONS = 77  # where an open_clip_config.json does not say it
+UNBOUNDED = 10**9
 
 
 def tokenizer_of(settings: dict, weights: Mapping[str, Path]):
     """The tokenizer that was published with a model's text weights; None for an image model.
 
-    Where the model has order embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
+    Its `model_max_length` is the number of positions that the weights have, whatever it was published with. Where the
+    model has order embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
     """
     if settings["model"]["kind"] == "image":
         return None
@@ -26,9 +29,20 @@ def tokenizer_of(settings: dict, weights: Mapping[str, Path]):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    read = [positions_of(Path(weights[name])) for name in ("text", "passage") if name in weights]
+    tokenizer.model_max_length = min((positions for positions in read if positions), default=UNBOUNDED)
     if settings["model"].get("visual", {}).get("order", False):
         add_extra_tokens(tokenizer, folder)
     return tokenizer
+
+
+def positions_of(folder: Path) -> int | None:
+    """How many tokens of a text the weights in a folder have positions for; None where any number has, as in T5."""
+    if (folder / "open_clip_config.json").is_file():
+        sizes = read_json(folder / "open_clip_config.json").get("model_cfg", {})
+        return sizes.get("text_cfg", {}).get("context_length", CLIP_POSITIONS)
+    path = folder / "config.json"
+    return read_json(path).get("max_position_embeddings") if path.is_file() else None
 
 
 def add_extra_tokens(tokenizer, folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlret.console import progress
+from vlret.console import progress, say
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, ahead, question_text
 from vlret.encoders.vocabulary import tokenizer_of
@@ -35,7 +35,8 @@ def embed(
 
     `questions.npy` is `[questions, dim]` float32, splits in the order train, validation, test. `passages.npy` is
     `[passages, dim]`, or `[articles, dim]` for an image model or a dual one, whose unit is the article
-    (`embeddings.json`); a row of NaN is an article without an image. Vectors have length 1.
+    (`embeddings.json`); a row of NaN is an article without an image. Vectors have length 1. A text that is longer than
+    `tokens` of the settings, or than the model has positions, is cut; `embeddings.json` has how many were (`cut`).
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
     model, settings, asked = _restore(checkpoint, weights, tables)
@@ -46,7 +47,15 @@ def embed(
         aside.mkdir()
         np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
         _save(aside / "passages.npy", encode_in_windows(model, answers, batch_size, unit), len(answers))
-        write_json(aside / "embeddings.json", {"unit": unit})
+        cut = {"question": _told_cut(asked, "question"), unit: _told_cut(answers, unit)}
+        write_json(aside / "embeddings.json", {"unit": unit, "cut": cut})
+
+
+def _told_cut(side: Side, unit: str) -> int:
+    """How many texts of a side were cut, which is said where there are some."""
+    if side.cut:
+        say(f"{unit}: {len(side.cut)} of {len(side)} texts were longer than {side.longest} tokens, and are cut")
+    return len(side.cut)
 
 
 def ablate(
