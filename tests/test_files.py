@@ -1,7 +1,9 @@
+import errno
 import os
 import platform
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,13 +51,67 @@ def test_what_a_dead_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_pa
     left = tmp_path / f".file.{platform.node()}.{int(dead.stdout)}.partial"
     living = tmp_path / f".file.{platform.node()}.{os.getppid()}.partial"
     elsewhere = tmp_path / f".file.another-host.{int(dead.stdout)}.partial"
-    for path in (left, living, elsewhere):
+    odd = [tmp_path / name for name in (f".file.{platform.node()}.x.partial", ".partial", "a.1.partial")]
+    for path in (left, living, elsewhere, *odd):
         path.touch()
     with whole(tmp_path / "file") as aside:
         aside.touch()
     assert not left.exists()
-    assert living.exists()
-    assert elsewhere.exists()
+    assert all(path.exists() for path in (living, elsewhere, *odd))
+
+
+def test_a_process_of_another_user_lives(tmp_path, monkeypatch):
+    left = tmp_path / f".file.{platform.node()}.1.partial"
+    left.touch()
+
+    def refuse(process, signal):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    write_json(tmp_path / "file", 1)
+    assert left.exists()
+
+
+def test_what_nobody_wrote_to_for_a_week_is_swept_whosever_it_was(tmp_path):
+    old = time.time() - 8 * 24 * 3600
+    stale, fresh, inside = (tmp_path / f".{name}.another.host.7.partial" for name in ("stale", "fresh", "inside"))
+    living = tmp_path / f".x.{platform.node()}.{os.getppid()}.partial"
+    for folder in (stale, inside):
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "file").touch()
+        for path in (folder / "deep" / "file", folder / "deep", folder):
+            os.utime(path, (old, old))
+    os.utime(inside / "deep" / "file")
+    others = [tmp_path / name for name in ("y.host.7.partial", ".hidden", ".notes.partial")]
+    for path in (fresh, living, *others):
+        path.touch()
+    for path in (living, *others):
+        os.utime(path, (old, old))
+    write_json(tmp_path / "file", 1)
+    assert not stale.exists()
+    assert not living.exists()
+    assert all(path.exists() for path in (fresh, inside, *others))
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    synced, fsync, replace = set(), os.fsync, os.replace
+
+    def sync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def rename(source, target):
+        inside = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+        assert {path.stat().st_ino for path in inside} <= synced
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    write_json(tmp_path / "file", 1)
+    with whole(tmp_path / "folder") as aside:
+        (aside / "deep").mkdir(parents=True)
+        (aside / "deep" / "file").write_text("x")
+    assert len(synced) == 2
 
 
 def test_json_goes_around(tmp_path):

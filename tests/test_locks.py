@@ -1,5 +1,6 @@
 """The lock against real processes that are stopped, killed and woken."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from vlret import locks
+from vlret.files import InputError
 from vlret.locks import Lock, TakenOver, locked
 
 # Holds the lock argv[1] until its standard input closes, then says whether it still has it.
@@ -162,3 +164,15 @@ def test_a_check_that_was_just_made_is_not_made_again(tmp_path):
         lock.check(known=60)
         with pytest.raises(TakenOver, match="another process took over"):
             lock.check()
+
+
+def test_a_file_system_without_hard_links_is_one_line(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    message = r"this file system has no hard links \(Operation not supported\)"
+    with pytest.raises(InputError, match=message) as caught, locked(tmp_path / "lock"):
+        pass
+    assert "\n" not in str(caught.value)
+    assert others(tmp_path / "lock") == []

@@ -6,14 +6,19 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from vlret.console import say
 
+WEEK = 7 * 24 * 3600
+PARTIAL = re.compile(r"\..+\.(\d+)\.partial", re.DOTALL)  # `.NAME.HOST.PROCESS.partial`
 MANY = 1000  # files are synced together with all else on this machine
 ESCAPED = "backslashreplace"  # writes half a character, which UTF-8 cannot hold, as JSON escapes it
 
@@ -35,9 +40,10 @@ def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]
 
     What was written is on the disk by then, so that a machine which stops leaves no name of a file that is not whole.
     `ready` is called just before that, and keeps it from happening by an exception. On one what was written is removed
-    and `path` stays as it was. The path beside carries this process's
-    host and number, so that a job which outlived its killed workflow does not write into its successor's; what dead
-    processes of this host left there is removed.
+    and `path` stays as it was. The path beside carries this process's host and number, so that a job which outlived its
+    killed workflow does not write into its successor's. What killed jobs left is removed: of `path`, what processes of
+    this host that no longer run left; of any file of its folder, what nobody has written to for a week, since a job
+    that lives writes more often than that, and one that does not finds its file gone and fails aloud.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,12 +75,34 @@ def sync(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what processes of this host that no longer run left beside `path`."""
-    for left in path.parent.glob(f".{path.name}.{platform.node()}.*.partial"):
-        try:
-            os.kill(int(left.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            remove(left)
+    """Remove what killed jobs left beside `path`, as `whole` says."""
+    own = f".{path.name}.{platform.node()}."
+    with os.scandir(path.parent) as entries:
+        left = [Path(entry) for entry in entries if PARTIAL.fullmatch(entry.name)]
+    for partial in left:
+        if (partial.name.startswith(own) and not _runs(int(PARTIAL.fullmatch(partial.name)[1]))) or _stale(partial):
+            with suppress(FileNotFoundError, PermissionError):  # another sweeps too, or it is another user's
+                remove(partial)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this host runs, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _stale(partial: Path) -> bool:
+    """Whether neither a file or folder nor anything in it was written to for `WEEK` seconds."""
+    since = time.time() - WEEK
+    try:
+        return all(one.lstat().st_mtime < since for one in chain([partial], partial.rglob("*")))
+    except FileNotFoundError:
+        return False
 
 
 def is_file(path: Path) -> bool:

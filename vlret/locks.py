@@ -19,6 +19,7 @@ from vlret.console import say
 from vlret.files import InputError
 
 BEAT = 2.0  # seconds between two beats of a holder, and between two looks of who waits
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 PATIENCE = 15  # looks without a beat after which a holder is given up
 
 
@@ -66,14 +67,27 @@ class Lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
             self._beat("w")
-        with suppress(FileExistsError):
-            os.link(self.own, self.path)
+        self._link()
         if self.own.stat().st_nlink == 2:  # and not what link() said: over NFS its answer may be lost
             self._beat("r+")
             self.thread.start()
             return True
         self._wait()
         return False
+
+    def _link(self) -> None:
+        """Link the own file to the lock's name, where no other is; `InputError` where there are no links."""
+        try:
+            os.link(self.own, self.path)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno in NO_LINKS:
+                raise InputError(
+                    f"{self.path.parent}: this file system has no hard links ({error.strerror}), by which jobs that "
+                    "write one file keep apart; put the results on another"
+                ) from error
+            raise
 
     def check(self, known: float = 0.0) -> None:
         """Return if the lock is still held, or was less than `known` seconds ago.

@@ -178,12 +178,12 @@ def per_question(
 
 def _measure(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function of ranx behind a name such as `mrr@100`, called below `ranx.evaluate`, which fails on one metric."""
-    import ranx.metrics
+    from vlret.jit import load
 
     name, _, cut = metric.partition("@")
     if name not in METRICS or not cut.isdecimal() or int(cut) < 1:
         raise InputError(f"metric {metric!r} is unknown: use one of {', '.join(METRICS)} with a cut, such as mrr@100")
-    return partial(getattr(ranx.metrics, METRICS[name]), k=int(cut))
+    return partial(getattr(load("ranx.metrics"), METRICS[name]), k=int(cut))
 
 
 def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:

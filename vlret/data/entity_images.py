@@ -4,6 +4,7 @@ https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Pol
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vlret import __version__
@@ -14,6 +15,7 @@ from vlret.data.transfer import Unwritable, transfer
 from vlret.files import InputError, remove, told, write_json
 
 MOST_BYTES = 200_000_000  # of an image
+UNFINISHED = ".unfinished"  # folder of what has come in part
 START = 2**16  # bytes that tell an image from something else
 
 
@@ -49,6 +51,8 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
             failures[address] = str(error)
         except Exception as error:  # of what an address may be, and servers say to it, there is no whole list
             failures[address] = f"{address}: cannot be fetched: {told(error)}"
+    with suppress(OSError):  # not empty: the next call goes on
+        (out / UNFINISHED).rmdir()
     found = find_images(table, out)
     count = len({file for files in found.found.values() for file in files})
     examples = dict(list(failures.items())[:EXAMPLES])
@@ -59,8 +63,12 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
 
 
 def _fetch(address: str, out: Path, headers: Mapping[str, str]) -> None:
-    """Fetch one image; what is none by its bytes is removed, and an `InputError`."""
-    fetched = out.with_name(f"{out.name}.fetched")
+    """Fetch one image; what is none by its bytes is removed, and an `InputError`.
+
+    What has come in part lies in a folder of its own: among millions of images it would take long to find.
+    """
+    fetched = out.parent / UNFINISHED / out.name
+    fetched.parent.mkdir(exist_ok=True)
     transfer(address, fetched, None, None, headers, most=MOST_BYTES, shown=False)
     with open(fetched, "rb") as stream:
         kind = content_kind(stream.read(START))

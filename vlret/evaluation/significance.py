@@ -7,9 +7,10 @@ not independent (the same flag seen twice is found, or missed, twice). Values of
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from scipy.special import stdtr
 from scipy.stats import false_discovery_control
+
+from vlret.jit import njit
 
 CHUNK = 512  # resamplings at a time: bounds the memory to CHUNK × (units + all rows) float64
 ROWS = 512  # rows whose resampled means are held together

@@ -1,5 +1,5 @@
 """How the loops of this room are compiled: kept on disk, and dividing as numpy does, so that they are vectorised."""
 
-import numba
+from vlret.jit import njit
 
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+compiled = njit(cache=True, error_model="numpy", nogil=True)

@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from vlret.console import progress
 from vlret.encoders.linear import product
+from vlret.jit import njit
 from vlret.retrieval.units import Units, chunks, how_many
 from vlret.runs import Ranking
 

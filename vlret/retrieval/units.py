@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import load_from_disk
-from numba import njit
 from torch import Tensor
 
 from vlret.data.tables import article_of
 from vlret.files import InputError, read_json
+from vlret.jit import njit
 from vlret.runs import Ranking, sort_ranking
 
 CHUNK = 4096  # vectors read at a time: of 768 dimensions they are 12 MB, which a core's share of the cache holds

@@ -1,0 +1,59 @@
+"""What is compiled has a place also where home and code cannot be written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlret import jit
+
+# The code's own folder cannot be written either: a numba that looks there finds nothing.
+COMPILE = """
+import sys
+from vlret import jit
+from numba.core import caching, config
+for locator in (caching._SourceFileBackedLocatorMixin.__subclasses__()):
+    if "InTree" in locator.__name__:
+        locator.from_function = classmethod(lambda cls, function, file: None)
+from vlret.evaluation import significance
+from vlret.lexical import compiled, score
+from vlret.runs import per_question
+print(config.CACHE_DIR)
+"""
+
+
+def run(tmp_path, **environment):
+    kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    kept |= {"TMPDIR": str(tmp_path), **environment}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=kept, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_where_home_cannot_be_written_it_is_a_temporary_folder_of_the_users_alone(tmp_path):
+    (tmp_path / "file").touch()
+    chosen = Path(run(tmp_path, HOME=str(tmp_path / "file")))
+    assert chosen == tmp_path / f"vlret-numba-{os.getuid()}"
+    assert chosen.stat().st_mode & 0o077 == 0
+    chosen.chmod(0o777)  # somebody else may have put something there
+    other = Path(run(tmp_path, HOME=str(tmp_path / "file")))
+    assert other != chosen
+    assert other.parent == tmp_path
+
+
+def test_numbas_own_choice_stands(tmp_path):
+    assert run(tmp_path, HOME=str(tmp_path)) == ""
+    assert run(tmp_path, HOME="/dev/null", NUMBA_CACHE_DIR=str(tmp_path / "set")) == str(tmp_path / "set")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_of_ours_is_not_used(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    taken = tmp_path / f"vlret-numba-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir()
+    taken.touch() if kind == "file" else taken.symlink_to(tmp_path / "elsewhere")
+    assert jit.place() not in (None, taken)

@@ -1,0 +1,52 @@
+"""numba, with a place for what it compiles also where neither the code's folder nor the home can be written.
+
+Whatever imports numba, or a library that does, imports this first: numba reads the place once, and functions that are
+kept on disk are an error to it where it finds none.
+"""
+
+import importlib
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+
+def place() -> Path | None:
+    """Where compiled functions go: None for numba's own choice, which is taken if it is set or can be written."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    if os.environ.get("NUMBA_CACHE_DIR") or _writable(Path(home, "numba")):
+        return None
+    folder = Path(tempfile.gettempdir(), f"vlret-numba-{os.getuid()}")
+    return folder if _own(folder) else Path(tempfile.mkdtemp(prefix="vlret-numba-"))
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _own(folder: Path) -> bool:
+    """Whether a folder, made here if need be, is this user's alone: numba runs what it finds there."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+if chosen := place():
+    os.environ["NUMBA_CACHE_DIR"] = str(chosen)
+
+from numba import njit  # noqa: E402
+
+__all__ = ["load", "njit", "place"]
+
+
+def load(module: str) -> ModuleType:
+    """A module of a library that compiles by numba."""
+    return importlib.import_module(module)
