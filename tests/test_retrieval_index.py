@@ -100,11 +100,26 @@ def test_vectors_of_every_width_are_read_in_chunks(index, monkeypatch, dtype):
     np.testing.assert_allclose(scores[0], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("factory", ["Flatt", "IVF9999,Flat"])
-def test_a_factory_that_cannot_be_built(index, factory):
-    with pytest.raises(InputError, match=factory) as caught:
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("Flatt", "cannot hold 50 vectors of .*: could not parse index string Flatt"),
+        ("", "cannot hold 50 vectors"),
+        ("IVF9999,Flat", "has 9999 cells for 50 vectors"),
+        ("IVF51,Flat", "has 51 cells for 50 vectors"),
+        ("IVF99999999999999,Flat", "cannot hold 50 vectors"),
+        ("PQ3", "cannot hold 50 vectors"),
+        ("IVF0,Flat", "counts 0 of something"),
+        ("HNSW0", "counts 0 of something"),
+        ("RR0,Flat", "counts 0 of something"),
+        ("IVF4,PQ00x4", "counts 0 of something"),
+    ],
+)
+def test_a_factory_that_cannot_be_built(index, tmp_path, factory, message):
+    with pytest.raises(InputError, match=rf"^retrieval\.index: '{factory}' {message}") as caught:
         index(vectors(), factory)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.faiss").exists()
 
 
 def test_files_that_are_no_vectors(index, tmp_path):

@@ -137,6 +137,39 @@ def test_the_parameters_of_search_matter(folder):
         search_in(folder[0], 5, folder[0] / "i.faiss", "nprob=8")
 
 
+def test_parameters_that_make_no_sense_are_one_line_that_names_the_field(folder):
+    rng = np.random.default_rng(6)
+    questions = rng.standard_normal((5, 8)).astype(np.float32)
+    units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
+    run_search(folder, "passage", questions, units, 5, "IVF8,Flat", "nprobe=8, verbose=0")
+    wrong = ("0", "-1", "1.5", "nan", "1_0", "99999999999999999999", "", "٣")
+    for parameters in [
+        *(f"nprobe={value}" for value in wrong),
+        "verbose=0, nprobe=0",
+        "quantizer_efSearch=0",
+        "nprobe",
+    ]:
+        with pytest.raises(InputError, match=r"^retrieval\.parameters: .* expected a whole number of at least 1$"):
+            search_in(folder[0], 5, folder[0] / "i.faiss", parameters)
+    (folder[0] / "run.trec").unlink()
+    with pytest.raises(InputError, match=r"^retrieval\.parameters: 'nprobe=1': only .* too few for 40 passages"):
+        search_in(folder[0], 40, folder[0] / "i.faiss", "nprobe=1")
+    assert not (folder[0] / "run.trec").exists()
+    assert all(len(ranking.passages) == 40 for ranking in search_in(folder[0], 40, None).values())
+    search_in(folder[0], 10**6, folder[0] / "i.faiss", "nprobe=8")
+
+
+def test_what_faiss_refuses_to_search_is_one_line(folder, monkeypatch):
+    rng = np.random.default_rng(6)
+    questions = rng.standard_normal((5, 8)).astype(np.float32)
+    units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
+    run_search(folder, "passage", questions, units, 5, "IVF8,Flat", "nprobe=8")
+    monkeypatch.setattr("vlret.retrieval.index._check", lambda parameters: None)
+    with pytest.raises(InputError, match=r"^retrieval\.parameters: 'nprobe=0': cannot be searched: ") as caught:
+        search_in(folder[0], 5, folder[0] / "i.faiss", "nprobe=0")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_index_of_articles_is_asked_for_more_where_they_have_too_few_passages(folder):
     rng = np.random.default_rng(7)
     questions = rng.standard_normal((5, 4)).astype(np.float32)

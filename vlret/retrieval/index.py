@@ -1,5 +1,6 @@
 """From vectors to a FAISS index under inner product, ids kept: for more vectors than can be searched exactly."""
 
+import re
 from pathlib import Path
 
 import faiss
@@ -13,6 +14,9 @@ from vlret.retrieval.units import chunks, has_vector, how_many, read_vectors
 # which are 256 for each part, this is as many; of the cells of an inverted file, which are more, fewer will do.
 SAMPLE, SAMPLE_OF_A_CELL = 65_536, 64
 
+ZERO = re.compile(r"(?<![0-9])0+(?![0-9])")
+COUNTS = ("nprobe", "efSearch")  # parameters of search that are whole numbers
+
 GPU_DEPTH = 2048  # the most that FAISS's kernels can rank
 
 
@@ -24,18 +28,27 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
     learn it learns from a sample that `seed` draws; the cells of an inverted file on a GPU, where there is one. The
     graph of an HNSW index depends on the number of threads that made it; all else is the same each time.
 
-    Raises `InputError` for a factory that FAISS does not know or cannot train, vectors that are not finite, and where
-    no row is a vector.
+    Raises `InputError` for a factory that FAISS does not know, cannot train or does not survive, vectors that are not
+    finite, and where no row is a vector.
     """
     path = Path(embeddings) / "passages.npy"
     if factory == "Flat":
-        raise InputError("index 'Flat' is exact search, which needs no index: leave --index out of `retrieval search`")
+        raise InputError(
+            "retrieval.index: 'Flat' is exact search, which needs no index: leave --index out of `retrieval search`"
+        )
+    if ZERO.search(factory):  # some end the process in FAISS
+        raise InputError(f"retrieval.index: {factory!r} counts 0 of something; name 1 or more")
     vectors = read_vectors(path)
     present = np.flatnonzero(has_vector(vectors, path))
     if not len(present):
         raise InputError(f"{path}: no row holds a vector, so there is nothing to search")
     try:
         index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        cells = faiss.try_extract_index_ivf(index)
+        if cells and cells.nlist > len(present):
+            raise InputError(
+                f"retrieval.index: {factory!r} has {cells.nlist} cells for {len(present)} vectors of {path}"
+            )
         if not index.is_trained:
             _train(index, vectors, present, seed)
         index = faiss.IndexIDMap2(index)
@@ -43,8 +56,10 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
             kept = lengths.isfinite()
             index.add_with_ids(chunk[kept].numpy(), start + np.flatnonzero(kept.numpy()))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"index {factory!r} cannot hold {len(present)} vectors of {path}: {reason}") from error
+        reason = _last(error)
+        raise InputError(
+            f"retrieval.index: {factory!r} cannot hold {len(present)} vectors of {path}: {reason}"
+        ) from error
     with whole(out) as aside:
         faiss.write_index(index, str(aside))
 
@@ -77,10 +92,14 @@ class Index:
     def __init__(self, path: Path, parameters: str):
         """Map the file `path` into memory; set `parameters` of search, such as `nprobe=16` (FAISS's names, by comma).
 
+        Raises `InputError` for a file that is no index, and for parameters that make no sense of it.
+
         With FAISS for GPUs the index is copied to them, a part to each; a graph (HNSW) stays where it is.
         """
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file")
+        _check(parameters)
+        self.parameters = parameters
         try:
             mapped = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
             self.rows = faiss.vector_to_array(mapped.id_map)
@@ -102,9 +121,25 @@ class Index:
             raise InputError(f"retrieval.parameters: {parameters!r} cannot be set on {path}: {_last(error)}") from error
 
     def propose(self, questions: np.ndarray, depth: int) -> np.ndarray:
-        """The units of the best vectors for `questions` `[questions, dim]`: `[questions, depth]`, -1 for none."""
-        _, places = self._index.search(questions, min(depth, self.deepest))
+        """The units of the best vectors for `questions` `[questions, dim]`: `[questions, depth]`, -1 for none.
+
+        Raises `InputError` where FAISS cannot search by the parameters.
+        """
+        try:
+            _, places = self._index.search(questions, min(depth, self.deepest))
+        except RuntimeError as error:
+            raise InputError(
+                f"retrieval.parameters: {self.parameters!r}: cannot be searched: {_last(error)}"
+            ) from error
         return np.where(places < 0, -1, self.rows[places])
+
+
+def _check(parameters: str) -> None:
+    """Raise `InputError` for a parameter of search that FAISS would take and make nothing of."""
+    for part in filter(None, parameters.split(",")):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name.rpartition("_")[2] in COUNTS and not re.fullmatch("0*[1-9][0-9]{0,8}", value):
+            raise InputError(f"retrieval.parameters: {name} is {value!r}, expected a whole number of at least 1")
 
 
 def _last(error: RuntimeError) -> str:

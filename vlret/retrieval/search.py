@@ -50,7 +50,8 @@ def search(
     Raises
     ------
     InputError
-        Where the index, the vectors and the tables do not fit together.
+        Where the index, the vectors and the tables do not fit together, and where the index by its parameters proposes
+        fewer than `k` passages for a question although there are more.
     """
     units, vectors = Units.read(embeddings, passages), read_vectors(questions_embeddings)
     asked = np.flatnonzero(has_vector(vectors, questions_embeddings))
@@ -88,7 +89,8 @@ def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors
 def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
     """The `k` best passages for each of `questions` `[questions, dim]` of the units that an index proposes.
 
-    It is asked for more where those have fewer than `k` passages.
+    It is asked for more where those have fewer than `k` passages; `InputError` where it proposes no more although there
+    are more.
     """
     rankings: list[Ranking] = []
     batches = range(0, len(questions), BATCH)
@@ -99,8 +101,14 @@ def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Rank
         while len(left):
             for question, proposed in zip(left, index.propose(batch[left], depth), strict=True):
                 candidates = proposed[proposed >= 0]
-                enough = units.counts(candidates).sum() >= k or len(candidates) < depth or depth == index.deepest
-                if enough:
+                few = units.counts(candidates).sum() < k
+                if few and len(candidates) < depth:
+                    looked = f"only {len(candidates)} of {len(index.rows)} vectors are proposed"
+                    raise InputError(
+                        f"retrieval.parameters: {index.parameters!r}: {looked} for a question, too few for {k} "
+                        "passages; raise nprobe or efSearch, or take another retrieval.index"
+                    )
+                if not few or depth == index.deepest:
                     ranked[question] = units.rank(batch[question], candidates, k)
             left, depth = np.setdiff1d(left, list(ranked)), min(4 * depth, index.deepest)
         rankings += [ranked[question] for question in range(len(batch))]
