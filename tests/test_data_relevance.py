@@ -1,27 +1,29 @@
 import json
 import re
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+import relevance_cases
 from datasets import Features, Value
 from parity import load
+from relevance_cases import RELEVANCE
 
 from vlret.data.answers import PreprocessedPassages, contains, find_relevant, has_answer, preprocess
 from vlret.data.articles import ARTICLE
-from vlret.data.questions import QUESTION
+from vlret.data.questions import QUESTION, linked_rows
 from vlret.data.relevance import judge, normalise, pool
 from vlret.data.tables import write_splits, write_table
 from vlret.files import InputError, read_jsonl
 from vlret.runs import Ranking, read_qrels, write_run
 
-RELEVANCE = load("relevance")
 KNOWN = PreprocessedPassages.of(RELEVANCE["kb"])
 PASSAGES = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
-FOUND = [(name, case) for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant"]]
-ITEMS = [(name, case) for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant_item"]]
+STORED = [case for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant"]]
+ITEMS = [case for name in ("relevance", "relevance_viquae") for case in load(name)["find_relevant_item"]]
 
 
 @pytest.mark.parity
@@ -31,29 +33,62 @@ def test_preprocess_is_the_originals(case: dict):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("source", "case"), FOUND)
-def test_relevant_passages_are_the_originals_but_for_empty_answers(source: str, case: dict):
-    found = find_relevant(case["retrieved"], case["original_answer"], case["answers"], KNOWN)
-    if not any(map(preprocess, [case["original_answer"], *case["answers"]])):
-        assert found == ([], [])
-        assert case["relevant"], "the original finds nearly everything here"
-    else:
-        assert found == (case["original_relevant"], case["relevant"])
+@pytest.mark.parametrize("case", STORED)
+def test_the_originals_definition_gives_what_is_stored(case: dict):
+    asked = case["retrieved"], case["original_answer"], case["answers"]
+    assert relevance_cases.original(*asked) == (case["original_relevant"], case["relevant"])
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("source", "case"), ITEMS)
-def test_relevant_passages_of_linked_articles_are_the_originals(source: str, case: dict):
+@pytest.mark.parametrize("case", [*STORED, *(shape for case in STORED for shape in relevance_cases.variants(case))])
+def test_relevant_passages_are_the_originals_but_for_empty_answers(case: dict):
+    asked = case["retrieved"], case["original_answer"], case["answers"]
+    found = find_relevant(*asked, KNOWN)
+    assert found == relevance_cases.ours(*asked)
+    if all(map(preprocess, [case["original_answer"], *case["answers"]])):
+        assert found == (case["original_relevant"], case["relevant"])
+    assert set(found[0]) <= set(case["original_relevant"])
+    assert set(found[1]) <= set(case["relevant"])
+
+
+def shapes_of_item(case: dict) -> Iterator[dict]:
+    """A stored item, and the same with answers of which nothing is left or none, and linked to nothing."""
+    yield case
     output = case["item"]["output"]
-    titles = {title for entry in output["provenance"] for title in entry["title"]}
-    linked = [
-        passage
-        for title in titles & set(RELEVANCE["title2index"])
-        for passage in RELEVANCE["article2passage"].get(str(RELEVANCE["title2index"][title]), [])
-    ]
-    with_original, relevant = find_relevant(linked, output["original_answer"], output["answer"], KNOWN)
-    assert sorted(with_original) == case["original_answer_provenance_indices"]
-    assert sorted(relevant) == case["provenance_indices"]
+    nowhere = [{"title": []}, {"title": ["Nowhere", *RELEVANCE["title2index"]]}]
+    for change in (
+        {"answer": [*output["answer"], "The"]},
+        {"original_answer": ""},
+        {"original_answer": "", "answer": []},
+        {"provenance": nowhere},
+        {"original_answer": "nowhere at all", "answer": []},
+    ):
+        changed = {**output, **change}
+        with_original, relevant = relevance_cases.original(
+            linked_passages(changed), changed["original_answer"], changed["answer"]
+        )
+        stored = {
+            "original_answer_provenance_indices": sorted(with_original),
+            "provenance_indices": sorted(relevant),
+        }
+        yield {"item": {**case["item"], "output": changed}, **stored}
+
+
+def linked_passages(output: dict) -> list[int]:
+    """The passages of the articles that an item names."""
+    rows = linked_rows(output["provenance"], RELEVANCE["title2index"])
+    return [passage for row in rows for passage in RELEVANCE["article2passage"].get(str(row), [])]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", [shape for case in ITEMS for shape in shapes_of_item(case)])
+def test_relevant_passages_of_linked_articles_are_the_originals_but_for_empty_answers(case: dict):
+    output = case["item"]["output"]
+    asked = linked_passages(output), output["original_answer"], output["answer"]
+    found = [sorted(rows) for rows in find_relevant(*asked, KNOWN)]
+    assert found == [sorted(rows) for rows in relevance_cases.ours(*asked)]
+    if all(map(preprocess, [output["original_answer"], *output["answer"]])):
+        assert found == [case["original_answer_provenance_indices"], case["provenance_indices"]]
 
 
 def test_an_answer_matches_whole_words_only():
@@ -144,8 +179,8 @@ def test_judging_writes_what_meerqats_datasets_have(tmp_path: Path):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("source", "case"), ITEMS)
-def test_judging_by_provenance_is_the_originals(tmp_path: Path, source: str, case: dict):
+@pytest.mark.parametrize("case", [*ITEMS, *(shape for case in ITEMS[:2] for shape in shapes_of_item(case))])
+def test_judging_by_provenance_is_the_originals_but_for_empty_answers(tmp_path: Path, case: dict):
     """Their articles' passages are not contiguous; here each comes once an article, so rows are mapped."""
     kb, titles = RELEVANCE["kb"], RELEVANCE["title2index"]
     kept = [(titles[t], row) for t in titles for row in RELEVANCE["article2passage"].get(str(titles[t]), [])]
@@ -154,17 +189,17 @@ def test_judging_by_provenance_is_the_originals(tmp_path: Path, source: str, cas
     other = [(len(titles), row) for row in range(len(kb)) if row not in {row for _, row in order}]
     passages += [{"article": article, "title": "", "text": kb[row]} for article, row in other]
     order += other
-    names = [*sorted(titles, key=titles.get), "none of them"]
+    # One that is found in any case, so that a question without relevant passage is no error.
+    passages.append({"article": len(titles) + 1, "title": "", "text": "surely found"})
+    names = [*sorted(titles, key=titles.get), "none of them", "one for sure"]
     articles = [{"id": str(row), "title": name, "paragraphs": []} for row, name in enumerate(names)]
     write_table(articles, ARTICLE, tmp_path / "articles", empty="none")
     write_table(passages, PASSAGES, tmp_path / "passages", empty="none")
     output = case["item"]["output"] | {
         "provenance": [{"title": e["title"]} for e in case["item"]["output"]["provenance"]]
     }
-    # One that is found in any case, so that a question without relevant passage is no error.
-    found = question("found", 0, ["1871"]) | {
-        "output": {**question("", 0, ["1871"])["output"], "provenance": [{"title": ["Lighthouse"]}]}
-    }
+    sure = {"original_answer": "surely", "answer": [], "provenance": [{"title": ["one for sure"]}]}
+    found = question("found", 0, []) | {"output": sure}
     records = [question("q", 3, []) | {"output": output}, found]
     splits = {split: [r | {"id": f"{split}-{r['id']}"} for r in records] for split in ("train", "validation", "test")}
     write_splits(splits, QUESTION, tmp_path / "questions")
@@ -179,8 +214,11 @@ def test_judging_by_provenance_is_the_originals(tmp_path: Path, source: str, cas
         tmp_path / "articles",
     )
     line = next(values for _, values in read_jsonl(tmp_path / "qrels" / "train.jsonl"))
-    for name in ("original_answer_provenance_indices", "provenance_indices"):
-        assert sorted(order[row][1] for row in line[name]) == case[name]
+    expected = relevance_cases.ours(linked_passages(output), output["original_answer"], output["answer"])
+    for name, rows in zip(("original_answer_provenance_indices", "provenance_indices"), expected, strict=True):
+        assert sorted(order[row][1] for row in line[name]) == sorted(rows)
+        if all(map(preprocess, [output["original_answer"], *output["answer"]])):
+            assert sorted(rows) == case[name]
 
 
 def test_with_titles_an_answer_may_stand_in_the_title(tmp_path: Path):

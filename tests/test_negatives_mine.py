@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import relevance_cases
 from datasets import Dataset, DatasetDict
-from parity import load
+from relevance_cases import RELEVANCE, normal
 
-from vlret.data.answers import PreprocessedPassages, preprocess
+from vlret.data.answers import PreprocessedPassages
 from vlret.data.relevance import normalise
 from vlret.files import InputError
 from vlret.negatives.mine import MINERS, mine, read
@@ -73,31 +74,47 @@ def test_what_holds_an_answer_is_no_negative_whatever_its_article(inputs, tmp_pa
     assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 stands third"
 
 
+def stored(number):
+    """A stored question with what cvlp mines for it, of the passages that its search finds."""
+    mining = RELEVANCE["irrelevant_mining"][number]
+    mined = {"positives": mining["BM25_provenance_indices"], "negatives": mining["BM25_irrelevant_indices_sorted"]}
+    return {**RELEVANCE["find_relevant"][number], "retrieved": mining["retrieved"], **mined}
+
+
+SHAPES = [
+    {**shape, "positives": shape["original_relevant"], "negatives": sorted(set(rows) - set(shape["original_relevant"]))}
+    for shape in relevance_cases.variants(stored(0))
+    if (rows := shape["retrieved"]) is not None
+]
+
+
 @pytest.mark.parity
-@pytest.mark.parametrize("number", range(21))
-def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_path, number):
+@pytest.mark.parametrize("case", [*map(stored, range(len(RELEVANCE["irrelevant_mining"]))), *SHAPES])
+def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_path, case):
     """In cvlp passages without the original answer are irrelevant; here those with an alias are neither."""
-    fixture = load("relevance")
-    case, mining, texts = fixture["find_relevant"][number], fixture["irrelevant_mining"][number], fixture["kb"]
+    texts = RELEVANCE["kb"]
     Dataset.from_dict({"article": range(len(texts)), "text": texts}).save_to_disk(str(tmp_path / "passages"))
     normalise(tmp_path / "passages", tmp_path / "normalised")
     output = {"original_answer": case["original_answer"], "answer": case["answers"]}
     questions = {"id": ["q"], "article": [0], "output": [output]}
     DatasetDict({"train": Dataset.from_dict(questions)}).save_to_disk(str(tmp_path / "questions"))
     write_qrels(tmp_path / "qrels.trec", {"q": set()})
-    rows = np.array(list(dict.fromkeys(mining["retrieved"])))
+    rows = np.array(list(dict.fromkeys(case["retrieved"])), dtype=np.int64)
     write_run(tmp_path / "run.trec", {"q": Ranking(rows, -np.arange(len(rows), dtype=float))}, "bm25")
     folders = {name: tmp_path / name for name in ("questions", "passages", "normalised")}
     files = {"qrels": tmp_path / "qrels.trec", "run": tmp_path / "run.trec", "articles": None}
     found = mined({**folders, **files, "miner": "bm25", "split": "train", "depth": 100, "seed": 0}, tmp_path)["q"]
     positives = read(tmp_path / "out.parquet", "relevant")["q"].tolist()
-    if not any(map(preprocess, [case["original_answer"], *case["answers"]])):
-        assert (positives, found) == ([], rows.tolist())
-    else:
-        # 777 stands for the linked article's, taken where the search finds none.
-        assert (positives or [777]) == list(dict.fromkeys(mining["BM25_provenance_indices"]))
+    with_original, relevant = relevance_cases.ours(case["retrieved"], case["original_answer"], case["answers"])
+    assert positives == list(dict.fromkeys(with_original))
+    assert sorted(found) == sorted(set(rows.tolist()) - set(relevant))
+    if normal(case["original_answer"]):
+        # Where the search finds none, those of the linked article are taken, which the search does not know.
+        expected = [row for row in case["positives"] if row in rows]
+        assert positives == list(dict.fromkeys(expected))
+    if all(map(normal, [case["original_answer"], *case["answers"]])):
         aliased = set(case["relevant"]) - set(case["original_relevant"])
-        assert sorted(found) == [row for row in mining["BM25_irrelevant_indices_sorted"] if row not in aliased]
+        assert sorted(found) == [row for row in case["negatives"] if row not in aliased]
 
 
 def test_image_takes_a_passage_of_each_article_in_the_order_of_the_run(inputs, tmp_path):
