@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlret.lexical.index import write_index
+from vlret.settings import Analysis
 
 TYPES, WORDS, SPREAD, QUESTION_WORDS = 500_000, 100, 0.4, 12
 BLOCK = 100_000  # passages drawn at once
@@ -60,7 +61,7 @@ def index(of: Corpus, folder: Path) -> None:
     """Our index of the corpus; word `w7` has the number 7."""
     folder.mkdir()
     terms = [f"w{number}" for number in range(TYPES)]
-    write_index(folder, terms, of.tokens, of.lengths, {"stop_words": [], "stemmer": "none", "lengths": "exact"})
+    write_index(folder, terms, of.tokens, of.lengths, Analysis(stop_words=[]))
 
 
 def main():

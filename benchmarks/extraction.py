@@ -22,8 +22,10 @@ from vlret.data.images import open_image
 from vlret.features.backbones import load
 from vlret.features.extract import fill
 from vlret.features.store import FeatureWriter
+from vlret.locks import locked
+from vlret.settings import CLIPVision
 
-ENTRY = {"family": "clip", "output": "grid", "dim": 768}
+ENTRY = CLIPVision(family="clip", output="grid", dim=768, weights={"path": "clip"})
 SIDES = (384, 512)  # wikimage's thumbnails are 512 pixels wide
 
 
@@ -73,8 +75,9 @@ def main():
         for number in range(given.rounds):
             own.append(seconds(map(model.describe, batches)))
             writer = FeatureWriter(folder / f"store{number}", model.regions, model.dim)
-            how = (given.workers, given.batch_size, None)
-            whole.append(seconds(fill(writer, model, names, folder / "images", *how)))
+            how = (given.workers, given.batch_size, (0, "cannot be read"))
+            with locked(folder / ".lock") as lock:
+                whole.append(seconds(fill(writer, model, names, folder / "images", *how, lock)))
         size = sum(path.stat().st_size for path in (folder / "images").iterdir()) / len(names) / 1000
     kind = f"{len(names)} JPEGs of {SIDES[1]} x {SIDES[0]}, {size:.0f} kB"
     print(f"{kind}, {model.device}, {given.threads} threads, {given.workers} workers, best of {given.rounds} rounds")

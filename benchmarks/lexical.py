@@ -20,9 +20,10 @@ from vlret.lexical.index import Index
 from vlret.lexical.score import reciprocal_ranks
 from vlret.lexical.search import Searcher
 from vlret.lexical.tune import CUT, axis
+from vlret.settings import LexicalSearch
 
-POINTS = [(b, k1) for b in axis("b", {"start": 0, "stop": 1, "step": 0.1})
-          for k1 in axis("k1", {"start": 0, "stop": 3, "step": 0.1})]  # fmt: skip
+TRIED = LexicalSearch()
+POINTS = [(b, k1) for b in axis("b", TRIED.b) for k1 in axis("k1", TRIED.k1)]
 SINGLE = [POINTS[place] for place in (0, 45, 170, 295, 340)]
 
 

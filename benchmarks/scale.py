@@ -9,7 +9,6 @@ workflow follows on the same knowledge base with a tiny random encoder, verb by 
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -27,8 +26,9 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import published
 
 from vlret.data.passages import body, by_tokens
+from vlret.settings import Passages
 
-TOKENS = {"unit": "tokens", "tokens": 100}
+TOKENS = Passages(tokens=100)
 SHARES = (0.638, 0.338)  # non-humans, humans with faces: ViQuAE's
 REFERENCE = 2000  # articles, of which the reference is timed
 
@@ -99,7 +99,7 @@ def prepare(folder: Path, articles: int, workers: int) -> tuple[Spent, Spent, in
     read = vlret("data", "articles", "--wikipedia", *files, "--limits", "{}", *where)
     tell("articles", read, articles, "articles")
     where = ["--articles", data / "articles", "--out", data / "passages", "--workers", workers]
-    cut = vlret("data", "passages", "--settings", json.dumps(TOKENS), *where)
+    cut = vlret("data", "passages", "--settings", TOKENS.model_dump_json(), *where)
     passages = len(load_from_disk(str(data / "passages")))
     tell("passages", cut, articles, "articles")
     print(f"  {passages} passages, {passages / cut.cpu:,.0f}/s of CPU, {_size(data):.2f} GiB on disk", flush=True)
@@ -151,7 +151,7 @@ def spacys():
     def cut(text: str) -> list[str]:
         passages, group, length = [], [], 0
         for sentence in pipeline(text).sents:
-            if group and length + len(sentence) > TOKENS["tokens"]:
+            if group and length + len(sentence) > TOKENS.tokens:
                 passages.append(" ".join(group))
                 group, length = [], 0
             group.append(sentence.text)

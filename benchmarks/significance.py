@@ -18,10 +18,9 @@ from ranx.statistical_tests import fisher_randomization_test
 
 from vlret.evaluation.significance import randomisation_test
 from vlret.evaluation.table import table
-from vlret.experiment import load_config
 from vlret.files import write_json
+from vlret.settings import Evaluation
 
-CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"
 METRICS = 15  # of the config
 
 
@@ -61,7 +60,7 @@ def compare(given) -> None:
 
 
 def whole_table(rows: int, questions: int) -> None:
-    settings = load_config([CONFIG])["evaluation"] | {"seed": 0}
+    settings = Evaluation()
     names, asked = [f"run{number}" for number in range(rows)], [f"q{number}" for number in range(questions)]
     parts = dict.fromkeys(("model", "tuning", "prefix", "pooling", "note"), "")
     with tempfile.TemporaryDirectory() as folder:
@@ -70,16 +69,14 @@ def whole_table(rows: int, questions: int) -> None:
         DatasetDict({"test": split}).save_to_disk(str(questions_table))
         generator = np.random.default_rng(0)
         for path, name in zip(paths, names, strict=True):
-            columns = {metric: (1 / generator.integers(1, 100, questions)).tolist() for metric in settings["metrics"]}
+            columns = {metric: (1 / generator.integers(1, 100, questions)).tolist() for metric in settings.metrics}
             measured = {"qrels_sha256": "", "without_relevant": 0, "questions": asked, "per_question": columns}
             write_json(path, {"name": name, "splits": {"validation": measured, "test": measured}})
         wall, cpu = time.perf_counter(), time.process_time()
         described = [{"name": name, **parts} for name in names]
-        table(paths, questions_table, described, settings, Path(folder) / "table.tex")
+        table(paths, questions_table, described, settings, 0, Path(folder) / "table.tex")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    tests = (
-        f"{rows * (rows - 1) // 2} pairs, {len(settings['metrics'])} metrics, {settings['permutations']} permutations"
-    )
+    tests = f"{rows * (rows - 1) // 2} pairs, {len(settings.metrics)} metrics, {settings.permutations} permutations"
     print(f"a table of {rows} runs ({tests}): {wall:.1f} s, {cpu:.1f} s of CPU time")
 
 

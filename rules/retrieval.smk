@@ -1,138 +1,126 @@
 rule embed:
     input:
-        unpack(corpus),
-        checkpoint=rules.train.output,
+        unpack(R.reads("embed")),
     output:
-        directory(f"{RESULTS}/embeddings/{EXPERIMENT}"),
+        **R.made("embed"),
     log:
-        f"{LOGS}/embed/{EXPERIMENT}.log",
+        R.log("embed"),
     benchmark:
-        f"{BENCHMARKS}/embed/{EXPERIMENT}.tsv"
+        R.benchmark("embed")
     conda:
         ENVIRONMENT
     threads: THREADS
     resources:
         mem_mb=8000,
     params:
-        corpus=corpus_options,
-        batch_size=config["embedding"]["batch_size"],
+        settings=R.known("embed"),
+        options=R.options("embed"),
     shell:
-        "vlret retrieval embed --checkpoint {input.checkpoint} {params.corpus} --batch-size {params.batch_size}"
-        " --out {output} 2>&1 | tee {log}"
+        "vlret retrieval embed {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule ablate:
     input:
-        unpack(corpus),
-        checkpoint=rules.train.output,
+        unpack(R.reads("ablate")),
     output:
-        f"{RESULTS}/ablations/{EXPERIMENT}.{{ablation}}.npy",
+        **R.made("ablate"),
     log:
-        f"{LOGS}/ablate/{EXPERIMENT}.{{ablation}}.log",
+        R.log("ablate"),
     benchmark:
-        f"{BENCHMARKS}/ablate/{EXPERIMENT}.{{ablation}}.tsv"
+        R.benchmark("ablate")
     conda:
         ENVIRONMENT
     threads: THREADS
     resources:
         mem_mb=8000,
     params:
-        corpus=corpus_options,
-        batch_size=config["embedding"]["batch_size"],
+        settings=R.known("ablate"),
+        options=R.options("ablate"),
     shell:
-        "vlret retrieval ablate --checkpoint {input.checkpoint} {params.corpus} --batch-size {params.batch_size}"
-        " --kind {wildcards.ablation} --out {output} 2>&1 | tee {log}"
+        "vlret retrieval ablate {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule index:
     input:
-        rules.embed.output,
+        unpack(R.reads("index")),
     output:
-        f"{RESULTS}/indices/{EXPERIMENT}.faiss",
+        **R.made("index"),
     log:
-        f"{LOGS}/index/{EXPERIMENT}.log",
+        R.log("index"),
     benchmark:
-        f"{BENCHMARKS}/index/{EXPERIMENT}.tsv"
+        R.benchmark("index")
     conda:
         ENVIRONMENT
     threads: THREADS
     params:
-        factory=config["retrieval"]["index"],
-        seed=config["seed"],
+        settings=R.known("index"),
+        options=R.options("index"),
     shell:
-        "vlret retrieval index --embeddings {input} --factory {params.factory:q} --seed {params.seed} --out {output}"
-        " 2>&1 | tee {log}"
+        "vlret retrieval index {params.options} --out {output.out} 2>&1 | tee {log}"
 
 
 rule search:
     input:
-        index=rules.index.output if index_options("") else [],
-        embeddings=rules.embed.output,
-        questions=f"{RESULTS}/data/questions",
-        passages=EVALUATED["passages"],
+        unpack(R.reads("search")),
     output:
-        run=f"{RESULTS}/runs/{EXPERIMENT}.trec",
-        report=f"{RESULTS}/runs/{EXPERIMENT}.json",
+        **R.made("search"),
     log:
-        f"{LOGS}/search/{EXPERIMENT}.log",
+        R.log("search"),
     benchmark:
-        f"{BENCHMARKS}/search/{EXPERIMENT}.tsv"
+        R.benchmark("search")
     wildcard_constraints:
-        model=models_of("image", "text", "joint", "dual"),
+        experiment=R.experiments("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
     threads: THREADS
     params:
-        asked=f"{rules.embed.output}/questions.npy",
-        index=index_options(rules.index.output),
-        tag=lambda wildcards: experiment_of(wildcards).name,
-        k=config["retrieval"]["depth"],
-        seed=config["seed"],
+        settings=R.known("search"),
+        options=R.options("search"),
     shell:
-        "vlret retrieval search {params.index} --embeddings {input.embeddings}"
-        " --questions-embeddings {params.asked} --questions {input.questions} --passages {input.passages}"
-        " --k {params.k} --seed {params.seed} --tag {params.tag} --out {output.run} --report {output.report}"
-        " 2>&1 | tee {log}"
+        "vlret retrieval search {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
+
+
+use rule search as search_mined with:
+    input:
+        unpack(R.reads("search_mined")),
+    output:
+        **R.made("search_mined"),
+    log:
+        R.log("search_mined"),
+    benchmark:
+        R.benchmark("search_mined")
+    params:
+        settings=R.known("search_mined"),
+        options=R.options("search_mined"),
 
 
 use rule search as search_ablation with:
     input:
-        index=rules.index.output if index_options("") else [],
-        embeddings=rules.embed.output,
-        asked=rules.ablate.output,
-        questions=f"{RESULTS}/data/questions",
-        passages=EVALUATED["passages"],
+        unpack(R.reads("search_ablation")),
     output:
-        run=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.trec",
-        report=f"{RESULTS}/runs/{EXPERIMENT}.{{ablation}}.json",
+        **R.made("search_ablation"),
     log:
-        f"{LOGS}/search/{EXPERIMENT}.{{ablation}}.log",
+        R.log("search_ablation"),
     benchmark:
-        f"{BENCHMARKS}/search/{EXPERIMENT}.{{ablation}}.tsv"
+        R.benchmark("search_ablation")
     params:
-        asked=rules.ablate.output,
-        index=index_options(rules.index.output),
-        tag=lambda wildcards: f"{experiment_of(wildcards).name}.{wildcards.ablation}",
-        k=config["retrieval"]["depth"],
-        seed=config["seed"],
+        settings=R.known("search_ablation"),
+        options=R.options("search_ablation"),
 
 
 rule fuse:
     input:
-        runs=lambda wildcards: expand(f"{RESULTS}/runs/{{run}}.trec", run=FUSIONS[wildcards.fusion]["runs"]),
-        qrels=f"{RESULTS}/data/qrels/validation.trec",
+        unpack(R.reads("fuse")),
     output:
-        run=f"{RESULTS}/runs/{{fusion}}.trec",
-        report=f"{RESULTS}/runs/{{fusion}}.json",
+        **R.made("fuse"),
     log:
-        f"{LOGS}/fuse/{{fusion}}.log",
+        R.log("fuse"),
     benchmark:
-        f"{BENCHMARKS}/fuse/{{fusion}}.tsv"
+        R.benchmark("fuse")
     conda:
         ENVIRONMENT
     params:
-        settings=lambda wildcards: json.dumps(FUSIONS[wildcards.fusion]),
-        k=config["retrieval"]["depth"],
+        settings=R.known("fuse"),
+        options=R.options("fuse"),
     shell:
-        "vlret retrieval fuse --runs {input.runs} --qrels {input.qrels} --settings {params.settings:q} --k {params.k}"
-        " --tag {wildcards.fusion} --out {output.run} --report {output.report} 2>&1 | tee {log}"
+        "vlret retrieval fuse {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"

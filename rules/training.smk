@@ -1,38 +1,36 @@
 rule train:
     input:
-        unpack(corpus),
-        qrels=f"{RESULTS}/data/qrels/train.trec",
-        negatives=lambda wildcards: list(mined(wildcards).values()),
-        validation_qrels=validation_qrels,
-        validation_negatives=lambda wildcards: list(mined(wildcards, "validation").values()),
-        tasks=lambda wildcards: list(task_files(wildcards).values()),
+        unpack(R.reads("train")),
     output:
-        directory(f"{RESULTS}/checkpoints/{EXPERIMENT}"),
+        **R.made("train"),
     log:
-        f"{LOGS}/train/{EXPERIMENT}.log",
+        R.log("train"),
     benchmark:
-        f"{BENCHMARKS}/train/{EXPERIMENT}.tsv"
+        R.benchmark("train")
     wildcard_constraints:
-        model=models_of("image", "text", "joint", "dual"),
+        experiment=R.experiments("image", "text", "joint", "dual"),
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: THREADS * processes_of(wildcards)["gpus"]
+    threads: R.cores
     resources:
+        **R.places(),
         mem_mb=8000,
-        gres=lambda wildcards: f"gpu:{processes_of(wildcards)['gpus']}",
-        processes=lambda wildcards: processes_of(wildcards)["gpus"],
-        nodes=lambda wildcards: processes_of(wildcards)["nodes"],
-        # Slurm's plugin leaves the start on several nodes to the command.
-        tasks=over_nodes(lambda nodes: nodes),
-        tasks_per_gpu=over_nodes(lambda nodes: 0),
-        mpi=over_nodes(lambda nodes: "srun"),
     params:
-        settings=settings_of,
-        corpus=corpus_options,
-        negatives=lambda wildcards: mined_options(wildcards, "train"),
-        validation=validation_options,
-        tasks=task_options,
+        settings=R.known("train"),
+        options=R.options("train"),
     shell:
-        "vlret training train --settings {params.settings:q} {params.corpus} --qrels {input.qrels}"
-        " --negatives {params.negatives} {params.validation} {params.tasks} --gpus {resources.processes}"
-        " --nodes {resources.nodes} --out {output} 2>&1 | tee {log}"
+        "vlret training train {params.options} --out {output.out} 2>&1 | tee {log}"
+
+
+use rule train as pretrain with:
+    input:
+        unpack(R.reads("pretrain")),
+    output:
+        **R.made("pretrain"),
+    log:
+        R.log("pretrain"),
+    benchmark:
+        R.benchmark("pretrain")
+    params:
+        settings=R.known("pretrain"),
+        options=R.options("pretrain"),

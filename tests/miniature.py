@@ -8,6 +8,7 @@ Faster R-CNN, which has one size alone.
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import published
 import timm
@@ -17,7 +18,9 @@ import transformers
 from random_clip import RESNET, random_clip
 from safetensors.torch import save_file
 
-from vlret.experiment import load_config, merge, trained
+from vlret.config import MODELS, check, lay_over, read
+from vlret.experiment import trained
+from vlret.settings import Config, RepositoryWeights
 
 PARTS = ("model", "tuning", "prefix", "pooling")
 KNOWN = (60, 20, 10)  # articles of each type
@@ -135,23 +138,25 @@ REPOSITORIES = {
 }
 
 
-def write_models(folder, config):
+def write_models(folder: Path, config: Config) -> None:
     """Tiny random models, each where the workflow looks for a published one that the grid needs."""
-    models = [config["models"][name] for name in dict.fromkeys(experiment.model for experiment in trained(config))]
-    backbones = [config["backbones"][model["backbone"]] for model in models if "backbone" in model]
-    texts = [model["text"] for model in models if "text" in model]
-    described = [entry.get(key) for entry in (*texts, *backbones) for key in ("weights", "passage")]
+    models = [config.models[name] for name in dict.fromkeys(experiment.model for experiment in trained(config))]
+    backbones = [config.backbones[model.backbone] for model in models if hasattr(model, "backbone")]
+    texts = [model.text for model in models if hasattr(model, "text")]
+    named = {getattr(entry, key, None) for entry in (*texts, *backbones) for key in ("weights", "passage")}
     (folder / "weights").mkdir()
-    for repository, revision in {(w["repository"], w["revision"]) for w in described if w}:
-        REPOSITORIES[repository](folder / HUB / repository / revision, folder / "weights")
+    for weights in named:
+        if isinstance(weights, RepositoryWeights):
+            place = folder / HUB / weights.repository / weights.revision
+            REPOSITORIES[weights.repository](place, folder / "weights")
 
 
 def miniature(folder, whole=False, known=KNOWN):
-    """Write all of it to the repository `folder`, for a few rows of the grid or the whole grid; the config.
+    """Write all of it to the repository `folder`, for a few rows of the grid or the whole grid; the config's values.
 
     `known`: how many articles of each type ViQuAE's knowledge base has.
     """
-    config = load_config([folder / "config" / "models.yaml", folder / "config" / "viquae.yaml"])
+    config = lay_over(read(folder / MODELS), read(folder / "config" / "viquae.yaml"))
     local = write_sources(folder, known)
     datasets = {name: config["datasets"][name] for name in ("viquae", "triviaqa", "wikimage", "multimedia")}
     split = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -185,8 +190,8 @@ def miniature(folder, whole=False, known=KNOWN):
         "evaluation": {"permutations": 200},
         "compute": {"threads": 1, "environment": "cpu"},
     }
-    config = merge(config, changes)
-    write_models(folder, config)
+    config = lay_over(config, changes)
+    write_models(folder, check([("miniature", config)]))
     return config
 
 

@@ -68,6 +68,17 @@ def test_every_rule_of_the_profile_is_there():
     assert all(re.search(rf"rule {rule}:|as {rule} with:", rules) for rule in named), named
 
 
+def test_a_rule_that_does_what_another_does_gets_what_that_gets():
+    profile = read_profile(ROOT / "profiles" / "slurm")
+    groups = dict(group.split("=") for group in profile["groups"])
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    pairs = re.findall(r"^use rule (\w+) as (\w+) with:", rules, re.MULTILINE)
+    assert ("train", "pretrain") in pairs
+    for first, second in pairs:
+        assert profile["set-resources"].get(second) == profile["set-resources"].get(first), second
+        assert groups.get(second) == groups.get(first), second
+
+
 def test_runs_are_found_in_the_logs_the_newest_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logs = tmp_path / ".snakemake" / "log"

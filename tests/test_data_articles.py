@@ -13,9 +13,10 @@ from vlret.data import records
 from vlret.data.articles import import_articles
 from vlret.data.passages import split
 from vlret.files import InputError
+from vlret.settings import Passages
 
 KNOWN = (17, 9, 4)
-TOKENS = {"unit": "tokens", "tokens": 100}
+TOKENS = Passages(tokens=100)
 
 
 def imported(files: list[Path], out: Path, workers: int = 1, limits: dict | None = None) -> list[dict]:

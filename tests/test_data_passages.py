@@ -8,6 +8,7 @@ from vlret.data.articles import ARTICLE
 from vlret.data.passages import body, by_sentence, by_tokens, split
 from vlret.data.tables import write_table
 from vlret.files import InputError
+from vlret.settings import Passages
 
 PARITY = load("passages")
 CASES = [case for case in PARITY["cases"] if "n" in case]
@@ -38,7 +39,7 @@ def test_passages_are_the_originals(case: dict):
 @pytest.mark.parametrize("collection", [PARITY["collection"], load("passages_viquae_sep")["collection"]])
 def test_a_split_collection_is_the_originals(collection: dict, tmp_path: Path):
     articles = save(PARITY["articles"], tmp_path / "articles")
-    split(articles, {"unit": "tokens", "tokens": collection["n"]}, tmp_path / "passages")
+    split(articles, Passages(tokens=collection["n"]), tmp_path / "passages")
     passages = load_from_disk(str(tmp_path / "passages"))
     separator = collection["sep_token"]
     assert passages["article"] == collection["index"]
@@ -60,7 +61,7 @@ def test_sentences_of_a_dataset(tmp_path: Path):
         {"title": "B", "paragraphs": ["B\n"]},
         {"title": "C", "paragraphs": ["C\n", "Four."]},
     ]
-    split(save(articles, tmp_path / "articles"), {"unit": "sentence", "tokens": 100}, tmp_path / "passages")
+    split(save(articles, tmp_path / "articles"), Passages(unit="sentence"), tmp_path / "passages")
     rows = load_from_disk(str(tmp_path / "passages")).to_list()
     assert [(row["article"], row["title"], row["text"]) for row in rows] == [
         (0, "A", "One is here."),
@@ -73,10 +74,5 @@ def test_sentences_of_a_dataset(tmp_path: Path):
 def test_no_text_at_all_is_an_error_and_leaves_nothing(tmp_path: Path):
     articles = save([{"title": "A", "paragraphs": ["A\n"]}], tmp_path / "articles")
     with pytest.raises(InputError, match="no article has text"):
-        split(articles, {"unit": "sentence"}, tmp_path / "passages")
+        split(articles, Passages(unit="sentence"), tmp_path / "passages")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["articles"]
-
-
-def test_an_unknown_unit_is_an_error(tmp_path: Path):
-    with pytest.raises(InputError, match=r"passages\.unit 'words' is unknown"):
-        split(tmp_path, {"unit": "words"}, tmp_path / "passages")

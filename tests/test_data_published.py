@@ -18,6 +18,7 @@ from vlret.data.questions import import_questions
 from vlret.data.relevance import judge, normalise
 from vlret.data.sources import fetch, layout, resolve
 from vlret.files import read_jsonl
+from vlret.settings import Passages
 
 KNOWN = (30, 20, 10)
 SPLITS = {"train": 12, "validation": 8, "test": 9}
@@ -60,7 +61,7 @@ def test_viquae_goes_from_the_hub_to_judgements(hub, tmp_path: Path):
     assert load_from_disk(str(data / "articles"))["type"] == [kind for kind, count in kinds for _ in range(count)]
     found = {"articles": data / "articles", "images": tmp_path / "images", "link": "provenance", "limits": {}}
     import_questions(**questions, **found, out=data / "questions", report=report)
-    split(data / "articles", {"unit": "tokens", "tokens": 100}, data / "passages")
+    split(data / "articles", Passages(), data / "passages")
     normalise(data / "passages", data / "normalised", titles="[SEP]")
     made = (data / name for name in ("questions", "passages", "normalised", "qrels"))
     judge(*made, report, "provenance", data / "articles")

@@ -206,8 +206,6 @@ def test_questions_without_images_are_linked_by_the_titles_that_hold_their_answe
     assert load_from_disk(str(raw.path / "questions"))["train"][0]["article"] == 0
     with pytest.raises(InputError, match=r"line 1: no article has a title of 'output.provenance'"):
         raw.questions(changed(bare, "output.provenance", []), train_like=True, images=None, link="provenance")
-    with pytest.raises(InputError, match="link 'title' is unknown: use wikidata or provenance"):
-        raw.questions(bare, link="title")
 
 
 def test_kilts_list_of_answers_is_read_as_one_output(raw: Folder):

@@ -231,7 +231,7 @@ def test_with_titles_an_answer_may_stand_in_the_title(tmp_path: Path):
 
 def test_links_by_provenance_need_the_articles(tmp_path: Path):
     arguments = make(tmp_path, {"train": [question("q1", 0, ["Rome"])]})
-    with pytest.raises(InputError, match="link 'provenance': use wikidata, or provenance with the table of articles"):
+    with pytest.raises(InputError, match="link 'provenance' needs the table of articles"):
         judge(**arguments, link="provenance")
 
 

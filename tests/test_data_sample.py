@@ -16,14 +16,9 @@ from vlret.data.sample import PHRASINGS, build, entity_id
 from vlret.data.sample_facts import KINDS
 from vlret.files import InputError, read_jsonl
 from vlret.runs import read_qrels
+from vlret.settings import SPLITS, Passages, Sample, Split
 
-SETTINGS = {
-    "articles": 8,
-    "images_per_entity": 3,
-    "image_size": 64,
-    "split": {"train": 0.4, "validation": 0.3, "test": 0.3},
-}
-SPLITS = ("train", "validation", "test")
+SETTINGS = Sample(articles=8, images_per_entity=3, image_size=64, split=Split(train=0.4, validation=0.3, test=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +100,7 @@ def test_a_countrys_questions_show_its_photographs_in_turn_and_none_are_equal(ra
 
 
 def test_an_article_shows_its_flag_or_the_emoji_of_its_name_or_nothing(packages: dict[str, Path], tmp_path: Path):
-    build(**packages, settings={**SETTINGS, "articles": 10}, seed=0, out=tmp_path / "raw")
+    build(**packages, settings=SETTINGS.model_copy(update={"articles": 10}), seed=0, out=tmp_path / "raw")
     images = {record["wikipedia_title"]: record["image"] for record in records(tmp_path / "raw" / "wikipedia.jsonl")}
     assert len(images) == len(sample_packages.ARTICLES)
     assert images["Aland"] == "flag-AA.png"
@@ -138,7 +133,7 @@ def test_every_question_of_the_sample_has_an_answer_in_a_passage(raw: Path, tmp_
         out=data / "questions",
         report=tmp_path / "questions.json",
     )
-    split(data / "articles", {"unit": "sentence"}, data / "passages")
+    split(data / "articles", Passages(unit="sentence"), data / "passages")
     normalise(data / "passages", data / "normalised")
     judge(data / "questions", data / "passages", data / "normalised", data / "qrels", tmp_path / "qrels.json")
     passages = load_from_disk(str(data / "passages"))
@@ -152,17 +147,9 @@ def test_every_question_of_the_sample_has_an_answer_in_a_passage(raw: Path, tmp_
     assert json.loads((tmp_path / "qrels.json").read_text())["test"]["no relevant passage"]["count"] == 0
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"articles": 3}, r"sample\.articles is 3: it must be between 4 and 10"),
-        ({"articles": 11}, r"sample\.articles is 11: it must be between 4 and 10"),
-        ({"split": {"train": 0.5, "validation": 0.1, "test": 0.3}}, r"sample\.split: the shares add up to 0\.9"),
-    ],
-)
-def test_settings_that_cannot_be_met_are_errors_and_leave_nothing(
-    packages: dict, tmp_path: Path, settings: dict, message: str
-):
-    with pytest.raises(InputError, match=message):
-        build(**packages, settings={**SETTINGS, **settings}, seed=0, out=tmp_path / "raw")
+@pytest.mark.parametrize("articles", [3, 11])
+def test_too_few_or_too_many_articles_are_an_error_and_leave_nothing(packages: dict, tmp_path: Path, articles: int):
+    settings = SETTINGS.model_copy(update={"articles": articles})
+    with pytest.raises(InputError, match=rf"sample\.articles is {articles}: it must be between 4 and 10"):
+        build(**packages, settings=settings, seed=0, out=tmp_path / "raw")
     assert not list(tmp_path.iterdir())

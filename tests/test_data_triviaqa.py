@@ -15,6 +15,7 @@ from vlret.data.relevance import judge, normalise
 from vlret.data.triviaqa import join
 from vlret.files import InputError, read_jsonl, write_jsonl
 from vlret.runs import read_qrels
+from vlret.settings import Passages
 
 KNOWN = 40
 COUNTS = {"train": 30, "validation": 9, "test": 6}
@@ -83,7 +84,7 @@ def test_joined_questions_find_their_passages_by_provenance(raw: Path, tmp_path:
         out=tmp_path / "questions",
         report=tmp_path / "questions.json",
     )
-    split(raw / "articles", {"unit": "tokens", "tokens": 100}, tmp_path / "passages")
+    split(raw / "articles", Passages(), tmp_path / "passages")
     normalise(tmp_path / "passages", tmp_path / "normalised", titles="[SEP]")
     judge(
         tmp_path / "questions",
@@ -122,7 +123,7 @@ def test_unknown_ids_are_counted_or_stop_the_run(raw: Path, tmp_path: Path):
 
 def as_published(folder: Path, **changed) -> list[dict]:
     """The passages of KILT's articles as their dataset has them."""
-    split(folder / "articles", {"unit": "tokens", "tokens": 100}, folder / "passages")
+    split(folder / "articles", Passages(), folder / "passages")
     rows = load_from_disk(str(folder / "passages"))
     return [{"passage": f"{r['title']}{SEPARATOR}{r['text']}", "index": r["article"]} for r in rows]
 

@@ -8,9 +8,11 @@ import torch
 import yaml
 
 from vlret.cli import main
+from vlret.config import load_config
 from vlret.encoders.checkpoints import save_checkpoint
 from vlret.encoders.visual import VisualEmbedding
-from vlret.experiment import Experiment, load_config, settings
+from vlret.experiment import Experiment, settings
+from vlret.settings import Checkpoint
 from vlret.tuning.methods import build
 
 
@@ -23,16 +25,14 @@ def configured(tmp_path_factory):
     tunings = ["zs", "lora", "full"]
     rows = [{"model": "tiny", "tuning": tunings, "prefix": "vqa", "pooling": "avg"}]
     rows += [{"model": ["absent", "bm25"], "tuning": "zs", "prefix": "none", "pooling": ["avg", "none"]}]
-    config = {"models": models, "grid": {"product": rows, "exclude": [], "include": []}, "fusions": None}
+    config = {"models": models, "grid": {"product": rows}, "fusions": None, "ablations": None}
     own = folder / "own.yaml"
-    base = load_config(["config/config.yaml"])
-    del base["fusions"], base["ablations"], config["fusions"]
-    own.write_text(yaml.safe_dump({**base, **config}))
+    own.write_text(yaml.safe_dump(config))
     return own
 
 
 def described(capsys, experiment, configured):
-    assert main(["model", "describe", experiment, "--configfile", str(configured)]) == 0
+    assert main(["model", "describe", experiment, "--configfile", "config/config.yaml", str(configured)]) == 0
     return capsys.readouterr().out
 
 
@@ -66,12 +66,14 @@ def test_what_is_added_is_told_from_what_is_published(capsys, configured):
 
 
 def test_the_size_is_that_of_the_checkpoint(capsys, configured, tmp_path):
-    config = load_config(["config/models.yaml", configured])
+    config = load_config(["config/config.yaml", configured])
     experiment = Experiment.parse("tiny_lora_vqa_avg")
-    text = config["models"]["tiny"]["text"]
-    weights = {"text": text["weights"]["path"], "joint": text["joint"]["path"]}
-    model = build(settings(config, experiment), weights, 1280)
-    save_checkpoint(tmp_path / "checkpoint", model.own_weights(), {})
+    text = config.models["tiny"].text
+    weights = {"text": text.weights.path, "joint": text.joint.path}
+    chosen = settings(config, experiment)
+    model = build(chosen, weights, 1280)
+    stored = Checkpoint(**{**dict(chosen), "feature_dim": 1280})
+    save_checkpoint(tmp_path / "checkpoint", model.own_weights(), stored)
     size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size / 1e6
     said = re.search(r"checkpoint: ([\d.]+) MB", described(capsys, experiment.name, configured))
     assert float(said.group(1)) == pytest.approx(size, abs=0.02)
@@ -86,5 +88,5 @@ def test_the_size_is_that_of_the_checkpoint(capsys, configured, tmp_path):
     ],
 )
 def test_what_cannot_be_described_is_one_line(capsys, configured, experiment, message):
-    assert main(["model", "describe", experiment, "--configfile", str(configured)]) == 1
+    assert main(["model", "describe", experiment, "--configfile", "config/config.yaml", str(configured)]) == 1
     assert message in capsys.readouterr().err

@@ -1,8 +1,11 @@
 """Files of weights: what is read, what is refused, and that nothing in them is run."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_encoders import experiment
 
 from vlret.encoders.checkpoints import load_strictly, read_checkpoint, read_tensors, save_checkpoint
 from vlret.files import InputError
@@ -62,11 +65,34 @@ def test_parameters_are_filled_in_place_whatever_the_stored_type(tmp_path):
         load_strictly(layer.state_dict(), {**weights, "bias": torch.ones(2)}, tmp_path)
 
 
+TEXT = {"kind": "text", "text": {"architecture": "bert", "separator": "."}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threads": 2}, "unknown key 'threads'"),
+        ({"tuning": {"method": "lora", "rank": 0}}, "tuning.rank: 0 is less than"),
+    ],
+)
+def test_settings_of_a_checkpoint_that_do_not_fit_are_one_line(tmp_path, change, message):
+    save_checkpoint(tmp_path / "made", {}, experiment(TEXT))
+    path = tmp_path / "made" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=rf"made/config.json: {message}.*; remove .*made and train") as caught:
+        read_checkpoint(tmp_path / "made")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
     weights = {"b": torch.rand(2, 3).T, "a": torch.rand(4).bfloat16()}
-    save_checkpoint(tmp_path / "made", weights, {"name": "x", "seed": 3})
+    training = {"steps": 3, "tasks": {"a": {"kind": "viquae", "batch_size": 4}}}
+    chosen = experiment(TEXT, seed=3, training=training, tuning={"method": "lora", "rank": 2})
+    save_checkpoint(tmp_path / "made", weights, chosen)
     read, settings = read_checkpoint(tmp_path / "made")
-    assert settings == {"name": "x", "seed": 3}
+    assert settings == chosen
+    stored = json.loads((tmp_path / "made" / "config.json").read_text())
+    assert (stored["tuning"], stored["training"]) == ({"method": "lora", "rank": 2}, training), "no default"
     assert read.keys() == weights.keys()
     assert all(torch.equal(read[name], weights[name]) for name in weights)
     with pytest.raises(InputError, match="was the experiment trained"):

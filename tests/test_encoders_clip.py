@@ -8,6 +8,7 @@ import torch
 import transformers
 from datasets import Dataset, load_from_disk
 from random_clip import SIZES, random_clip
+from tiny_encoders import experiment
 from torch.nn import functional as F
 from toy import Toy
 
@@ -46,11 +47,12 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     toy = Toy(tmp_path)
     model = random_clip(tmp_path / "clip")
     visual = {"grid": [2, 2], "tokens": [1, 1]}
-    entry = {"kind": "dual", "visual": visual, "text": {"architecture": "clip", "separator": "."}}
-    settings = {**toy.settings("zs"), "model": {**toy.settings("zs")["model"], **entry}, "pooling": "1token"}
-    corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}}
-    train(settings=settings, **corpus, qrels=toy.qrels, negatives={}, out=tmp_path / "checkpoint")
-    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
+    text = {"architecture": "clip", "separator": "."}
+    settings = experiment({"kind": "dual", "backbone": "toy", "visual": visual, "text": text}, pooling="1token")
+    weights = {"text": tmp_path / "clip"}
+    train(settings=settings, weights=weights, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
+    corpus = {**toy.corpus, "weights": weights}
+    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
     questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
     about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
     assert about == {"unit": "article", "cut": {"question": 0, "article": 0}}
@@ -60,7 +62,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     expected = F.normalize(torch.from_numpy(features).amax(dim=1), dim=-1)[0]
     np.testing.assert_allclose(questions[0], expected, atol=1e-6)
     titles = load_from_disk(str(toy.folder / "articles"))["title"]
-    tokenizer = tokenizer_of(settings, corpus["weights"])
+    tokenizer = tokenizer_of(settings, weights)
     tokens = tokenizer(list(titles), padding="max_length", max_length=24, return_tensors="pt")
     with torch.no_grad():
         theirs = F.normalize(model.encode_text(tokens["input_ids"] * tokens["attention_mask"]), dim=-1)

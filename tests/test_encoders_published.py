@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny_encoders import experiment
 
 from vlret.encoders.assemble import assemble
 from vlret.encoders.biencoder import Tower
@@ -197,7 +198,7 @@ def test_a_config_of_another_architecture_is_refused(tmp_path, change, message):
 
 
 def settings(text, pooling="avg", **model):
-    return {"model": {"kind": "text", "text": {"separator": ".", **text}, **model}, "pooling": pooling, "seed": 0}
+    return experiment({"kind": "text", "text": {"separator": ".", **text}, **model}, pooling=pooling)
 
 
 def test_dpr_encodes_questions_and_passages_each_with_its_own_encoder(tmp_path):

@@ -9,6 +9,7 @@ import transformers
 from parity import FOLDER
 from safetensors.torch import save_file
 from test_encoders_vocabulary import full_size_t5
+from tiny_encoders import experiment
 from torch.nn import functional as F
 
 from vlret.encoders.assemble import assemble
@@ -67,11 +68,11 @@ def folders(tmp_path_factory):
     return {"vlt5": t5, "vlbart": bart}
 
 
-def settings(layout, norms, pooling="avg"):
-    architecture = layout.removeprefix("vl")
-    text = {"architecture": architecture, "separator": ".", "joint": {"path": "there", "layout": layout}}
-    model = {"kind": "joint", "text": text, "visual": {"norms": norms, "order": True}}
-    return {"model": model, "pooling": pooling, "seed": 0}
+def settings(layout, norms, pooling="avg", joint=True):
+    text = {"architecture": layout.removeprefix("vl"), "separator": "."}
+    text |= {"joint": {"path": "there", "layout": layout}} if joint else {}
+    visual = {"norms": norms, "order": True}
+    return experiment({"kind": "joint", "backbone": "toy", "text": text, "visual": visual}, pooling=pooling)
 
 
 def inputs(texts=2):
@@ -163,9 +164,7 @@ def test_t5_base_at_full_size_equals_transformers_and_gets_rows_for_objects(fold
     model = transformers.T5ForConditionalGeneration(config).eval()
     model.save_pretrained(tmp_path)
     full_size_t5(tmp_path)
-    settings_ = settings("vlt5", "each")
-    del settings_["model"]["text"]["joint"]
-    ours = assemble(settings_, {"text": tmp_path}, WIDTH).eval()
+    ours = assemble(settings("vlt5", "each", joint=False), {"text": tmp_path}, WIDTH).eval()
     (tmp_path / "model.safetensors").unlink()
     table = ours.question.encoder.shared.weight
     assert len(table) == 32_200

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from parity import FOLDER, cases
+from tiny_encoders import experiment
 
 from vlret.encoders.assemble import assemble
 from vlret.encoders.published import LAYOUTS, empty_encoder
@@ -22,7 +23,7 @@ ENDS_TWICE = "</s>"
 def settings(architecture, order=True, **model):
     text = {"architecture": architecture, "separator": "."}
     visual = {"order": order}
-    return {"model": {"kind": "joint", "text": text, "visual": visual, **model}, "pooling": "avg", "seed": 0}
+    return experiment({"kind": "joint", "backbone": "toy", "text": text, "visual": visual, **model})
 
 
 def t5_folder(path, folder):

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,22 +15,12 @@ from datasets import Dataset, DatasetDict
 from vlret.evaluation.renderings import figure, mark, marks
 from vlret.evaluation.significance import bootstrap_interval, corrected, randomisation_test, t_test
 from vlret.evaluation.table import table
-from vlret.experiment import load_config
 from vlret.files import InputError, write_json
+from vlret.made import write_note
+from vlret.settings import Evaluation
 
-SETTINGS = {
-    "qrels": "static",
-    "metrics": ["mrr@100", "precision@1", "hit_rate@5"],
-    "columns": ["mrr@100", "precision@1", "hit_rate@5"],
-    "test": "randomisation",
-    "correction": "none",
-    "p": 0.01,
-    "permutations": 2000,
-    "groups": "entity",
-    "interval": 0.95,
-    "seed": 0,
-}
-ROOT = Path(__file__).parents[1]
+METRICS = ["mrr@100", "precision@1", "hit_rate@5"]
+SETTINGS = Evaluation(metrics=METRICS, columns=METRICS, permutations=2000)
 PARTS = ("model", "tuning", "prefix", "pooling")
 TEST = [f"t{number}" for number in range(120)]
 ENTITIES = [f"Q{number // 3}" for number in range(120)]
@@ -72,7 +61,7 @@ def inputs(tmp_path_factory):
         }
         paths.append(folder / f"{number}.json")
         write_json(paths[-1], {"name": about["name"], "splits": splits})
-    return {"metrics": paths[::-1], "questions": folder / "questions", "rows": ROWS, "settings": SETTINGS}
+    return {"metrics": paths[::-1], "questions": folder / "questions", "rows": ROWS, "settings": SETTINGS, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +75,7 @@ def out(inputs, tmp_path_factory):
 def values(inputs):
     """Metric → per-question test values `[rows, questions]`, read back from the files."""
     files = [json.loads(path.read_text()) for path in inputs["metrics"][::-1]]
-    return {
-        metric: np.array([file["splits"]["test"]["per_question"][metric] for file in files])
-        for metric in SETTINGS["metrics"]
-    }
+    return {metric: np.array([file["splits"]["test"]["per_question"][metric] for file in files]) for metric in METRICS}
 
 
 def read_csv(path):
@@ -184,7 +170,7 @@ def test_the_caption_says_what_is_what(out):
 
 
 def test_the_caption_says_when_judgements_are_of_what_the_rows_retrieve(inputs, tmp_path):
-    table(**(inputs | {"settings": SETTINGS | {"qrels": "dynamic"}}), out=tmp_path / "t.tex")
+    table(**(inputs | {"settings": SETTINGS.model_copy(update={"qrels": "dynamic"})}), out=tmp_path / "t.tex")
     for suffix in (".tex", ".md", ".html"):
         text = (tmp_path / "t.tex").with_suffix(suffix).read_text()
         assert (
@@ -206,7 +192,7 @@ def test_equal_figures_are_equally_bold(inputs, tmp_path):
 
 
 def test_questions_can_be_taken_one_by_one(inputs, out, tmp_path):
-    table(**(inputs | {"settings": SETTINGS | {"groups": "question"}}), out=tmp_path / "t.tex")
+    table(**(inputs | {"settings": SETTINGS.model_copy(update={"groups": "question"})}), out=tmp_path / "t.tex")
     assert "bootstrap over questions" in (tmp_path / "t.md").read_text()
     assert "swapped together" not in (tmp_path / "t.md").read_text()
     assert read_csv(tmp_path / "t.pvalues.csv") != read_csv(out.with_suffix(".pvalues.csv"))
@@ -224,7 +210,7 @@ def test_questions_can_be_taken_one_by_one(inputs, out, tmp_path):
 def test_tests_and_corrections_decide_the_marks_and_stand_in_the_caption(
     inputs, values, tmp_path, test, correction, words
 ):
-    settings = SETTINGS | {"test": test, "correction": correction, "p": 0.05}
+    settings = SETTINGS.model_copy(update={"test": test, "correction": correction, "p": 0.05})
     table(**(inputs | {"settings": settings}), out=tmp_path / "t.tex")
     groups, stacked = np.repeat(np.arange(40), 3), np.stack(list(values.values()))
     p = t_test(stacked, groups) if test == "t" else randomisation_test(stacked, groups, 2000, 0)
@@ -247,18 +233,18 @@ def test_tests_and_corrections_decide_the_marks_and_stand_in_the_caption(
 
 
 def test_too_few_permutations_to_find_anything_are_refused(inputs, tmp_path):
-    settings = SETTINGS | {"correction": "holm", "permutations": 998}
+    holm = SETTINGS.model_copy(update={"correction": "holm"})
     with pytest.raises(InputError, match=r"998 cannot make p as low as 0\.01 .* holm over 10 pairs; set 999 or more"):
-        table(**(inputs | {"settings": settings}), out=tmp_path / "t.tex")
-    table(**(inputs | {"settings": settings | {"permutations": 999}}), out=tmp_path / "t.tex")
+        table(**(inputs | {"settings": holm.model_copy(update={"permutations": 998})}), out=tmp_path / "t.tex")
+    table(**(inputs | {"settings": holm.model_copy(update={"permutations": 999})}), out=tmp_path / "t.tex")
     with pytest.raises(InputError, match="98 cannot make p"):
-        table(**(inputs | {"settings": settings | {"correction": "none", "permutations": 98}}), out=tmp_path / "t.tex")
+        table(**(inputs | {"settings": SETTINGS.model_copy(update={"permutations": 98})}), out=tmp_path / "t.tex")
 
 
 def test_the_t_test_of_a_single_entity_is_refused(inputs, tmp_path):
     split = Dataset.from_dict({"id": TEST, "wikidata_id": ["Q1"] * len(TEST)})
     DatasetDict({"test": split}).save_to_disk(str(tmp_path / "questions"))
-    changes = {"settings": SETTINGS | {"test": "t"}, "questions": tmp_path / "questions"}
+    changes = {"settings": SETTINGS.model_copy(update={"test": "t"}), "questions": tmp_path / "questions"}
     with pytest.raises(InputError, match="all test questions are of one entity"):
         table(**(inputs | changes), out=tmp_path / "t.tex")
 
@@ -340,7 +326,7 @@ def test_rows_and_files_that_do_not_match_are_refused(inputs, tmp_path):
             table(**(inputs | changes), out=tmp_path / "t.tex")
         assert list(tmp_path.glob("t.*")) == []
 
-    refused("no file holds the metrics of row new", rows=[*ROWS, row("new")])
+    refused("row new is not there: no file holds its metrics", rows=[*ROWS, row("new")])
     refused(r"0\.json needs one row called bm25, found 0", rows=ROWS[1:])
     refused(r"needs one row called bm25, found 2", rows=[*ROWS, row("bm25")])
     refused(r"metrics of a \+ b were already read from", metrics=[*inputs["metrics"], inputs["metrics"][0]])
@@ -348,11 +334,14 @@ def test_rows_and_files_that_do_not_match_are_refused(inputs, tmp_path):
     write_json(tmp_path / "no.json", {"b": 1})
     refused(r"no\.json: no `name` and `splits`", metrics=[*inputs["metrics"], tmp_path / "no.json"])
     write_json(tmp_path / "half.json", {"name": "b", "splits": {"test": {}}})
-    refused(r"half\.json: no metrics of validation: a table needs both", metrics=[tmp_path / "half.json"])
+    refused(
+        r"half\.json: no metrics of validation: a table needs both",
+        metrics=[*inputs["metrics"], tmp_path / "half.json"],
+    )
     other = tmp_path / "other.json"
     other.write_text(inputs["metrics"][0].read_text().replace('"qrels_sha256": "test"', '"qrels_sha256": "x"'))
     refused("other test qrels than .*: rows of one table are judged alike", metrics=[*inputs["metrics"][1:], other])
-    settings = SETTINGS | {"metrics": ["mrr@100", "mrr@7"]}
+    settings = SETTINGS.model_copy(update={"metrics": ["mrr@100", "mrr@7"]})
     refused(r"4\.json: no values of mrr@7", settings=settings)
 
 
@@ -365,7 +354,7 @@ def _questions(folder, identifiers):
 @pytest.mark.slow
 def test_a_hundred_rows_are_quick(tmp_path):
     """A table of 100 runs of ViQuAE's size, all metrics and all pairs: under a minute on 2 cores, files and all."""
-    settings = load_config([ROOT / "config" / "config.yaml"])["evaluation"] | {"seed": 0}
+    settings = Evaluation()
     rows = [row(f"run{number}") for number in range(100)]
     generator, questions = np.random.default_rng(0), [f"t{number}" for number in range(1257)]
     DatasetDict({"test": Dataset.from_dict({"id": questions, "wikidata_id": questions})}).save_to_disk(
@@ -373,17 +362,17 @@ def test_a_hundred_rows_are_quick(tmp_path):
     )
     metrics = [tmp_path / f"{about['name']}.json" for about in rows]
     for path, about in zip(metrics, rows, strict=True):
-        columns = {metric: generator.random(1257).tolist() for metric in settings["metrics"]}
+        columns = {metric: generator.random(1257).tolist() for metric in settings.metrics}
         split = {"qrels_sha256": "x", "without_relevant": 0, "questions": questions, "per_question": columns}
         write_json(path, {"name": about["name"], "splits": {"validation": split, "test": split}})
     start = time.process_time()
-    table(metrics, tmp_path / "questions", rows, settings, tmp_path / "t.tex")
+    table(metrics, tmp_path / "questions", rows, settings, 0, tmp_path / "t.tex")
     assert time.process_time() - start < 60
     assert len(read_csv(tmp_path / "t.pvalues.csv")) == 15 * 4950
 
 
 def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_path):
-    settings = {**SETTINGS, "columns": ["precision@1", "mrr@100"]}
+    settings = SETTINGS.model_copy(update={"columns": ["precision@1", "mrr@100"]})
     table(**{**inputs, "settings": settings}, out=tmp_path / "t.tex")
     for suffix in (".tex", ".md", ".html"):
         text = (tmp_path / "t").with_suffix(suffix).read_text()
@@ -391,3 +380,51 @@ def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_pa
         assert "Validation P@1" in text or "Validation & " in text
     assert "test_hit_rate@5" in (tmp_path / "t.csv").read_text()
     assert "hit_rate@5," in (tmp_path / "t.pvalues.csv").read_text()
+
+
+def test_a_table_of_what_is_there_names_what_is_not(inputs, tmp_path):
+    rows = [*ROWS, row("late_zs_none_avg")]
+    with pytest.raises(InputError, match="row late_zs_none_avg is not there"):
+        table(**(inputs | {"rows": rows}), out=tmp_path / "table.tex")
+    table(**(inputs | {"rows": rows}), out=tmp_path / "table.tex", partial=True)
+    assert len(read_csv(tmp_path / "table.csv")) == len(ROWS)
+    for suffix in ("md", "html"):
+        assert re.search(r"Not there yet: late.*avg\.", (tmp_path / f"table.{suffix}").read_text())
+
+
+def test_a_row_of_other_settings_is_never_shown(inputs, tmp_path):
+    for path in inputs["metrics"]:
+        shutil.copy(path, tmp_path / path.name)
+        write_note(tmp_path / path.name, {"digest": path.stem})
+    changes = {"metrics": [tmp_path / path.name for path in inputs["metrics"]]}
+    changes["rows"] = [{**about, "made": str(number)} for number, about in enumerate(ROWS)]
+    table(**(inputs | changes), out=tmp_path / "table.tex")
+    changes["rows"][2]["made"] = "other"
+    with pytest.raises(
+        InputError, match=f"row {ROWS[2]['name']} is of other settings than the config's: make .*2.json"
+    ):
+        table(**(inputs | changes), out=tmp_path / "table.tex")
+
+
+def test_a_mistake_leaves_the_older_table(inputs, tmp_path):
+    table(**inputs, out=tmp_path / "table.tex")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="permutations"):
+        table(**(inputs | {"settings": SETTINGS.model_copy(update={"p": 1e-9})}), out=tmp_path / "table.tex")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_folder_of_all_metrics_stands_for_its_files(inputs, tmp_path):
+    for path, about in zip(inputs["metrics"][::-1], ROWS, strict=True):
+        shutil.copy(path, tmp_path / f"{about['name']}.json")
+    table(**inputs, out=tmp_path / "files" / "table.tex")
+    table(**(inputs | {"metrics": [tmp_path]}), out=tmp_path / "folder" / "table.tex")
+    for name in ("table.csv", "table.md", "table.html", "table.tex"):
+        assert (tmp_path / "files" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes()
+
+
+def test_latex_and_html_say_what_made_them(out):
+    for suffix in (".tex", ".html"):
+        assert re.search(
+            r"vlret \S+( \(\w+\+?\))?, config [0-9a-f]{16}, \d{4}-\d\d-\d\d", out.with_suffix(suffix).read_text()
+        )

@@ -1,35 +1,41 @@
+from pathlib import Path
+
 import pytest
 
+from vlret.config import check, lay_over, load_config, read
 from vlret.encoders.pooling import pooling_of
-from vlret.experiment import (
-    SENSIBLE,
-    Experiment,
-    grid,
-    load_config,
-    merge,
-    miners,
-    read_weights,
-    settings,
-    task_parts,
-    trained,
-)
+from vlret.experiment import SENSIBLE, Experiment, grid, rows, settings, trained
 from vlret.files import InputError
-from vlret.tuning.methods import METHODS
-from vlret.validation import validate
+from vlret.layout import Layout
+from vlret.settings import TUNING, Training
 
-SCHEMA = "config/schemas/config.schema.yaml"
 FILES = ["config/models.yaml", "config/config.yaml"]
+OWN = "own.yaml"
+ADAPTER = "vlminilm_adapter_none_avg"
 SEPARATED = {"relevance": {"link": "provenance", "titles": "[SEP]"}}
 SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
 ENTITIES = {"entities": {"path": "e"}, "images": {"path": "i"}, "of": "sample", "without": ["sample"]} | {
     "least_passages": 2,
     "split": SPLIT,
 }
+UNPOOLED = {"prefix": "none", "pooling": "none"}
 
 
 @pytest.fixture(scope="module")
-def config():
-    return load_config(FILES)
+def parts():
+    """The files of the sample's config as `check` takes them."""
+    return [(file, read(file)) for file in FILES]
+
+
+@pytest.fixture(scope="module")
+def config(parts):
+    return check(parts)
+
+
+@pytest.fixture(scope="module")
+def changed(parts):
+    """The config with other files laid over it."""
+    return lambda *changes: check([*parts, *((OWN, change) for change in changes)])
 
 
 def test_a_name_goes_around():
@@ -44,15 +50,15 @@ def test_a_bad_name_is_refused(name):
         Experiment.parse(name)
 
 
-def test_the_default_config_is_valid(config):
-    validate(config, FILES, SCHEMA)
+def test_the_files_of_the_config_are_read_with_the_models_first(config):
+    assert load_config(FILES[1:]) == config
 
 
-def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
+def test_the_grid_keeps_the_order_and_leaves_out_nonsense(changed):
     block = {"model": ["effnet", "vlminilm"], "tuning": ["zs", "full"], "prefix": ["none", "vqa"], "pooling": "avg"}
-    declared = merge(config, {"grid": {"include": ["bm25_zs_none_none", "vlminilm_zs_none_avg"]}})
-    declared["grid"] |= {"product": [block], "exclude": [{"tuning": "full", "prefix": "none"}]}
-    assert [experiment.name for experiment in grid(declared)] == [
+    include = ["bm25_zs_none_none", "vlminilm_zs_none_avg"]
+    declared = {"product": [block], "exclude": [{"tuning": "full", "prefix": "none"}], "include": include}
+    assert [e.name for e in grid(changed({"grid": declared, "fusions": {}, "ablations": None}))] == [
         "effnet_zs_none_avg",
         "vlminilm_zs_none_avg",
         "vlminilm_zs_vqa_avg",
@@ -61,12 +67,21 @@ def test_the_grid_keeps_the_order_and_leaves_out_nonsense(config):
     ]
 
 
+def test_rows_are_experiments_then_fusions_then_ablations(config):
+    names = [row.name for row in rows(config)]
+    assert names == [e.name for e in grid(config)] + ["bm25-effnet", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
+    fusion, ablation = rows(config)[-3], rows(config)[-1]
+    assert fusion.runs == ("bm25_zs_none_none", "effnet_zs_none_concat")
+    assert fusion.note == "fusion of bm25_zs_none_none and effnet_zs_none_concat"
+    assert (ablation.parts, ablation.note) == (Experiment.parse(ADAPTER), "no-image")
+
+
 def test_every_part_that_makes_sense_exists():
-    for kind, parts in SENSIBLE.items():
+    for kind, (_, poolings) in SENSIBLE.items():
         if kind != "lexical":
-            for pooling in parts["pooling"]:
+            for pooling in poolings:
                 assert pooling_of(pooling.replace("-N", "-2"))
-        assert set(parts["tuning"]) <= set(METHODS)
+    assert {kind for method in TUNING.values() for kind in method.KINDS} == set(SENSIBLE)
 
 
 WRONG = [
@@ -95,7 +110,11 @@ WRONG = [
     ),
     ({"evaluation": {"test": "wilcoxon"}}, "evaluation.test: 'wilcoxon' is not one of"),
     ({"evaluation": {"correction": "bonferroni"}}, "evaluation.correction: 'bonferroni' is not one of"),
-    ({"ablations": {"of": "minilm_zs_none_avg"}}, "does not see both image and text"),
+    ({"ablations": {"of": "minilm_zs_none_avg"}}, "ablations: missing 'kinds'"),
+    (
+        {"ablations": {"of": "minilm_zs_none_avg", "kinds": ["no-text"]}},
+        "ablations.of: minilm_zs_none_avg does not see both image and text",
+    ),
     (
         {"datasets": {"sample": {"source": {"sample": {"split": {"train": 0.7}}}}}},
         "datasets.sample.source.sample.split: the shares add up to 1.1, not 1",
@@ -138,64 +157,141 @@ WRONG = [
         {"training": {"experiments": {"vlminilm_full_none_avg": {"start": "vlminilm_full_none_avg"}}}},
         "training.start: vlminilm_full_none_avg itself starts from another experiment",
     ),
+    ({"training": {"defaults": {"learning_rate": "5e-4"}}}, "learning_rate: '5e-4' is text in YAML: write 5.0e-04"),
+    ({"training": {"tuning": {"lorra": {}}}}, "training.tuning.lorra: no tuning method or variant; known: .*lora"),
+    (
+        {"training": {"experiments": {ADAPTER: {"warmup_steps": 46}}}},
+        f"training.warmup_steps: 46 is more than steps, 45 \\(of {ADAPTER}\\)",
+    ),
+    (
+        {"training": {"experiments": {ADAPTER: {"negatives": {}}}}},
+        "training.negatives: {} has no miner for the negatives of task viquae; set negatives_per_question to 0",
+    ),
+    (
+        {"grid": {"include": [ADAPTER], "product": [{"model": "bm25", "tuning": "full"} | UNPOOLED]}},
+        "grid.product.0: yields no experiment: tuning 'full' does not go with a model of kind lexical",
+    ),
+    (
+        {"grid": {"include": [ADAPTER], "product": [{"model": "vlminilm", "tuning": "lorra"} | UNPOOLED]}},
+        "grid.product.0.tuning: unknown lorra; known: zs, .*lora",
+    ),
+    (
+        {"grid": {"include": ["vlminilm_lorra_none_avg"]}},
+        "grid.include: vlminilm_lorra_none_avg: unknown tuning 'lorra'; known: zs, .*lora",
+    ),
+    (
+        {"fusions": {"f": {"runs": ["bm25_zs_none_none"] * 2, "method": "rrf", "constant": 60}}},
+        "fusions.f.runs: a run is fused with itself",
+    ),
+    ({"grid": {}}, "grid: no experiment is left"),
+    ({"tuning": {"variants": {"lora": {"method": "lora"}}}}, "tuning.variants.lora: this is a method's own name"),
+    ({"prefixes": {"none": "x"}}, "prefixes.none: this is the empty prefix"),
     ({"evaluation": {"metrics": ["recall@5"]}}, "evaluation.metrics.0: 'recall@5'"),
     ({"evaluation": {"columns": ["mrr@7"]}}, "evaluation.columns: mrr@7 not among evaluation.metrics"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_a_wrong_config_is_one_line_with_file_and_field(config, change, message):
-    file = "models" if "models" in change else "config"
-    with pytest.raises(InputError, match=rf"^config/{file}.yaml: .*{message}") as caught:
-        validate(merge(config, change), FILES, SCHEMA)
+def test_a_wrong_config_is_one_line_with_file_and_field(changed, change, message):
+    with pytest.raises(InputError, match=rf"^{OWN}: .*{message}") as caught:
+        changed(change)
     assert "\n" not in str(caught.value)
 
 
-def test_the_file_that_holds_the_field_is_named(config, tmp_path):
-    (tmp_path / "own.yaml").write_text("seedd: 1\ndataset: mine\n")
-    files = [*FILES, tmp_path / "own.yaml"]
-    with pytest.raises(InputError, match=r"own\.yaml: top level: unknown key 'seedd'"):
-        validate(merge(config, {"seedd": 1, "dataset": "mine"}), files, SCHEMA)
-    with pytest.raises(InputError, match=r"^config/config\.yaml: seed: 'x'"):
-        validate(merge(config, {"seed": "x"}), files, SCHEMA)
-    del (incomplete := merge(config, {}))["dataset"]
-    with pytest.raises(InputError, match=r"^config/models\.yaml \+ config/config\.yaml: top level: missing 'dataset'"):
-        validate(incomplete, FILES, SCHEMA)
+def test_the_file_that_holds_the_key_is_named(parts):
+    def blamed(*changes):
+        with pytest.raises(InputError) as caught:
+            check([*parts, *((f"{number}.yaml", change) for number, change in enumerate(changes))])
+        return str(caught.value)
+
+    assert blamed({"seedd": 1}, {"dataset": "sample"}).startswith("0.yaml: top level: unknown key 'seedd'")
+    assert blamed({"seed": "x"}, {"dataset": "sample"}).startswith("0.yaml: seed: 'x'")
+    assert blamed({"features": {"dtype": "int8"}}, {"features": {"shards": 2}}).startswith("0.yaml: features.dtype")
+    assert blamed({"training": {"tuning": {"full": {"gpus": 0}}}}, {"training": {}}).startswith(
+        "0.yaml: training.tuning."
+    )
+    assert blamed({"grid": {"include": ["minilm_zs_none_avg"]}}).startswith(
+        "config/config.yaml: fusions.bm25-effnet.runs"
+    )
+    assert blamed({"models": {"effnet": {"dim": 3}}}).startswith("0.yaml: models.effnet: unknown key 'dim'")
+    assert blamed({"models": None}) == "config/models.yaml + config/config.yaml + 0.yaml: top level: missing 'models'"
+    with pytest.raises(InputError, match=r"^config/models\.yaml \+ --config: top level: missing 'dataset', 'datasets'"):
+        load_config([], given={"seed": 1})
+
+
+def test_a_value_of_the_command_line_counts_for_more_than_all_files():
+    assert load_config(FILES[1:], given={"seed": 3}).seed == 3
+    with pytest.raises(InputError, match=r"^--config: seed: 'x' is not of type 'integer'"):
+        load_config(FILES[1:], given={"seed": "x"})
 
 
 def test_a_config_that_is_no_yaml_is_named(tmp_path):
-    (tmp_path / "a.yaml").write_text("a: [")
-    with pytest.raises(InputError, match=r"a\.yaml: not valid YAML"):
-        load_config([tmp_path / "a.yaml"])
-    (tmp_path / "a.yaml").write_text("- a")
-    with pytest.raises(InputError, match=r"a\.yaml: expected a mapping"):
-        load_config([tmp_path / "a.yaml"])
+    def refused(text):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "a.yaml")
+        return str(caught.value).removeprefix(str(tmp_path / "a"))
+
+    assert refused("b: 1\na: [").startswith(".yaml, line 2: not valid YAML")
+    assert refused("a: 1\nb: {c: 1, c: 2}") == ".yaml, line 2: not valid YAML: key 'c' stands twice"
+    assert refused("- a") == ".yaml: expected a mapping of keys, found list"
+    with pytest.raises(InputError, match=r"b\.yaml: no such file"):
+        read(tmp_path / "b.yaml")
 
 
-def test_settings_come_from_defaults_then_method_then_experiment(config):
+def test_a_number_without_a_dot_is_said_to_be_text(parts, tmp_path):
+    (tmp_path / "a.yaml").write_text("training: {defaults: {learning_rate: 5e-4}}")
+    with pytest.raises(InputError, match=r"'5e-4' is text in YAML: write 5\.0e-04"):
+        check([*parts, ("a.yaml", read(tmp_path / "a.yaml"))])
+
+
+def test_mappings_are_laid_over_key_by_key_and_null_takes_a_key_away():
+    low = {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "f": 3}
+    assert lay_over(low, {"a": {"c": {"g": 4}}, "e": [5]}) == {"a": {"b": 1, "c": {"d": 2, "g": 4}}, "e": [5], "f": 3}
+    assert lay_over(low, {"a": {"c": None}, "f": None, "x": None}) == {"a": {"b": 1}, "e": [1, 2]}
+    assert lay_over({}, {"a": {"b": None, "c": 1}}) == {"a": {"c": 1}}, "nothing is left to say that a key is nothing"
+    assert low == {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "f": 3}, "and nothing is changed in place"
+
+
+@pytest.mark.parametrize("key", ["ablations", "fusions", "grid", "negatives", "tasks"])
+def test_a_mapping_of_what_is_wanted_is_replaced_whole(key):
+    assert lay_over({key: {"a": 1}}, {key: {"b": 2}}) == {key: {"b": 2}}
+    assert lay_over({"x": {key: {"a": 1}}}, {"x": {key: {}}}) == {"x": {key: {}}}
+
+
+def test_what_a_later_file_does_not_want_is_gone(config, changed):
+    assert changed({"fusions": {}}).fusions == changed({"fusions": None}).fusions == {}
+    assert changed({"fusions": {"bm25-effnet": None}}).fusions == {}
+    assert changed({"ablations": None}).ablations is changed({"ablations": {}}).ablations is None
+    assert changed({"training": {"tuning": {"full": None}}}).training.tuning == {}
+    assert changed({"training": {"defaults": {"negatives": {"random": 1}}}}).training.defaults.negatives == {
+        "random": 1
+    }
+    assert config.training.defaults.negatives == {"bm25": 0.5, "article": 0.5}
+    seed = changed({"seed": 3}, {"seed": None}).seed
+    assert seed == config.seed == 0, "taken away, it is the default"
+
+
+def test_settings_come_from_defaults_then_method_then_experiment(config, changed):
     experiment = Experiment.parse("vlminilm_full_none_avg")
-    changed = merge(config, {"training": {"experiments": {experiment.name: {"steps": 3, "negatives": {"random": 1}}}}})
-    resolved = settings(changed, experiment)["training"]
-    assert resolved["steps"] == 3
-    assert resolved["learning_rate"] == config["training"]["tuning"]["full"]["learning_rate"]
-    assert resolved["negatives"] == {"random": 1}
-    assert resolved["batch_size"] == config["training"]["defaults"]["batch_size"]
+    own = {"steps": 13, "negatives": {"random": 1}}
+    resolved = settings(changed({"training": {"experiments": {experiment.name: own}}}), experiment).training
+    assert resolved.steps == 13
+    assert resolved.learning_rate == config.training.tuning["full"].learning_rate
+    assert resolved.negatives == {"random": 1}
+    assert resolved.batch_size == config.training.defaults.batch_size
 
 
-def test_one_experiments_parameter_leaves_the_others_settings_alone(config):
-    changed = merge(config, {"training": {"experiments": {"vlminilm_full_none_avg": {"steps": 3}}}})
-    differing = [e.name for e in grid(config) if settings(config, e) != settings(changed, e)]
+def test_one_experiments_parameter_leaves_the_others_settings_alone(config, changed):
+    other = changed({"training": {"experiments": {"vlminilm_full_none_avg": {"steps": 13}}}})
+    experiments = [experiment for experiment in grid(config) if experiment.model != "bm25"]
+    differing = [e.name for e in experiments if settings(config, e) != settings(other, e)]
     assert differing == ["vlminilm_full_none_avg"]
 
 
-def test_zero_shot_does_not_depend_on_training(config):
-    changed = merge(config, {"training": {"defaults": {"steps": 3}}})
+def test_zero_shot_does_not_depend_on_training(config, changed):
     zero_shot = Experiment.parse("vlminilm_zs_none_avg")
-    assert settings(changed, zero_shot) == settings(config, zero_shot)
-
-
-def with_training(config, experiments):
-    return merge(config, {"training": {"experiments": experiments}})
+    assert settings(changed({"training": {"defaults": {"steps": 13}}}), zero_shot) == settings(config, zero_shot)
 
 
 @pytest.mark.parametrize(
@@ -224,80 +320,81 @@ def with_training(config, experiments):
         ({"vlminilm_lora_none_avg": {"negatives": {"model": 1}}}, "training.experiments.*: 'model'"),
     ],
 )
-def test_miners_read_runs_that_are_there_and_do_not_wait_for_them(config, experiments, message):
+def test_miners_read_runs_that_are_there_and_do_not_wait_for_them(changed, experiments, message):
     with pytest.raises(InputError, match=message):
-        validate(with_training(config, experiments), FILES, SCHEMA)
+        changed({"training": {"experiments": experiments}})
 
 
-def test_a_training_may_mine_from_what_another_training_made(config):
+def test_a_training_may_mine_from_what_another_training_made(changed):
     mined = {"negatives": {"model.vlminilm_full_none_avg": 1, "image.effnet_zs_none_concat": 2, "same-type": 1}}
-    validate(with_training(config, {"vlminilm_lora_none_avg": mined | {"positives": "bm25"}}), FILES, SCHEMA)
-    tasks = {"tasks": {"viquae": {"kind": "viquae"}}}
-    assert miners(tasks | mined | {"positives": "bm25"}) == [*mined["negatives"], "bm25"]
-    assert miners(tasks | {"negatives": {"bm25": 1}, "positives": "bm25"}) == ["bm25"]
-    assert miners({}) == []
+    changed({"training": {"experiments": {"vlminilm_lora_none_avg": mined | {"positives": "bm25"}}}})
+    assert Training(**mined, positives="bm25").miners() == [*mined["negatives"], "bm25"]
+    assert Training(negatives={"bm25": 1}, positives="bm25").miners() == ["bm25"]
+    assert Training(tasks={"images": {"kind": "match_image"}}).miners() == []
 
 
-def with_variant(config, **variant):
-    return merge(config, {"tuning": {"variants": {"frozen": {"method": "adapter", **variant}}}})
+def with_variant(**variant):
+    return {"tuning": {"variants": {"frozen": {"method": "adapter", **variant}}}}
 
 
-def test_a_variant_of_a_tuning_method_is_that_method_with_other_settings(config):
-    changed = with_variant(config, visual=False)
-    changed["grid"]["include"] = ["vlminilm_frozen_none_avg", "minilm_frozen_none_avg"]
-    changed["training"]["tuning"] |= {"adapter": {"steps": 5, "batch_size": 4}, "frozen": {"steps": 6}}
-    validate(changed, FILES, SCHEMA)
-    resolved = settings(changed, Experiment.parse("vlminilm_frozen_none_avg"))
-    assert resolved["tuning"] == {"method": "adapter", **changed["tuning"]["adapter"], "visual": False}
-    assert (resolved["training"]["steps"], resolved["training"]["batch_size"]) == (6, 4)
+def test_a_variant_of_a_tuning_method_is_that_method_with_other_settings(config, changed):
+    trainings = {"adapter": {"steps": 15, "batch_size": 4}, "frozen": {"steps": 16}}
+    include = {"include": [*(e.name for e in grid(config)), "vlminilm_frozen_none_avg", "minilm_frozen_none_avg"]}
+    other = changed(with_variant(visual=False), {"grid": include, "training": {"tuning": trainings}})
+    resolved = settings(other, Experiment.parse("vlminilm_frozen_none_avg"))
+    assert resolved.tuning == config.tuning.adapter.model_copy(update={"visual": False})
+    assert (resolved.training.steps, resolved.training.batch_size) == (16, 4)
 
 
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
         ({"method": "x"}, "tuning.variants.frozen.method: 'x' is not one of"),
-        ({"tokens": 3}, "tuning.variants.frozen: adapter has no tokens; it has reduction_factor"),
-        ({"visual": 3}, "tuning.variants.frozen.visual: 3 is not like tuning.adapter.visual, True"),
+        ({"tokens": 3}, "tuning.variants.frozen: unknown key 'tokens'; known: .*reduction_factor"),
+        ({"visual": 3}, "tuning.variants.frozen.visual: 3 is not of type 'boolean'"),
     ],
 )
-def test_a_variant_that_cannot_be_is_refused(config, variant, message):
-    with pytest.raises(InputError, match=message):
-        validate(with_variant(config, **variant), FILES, SCHEMA)
+def test_a_variant_that_cannot_be_is_refused(changed, variant, message):
+    with pytest.raises(InputError, match=rf"^{OWN}: {message}"):
+        changed(with_variant(**variant))
 
 
-def pretrained(config, tuning="adapter", **tasks):
-    """The config with a pre-trained model, over another dataset too, in two rows of the grid."""
+def pretrained(parts, **tasks):
+    """What makes of the config one with a pre-trained model, over another dataset too, in two rows of the grid."""
+    models, sample = parts[0][1]["models"], parts[1][1]
     every = {"triviaqa": {"kind": "triviaqa", "dataset": "trivia", "negatives": {"bm25": 1}}, **tasks}
-    recipe = {"tuning": tuning, "steps": 7, "tasks": every}
-    source = config["datasets"]["sample"]
-    return merge(
-        config,
-        {
-            "datasets": {"trivia": {**source, "lexical": {"b": 0.4, "k1": 0.9}}},
-            "models": {"vlminilm-mt": {**config["models"]["vlminilm"], "pretraining": "multitask"}},
-            "training": {"pretraining": {"multitask": recipe}},
-            "grid": {"include": ["vlminilm-mt_adapter_vqa_avg"]},
-        },
-    )
+    include = [*sample["grid"]["include"], "vlminilm-mt_adapter_vqa_avg"]
+    return {
+        "datasets": {"trivia": {**sample["datasets"]["sample"], "lexical": {"b": 0.4, "k1": 0.9}}},
+        "models": {"vlminilm-mt": {**models["vlminilm"], "pretraining": "multitask"}},
+        "training": {"pretraining": {"multitask": {"tuning": "adapter", "steps": 17, "tasks": every}}},
+        "grid": {**sample["grid"], "include": include},
+    }
 
 
-def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_experiment(config):
-    changed = pretrained(config, own={"kind": "viquae", "dataset": "sample"})
-    validate(changed, FILES, SCHEMA)
+def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_experiment(parts, changed):
+    other = changed(pretrained(parts, own={"kind": "viquae", "dataset": "sample"}))
     zero_shot, tuned = (Experiment.parse(f"vlminilm-mt_{tuning}_vqa_avg") for tuning in ("zs", "adapter"))
-    assert zero_shot in trained(changed)
-    assert zero_shot not in grid(changed)
-    before, after = settings(changed, zero_shot), settings(changed, tuned)
-    assert before["tuning"] == after["tuning"] == {"method": "adapter", **changed["tuning"]["adapter"]}
-    assert before["model"] == after["model"] == changed["models"]["vlminilm"]
-    assert before["training"]["steps"] == 7
-    assert list(before["training"]["tasks"]) == ["triviaqa", "own"]
-    assert "start" not in before["training"]
-    assert after["training"]["start"] == zero_shot.name
-    assert list(after["training"]["tasks"]) == ["viquae"]
-    assert task_parts(before["training"], "trivia") == ["questions", "passages", "qrels", "negatives.bm25"]
-    assert miners(before["training"]) == list(changed["training"]["defaults"]["negatives"]), "the evaluated one's own"
-    assert read_weights(changed, tuned)["start"] == (f"results/sample/checkpoints/{zero_shot.name}",) * 2
+    assert zero_shot in trained(other)
+    assert zero_shot not in grid(other)
+    before, after = settings(other, zero_shot), settings(other, tuned)
+    assert before.tuning == after.tuning == other.tuning.adapter
+    assert before.model == after.model == other.models["vlminilm"]
+    assert before.training.steps == 17
+    assert list(before.training.tasks) == ["triviaqa", "own"]
+    assert before.training.start is None
+    assert after.training.start == zero_shot.name
+    assert list(after.training.tasks) == ["viquae"]
+    assert before.training.parts("trivia") == ["questions", "passages", "qrels", "negatives.bm25"]
+    assert before.training.miners("sample") == list(other.training.defaults.negatives), "of the dataset that is named"
+    assert Layout(other, Path()).weights(tuned)["start"] == f"results/pretraining/checkpoints/{zero_shot.name}"
+
+
+def test_a_pre_training_on_the_evaluated_dataset_too_belongs_to_that(parts, changed):
+    other = changed(pretrained(parts, own={"kind": "viquae"}))
+    zero_shot, tuned = (Experiment.parse(f"vlminilm-mt_{tuning}_vqa_avg") for tuning in ("zs", "adapter"))
+    assert settings(other, zero_shot).training.miners() == list(other.training.defaults.negatives)
+    assert Layout(other, Path()).weights(tuned)["start"] == f"results/sample/checkpoints/{zero_shot.name}"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +402,11 @@ def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_exper
     [
         ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
         ({"training": {"pretraining": {"multitask": {"tuning": "zs"}}}}, {}, "tuning 'zs' does not train a model"),
+        (
+            {"training": {"pretraining": {"multitask": {"tuning": "lorra"}}}},
+            {},
+            "tuning 'lorra' does not train a model",
+        ),
         (
             {"tuning": {"adapter": {"sharing": "multiple"}}},
             {},
@@ -325,6 +427,6 @@ def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_exper
         ({"datasets": {"trivia": {"lexical": {"b": 2}}}}, {}, r"datasets.trivia.lexical.b: 2 is greater than"),
     ],
 )
-def test_a_pre_training_that_cannot_be_is_refused(config, change, tasks, message):
+def test_a_pre_training_that_cannot_be_is_refused(parts, changed, change, tasks, message):
     with pytest.raises(InputError, match=message):
-        validate(merge(pretrained(config, **tasks), change), FILES, SCHEMA)
+        changed(pretrained(parts, **tasks), change)

@@ -14,6 +14,7 @@ from random_clip import RESNET, SIZES, random_clip
 from vlret.features.backbones import load
 from vlret.features.clip import Clip
 from vlret.files import InputError
+from vlret.settings import CLIPVision
 
 CLOSE = {"atol": 2e-6, "rtol": 1e-5}
 
@@ -152,11 +153,9 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path):
         Clip(weights, "grid", architecture="ViT-Z")
     with pytest.raises(InputError, match="missing parameters"):
         Clip(weights, "grid", architecture="RN50")
-    entry = {"family": "clip", "output": "joint", "dim": 7}
+    entry = CLIPVision(family="clip", output="joint", dim=7, weights={"path": "clip"})
     with pytest.raises(InputError, match=r"backbones\.mine\.dim: 7, but the weights give 6"):
         load("mine", entry, tmp_path / "clip")
-    with pytest.raises(InputError, match=r"backbones\.mine: not what family clip takes: .*'regions'"):
-        load("mine", {**entry, "regions": [1, 2]}, tmp_path / "clip")
     path = tmp_path / "clip/open_clip_config.json"
     path.write_text(path.read_text().replace("shortest", "longest"))
     with pytest.raises(InputError, match=r"images are made 32 × 32 by 'longest', which is unknown: set resize"):

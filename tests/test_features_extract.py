@@ -20,9 +20,9 @@ from vlret.features.effnet import EffNet
 from vlret.features.extract import extract, image_names, share
 from vlret.features.store import FeatureStore, gather
 from vlret.files import InputError, sha256
+from vlret.settings import FeatureSettings
 
-ENTRY = {"family": "effnet", "dim": 1280}
-SETTINGS = {"batch_size": 4, "dtype": "float16", "threads": 2, "backbone": ENTRY}
+ENTRY = {"family": "effnet", "dim": 1280, "weights": {"path": "weights.pth"}}
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    def run(names, unreadable=0, out="store", shard="1-of-1", workers=2, **settings):
+    def run(names, unreadable=0, out="store", shard="1-of-1", workers=2, batch_size=4, threads=2, **settings):
         table = Dataset.from_dict({"image": names}) if isinstance(names, list) else names
         table.save_to_disk(str(tmp_path / "table"))
         where = {"images": folder / "images", "dataset": tmp_path / "table", "out": tmp_path / out}
-        how = {"unreadable": unreadable, "shard": shard, "workers": workers, "settings": {**SETTINGS, **settings}}
-        extract("effnet", folder / "weights.pth", **how, **where)
+        size = {"batch_size": batch_size, "threads": threads, "workers": workers}
+        chosen = FeatureSettings.model_validate({"backbone": ENTRY, **settings})
+        extract("effnet", folder / "weights.pth", unreadable=unreadable, shard=shard, settings=chosen, **size, **where)
         return FeatureStore.open(tmp_path / out)
 
     return run
@@ -82,6 +83,9 @@ def test_the_same_bytes_whatever_the_number_of_workers(run, tmp_path):
     again = run(names[::-1], out="again", workers=1) and tree(tmp_path / "again")
     assert first == again
     assert first.keys() == {"features.npy", "boxes.npy", "counts.npy", "store.json"}
+    described = json.loads((tmp_path / "store/store.json").read_text())
+    assert described["entry"] == {"family": "effnet", "dim": 1280}
+    assert not described.keys() & {"threads", "batch_size"}
 
 
 def test_several_images_of_a_row_and_single_precision(run):
@@ -185,6 +189,7 @@ import sys, time
 from pathlib import Path
 from vlret.features import effnet
 from vlret.features.extract import extract
+from vlret.settings import FeatureSettings
 
 describe, calls = effnet.EffNet.describe, []
 def slow(*arguments):
@@ -194,14 +199,16 @@ effnet.EffNet.describe = slow
 
 if __name__ == "__main__":
     here, images = Path(sys.argv[1]), Path(sys.argv[2])
-    extract("effnet", images.parent / "weights.pth", images, here / "table", "1-of-1", 0, %r, 2, here / "store")
+    settings = FeatureSettings.model_validate({"backbone": %r})
+    where, size = (images, here / "table", "1-of-1", 0), (4, 2, 2)
+    extract("effnet", images.parent / "weights.pth", *where, settings, *size, here / "store")
 """
 
 
 def test_a_killed_extraction_goes_on_where_it_stood(run, folder, tmp_path, capsys):
     names = [f"{number}.png" for number in range(10)]
     whole = run(names, out="undisturbed") and tree(tmp_path / "undisturbed")
-    (tmp_path / "killed.py").write_text(KILLED % SETTINGS)
+    (tmp_path / "killed.py").write_text(KILLED % ENTRY)
     command = [sys.executable, str(tmp_path / "killed.py"), str(tmp_path), str(folder / "images")]
     process = subprocess.Popen(command, start_new_session=True)
     journal = tmp_path / "store.unfinished/store/journal.jsonl"
@@ -249,9 +256,10 @@ def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys)
 
 def test_the_bar_says_speed_and_time_left(folder, tmp_path):
     Dataset.from_dict({"image": [f"{number}.png" for number in range(10)]}).save_to_disk(str(tmp_path / "table"))
+    settings = json.dumps({"backbone": ENTRY})
     options = f"--images {folder / 'images'} --dataset {tmp_path / 'table'} --out {tmp_path / 'store'} --workers 1"
     command = f"vlret features extract --backbone effnet --weights {folder / 'weights.pth'} {options} --shard 1-of-1"
-    command = [*command.split(), "--unreadable", "0", "--settings", json.dumps(SETTINGS)]
+    command = [*command.split(), *["--unreadable", "0", "--batch-size", "4", "--threads", "1"], "--settings", settings]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"effnet: 100%.*10/10 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ images/s\]", done.stderr)
     assert re.search(r"effnet features of 10 images, 0 unreadable: [\d.]+ images/s", done.stderr)

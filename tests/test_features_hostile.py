@@ -8,6 +8,7 @@ from test_features_timm import published
 
 from vlret.features.extract import extract
 from vlret.features.store import FeatureStore
+from vlret.settings import FeatureSettings
 
 
 @pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -15,11 +16,11 @@ def test_every_file_has_an_entry(tmp_path, count):
     names = files(tmp_path / "images", count)
     Dataset.from_dict({"image": names}).save_to_disk(str(tmp_path / "table"))
     published(tmp_path / "timm", "test_resnet", input_size=[3, 32, 32])
-    settings = {"batch_size": 32, "dtype": "float16", "threads": 1}
-    settings["backbone"] = {"family": "timm", "output": "pooled", "dim": 96}
+    backbone = {"family": "timm", "output": "pooled", "dim": 96, "weights": {"path": "timm"}}
+    settings = FeatureSettings.model_validate({"backbone": backbone})
     where = {"images": tmp_path / "images", "dataset": tmp_path / "table", "out": tmp_path / "store"}
-    how = {"unreadable": 10**9, "shard": "1-of-1", "settings": settings, "workers": 2}
-    extract("timm", tmp_path / "timm", **where, **how)
+    how = {"unreadable": 10**9, "shard": "1-of-1", "settings": settings}
+    extract("timm", tmp_path / "timm", **where, **how, batch_size=32, threads=1, workers=2)
     store = FeatureStore.open(tmp_path / "store")
     assert sorted([*store.names, *store.unreadable]) == names
     intact = names[: len(sound(0))]

@@ -21,8 +21,7 @@ def toy(tmp_path_factory):
 
 
 def trained(toy, precision):
-    settings = toy.settings("full")
-    settings["training"]["precision"] = precision
+    settings = toy.settings("full", precision=precision)
     out = toy.folder / "checkpoints" / precision
     train(settings=settings, **toy.training, out=out)
     return out

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vlret.experiment import grid, load_config
+from vlret.config import load_config
+from vlret.experiment import grid
 
 ROOT = Path(__file__).parents[1]
 TUNINGS = ["zs", "visual", "prompt", "adapter", "lora", "ia3", "full", "bitfit", "compacter", "lradapter"]
 POOLINGS = ["1token", "avg", "avg-all", "eos", "sum-last-2"]
-MODELS = ["config/models.yaml", "config/config.yaml"]
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """The workflow with a config of 1,000 experiments, a third of them done and the rest in the log of a run."""
     folder = tmp_path_factory.mktemp("scale")
-    for name in ("workflow", "rules", "envs"):
+    for name in ("workflow", "rules", "envs", "profiles"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "config").mkdir()
     for path in (ROOT / "config").iterdir():
@@ -72,7 +72,7 @@ def test_a_dry_run_of_a_thousand_experiments_takes_half_a_minute_and_a_gigabyte_
 
 
 def test_the_state_of_a_thousand_experiments_is_told_in_five_seconds(repository):
-    names = [e.name for e in grid(load_config([repository / path for path in MODELS]))]
+    names = [e.name for e in grid(load_config(["config/config.yaml"], repository))]
     assert names == [
         "_".join(("vlminilm", *parts)) for parts in product(TUNINGS, ["none", *(f"p{n}" for n in range(19))], POOLINGS)
     ]
@@ -107,6 +107,6 @@ def test_the_state_of_a_thousand_experiments_is_told_in_five_seconds(repository)
         print(f"vlret {' '.join(command)} of 1,000 experiments: {seconds:.1f} s of a core")
         assert seconds <= 5
         if command[0] == "grid":
-            assert text.endswith("1000 experiments: 300 done, 700 running, 0 failed, 0 to run\n")
+            assert text.endswith("1000 rows: 300 done, 0 stale, 700 running, 0 failed, 0 to run\n")
         else:
             assert "train 300 700 0 0" in " ".join(text.split())

@@ -7,6 +7,7 @@ from vlret.lexical.grid import Grid
 from vlret.lexical.index import Index, write_index
 from vlret.lexical.score import reciprocal_ranks
 from vlret.lexical.search import Searcher
+from vlret.settings import Analysis
 
 POINTS = [(b / 10, k1 / 10) for b in range(11) for k1 in range(31)]
 
@@ -17,7 +18,7 @@ def made(folder, passages, words, skew, lengths, seed):
     drawn = lengths(generator, passages).astype(np.int32)
     tokens = (generator.random(drawn.sum()) ** skew * words).astype(np.int32)
     terms = [f"w{number}" for number in range(words)]
-    write_index(folder, terms, tokens, drawn, {"stop_words": [], "stemmer": "none", "lengths": "exact"})
+    write_index(folder, terms, tokens, drawn, Analysis(stop_words=[]))
     return Index(folder), lambda count: " ".join(f"w{int(u**skew * words)}" for u in generator.random(count))
 
 

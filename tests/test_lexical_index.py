@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from vlret.files import InputError
 from vlret.lexical.index import Index, analyse, build, invert, lucene_lengths, stemmer, write_index
+from vlret.settings import Analysis
 
-PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
+PLAIN = Analysis()
 PASSAGES = {
     "article": [0, 0, 1],
     "title": ["Peru", "Peru", "Łódź"],
@@ -53,14 +54,14 @@ def test_the_index_counts_as_one_does_by_hand(passages, tmp_path):
 
 
 def test_stop_words_leave_passages_and_questions(passages, tmp_path):
-    build(passages, PLAIN | {"stop_words": ["the", "peru"]}, tmp_path / "index")
+    build(passages, Analysis(stop_words=["the", "peru"]), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert index.lengths.tolist() == [2, 0, 4]
     assert index.known("the Peru sea") == [(index.terms["sea"], 1)]
 
 
 def test_stems_of_passages_and_questions_meet(passages, tmp_path):
-    build(passages, PLAIN | {"stemmer": "english", "stop_words": ["seas"]}, tmp_path / "index")
+    build(passages, Analysis(stemmer="english", stop_words=["seas"]), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert dict(index.known("Peru seaing seas")) == {index.terms["sea"]: 1, index.terms["peru"]: 1}
     assert analyse("cities running", stem=stemmer("porter")) == ["citi", "run"]
@@ -88,7 +89,7 @@ def test_the_same_passages_give_the_same_bytes(passages, tmp_path):
 
 
 def test_the_english_stop_words_are_those_of_lucene(passages, tmp_path):
-    build(passages, PLAIN | {"stop_words": "english"}, tmp_path / "index")
+    build(passages, Analysis(stop_words="english"), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert len(index.stop_words) == 33
     assert "the" not in index.terms
@@ -125,7 +126,7 @@ def test_lucene_keeps_a_length_in_a_byte(tmp_path):
         ["a"],
         np.zeros(260, np.int32),
         np.array([43, 217]),
-        {"stop_words": [], "stemmer": "none", "lengths": "lucene"},
+        Analysis(stop_words=[], lengths="lucene"),
     )
     index = Index(tmp_path)
     assert index.lengths.tolist() == [42, 216]
@@ -158,17 +159,9 @@ def test_nothing_to_index_is_an_error_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "index").exists()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"stop_words": "some"}, "'some'"),
-        ({"lengths": "x"}, "'x' is nei"),
-        ({"stemmer": "klingon"}, "one of Snowball's"),
-    ],
-)
-def test_unknown_settings_are_an_error(passages, tmp_path, wrong, message):
-    with pytest.raises(InputError, match=message):
-        build(passages, PLAIN | wrong, tmp_path / "index")
+def test_an_unknown_stemmer_is_an_error(passages, tmp_path):
+    with pytest.raises(InputError, match="'klingon' is neither none nor one of Snowball's"):
+        build(passages, Analysis(stemmer="klingon"), tmp_path / "index")
 
 
 def test_the_lexical_room_imports_no_torch():

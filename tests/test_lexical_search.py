@@ -12,8 +12,9 @@ from vlret.files import InputError, write_json
 from vlret.lexical.index import Index, analyse, build
 from vlret.lexical.search import Searcher, search
 from vlret.runs import read_run
+from vlret.settings import BM25, Analysis
 
-PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
+PLAIN = Analysis()
 PARAMETERS = [(0.0, 0.0), (0.75, 1.2), (0.4, 0.9), (1.0, 3.0), (0.0, 2.0)]
 
 
@@ -132,7 +133,7 @@ def test_a_search_writes_the_questions_of_its_split(tmp_path):
         "test2": [1, 0],
     }
 
-    search(**arguments, settings={"b": 0.75, "k1": 1.2}, k=2, out=tmp_path / "given.trec")
+    search(**arguments, settings=BM25(b=0.75, k1=1.2), k=2, out=tmp_path / "given.trec")
     assert (tmp_path / "given.trec").read_bytes() == (tmp_path / "test.trec").read_bytes()
 
     with pytest.raises(InputError, match="one of the two"):

@@ -12,9 +12,10 @@ from vlret.lexical.index import Index, build
 from vlret.lexical.search import Searcher
 from vlret.lexical.tune import axis, tune
 from vlret.runs import per_question, read_qrels, write_qrels
+from vlret.settings import Analysis, Range
 
-PLAIN = {"stop_words": "none", "stemmer": "none", "lengths": "exact"}
-GRID = {"b": {"start": 0, "stop": 1, "step": 0.5}, "k1": {"start": 0, "stop": 3, "step": 1.0}}
+PLAIN = Analysis()
+GRID = {"b": Range(start=0, stop=1, step=0.5), "k1": Range(start=0, stop=3, step=1)}
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,9 @@ def test_every_point_is_what_a_single_search_gives(folder, tmp_path):
         folder / "index",
         folder / "questions",
         folder / "qrels.trec",
-        GRID,
-        tmp_path / "tuning.json",
-        tmp_path / "map.svg",
+        **GRID,
+        out=tmp_path / "tuning.json",
+        heatmap=tmp_path / "map.svg",
     )
     tuned = read_json(tmp_path / "tuning.json")
     assert [(point["b"], point["k1"]) for point in tuned["surface"]] == [
@@ -76,12 +77,12 @@ def test_the_picture_shows_every_point_and_frames_the_best():
 
 
 def test_the_grid_includes_both_bounds_without_rounding_dust():
-    values = axis("k1", {"start": 0, "stop": 3, "step": 0.1})
+    values = axis("k1", Range(start=0, stop=3, step=0.1))
     assert (len(values), values[3], values[-1]) == (31, 0.3, 3.0)
-    assert axis("b", {"start": 0.5, "stop": 0.5, "step": 0.1}) == [0.5]
-    for bounds in ((0, 1, 0.3), (0, 1, 0), (1, 0, 0.1), (-1, 1, 0.5)):
+    assert axis("b", Range(start=0.5, stop=0.5, step=0.1)) == [0.5]
+    for start, stop, step in ((0, 1, 0.3), (1, 0, 0.1)):
         with pytest.raises(InputError, match="tuning, b: no whole number of steps"):
-            axis("b", dict(zip(("start", "stop", "step"), bounds, strict=True)))
+            axis("b", Range(start=start, stop=stop, step=step))
 
 
 def test_qrels_of_other_questions_are_refused(folder, tmp_path):
@@ -91,8 +92,8 @@ def test_qrels_of_other_questions_are_refused(folder, tmp_path):
             folder / "index",
             folder / "questions",
             tmp_path / "other.trec",
-            GRID,
-            tmp_path / "tuning.json",
-            tmp_path / "map.svg",
+            **GRID,
+            out=tmp_path / "tuning.json",
+            heatmap=tmp_path / "map.svg",
         )
     assert not (tmp_path / "tuning.json").exists()

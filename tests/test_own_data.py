@@ -28,7 +28,7 @@ def block(begin: str) -> str:
 def repository(tmp_path_factory) -> Path:
     """What the workflow needs of this repository, and beside it a folder of somebody's own data."""
     folder = tmp_path_factory.mktemp("own")
-    for name in ("config", "rules", "workflow", "envs", "vlret", "pyproject.toml"):
+    for name in ("config", "rules", "workflow", "envs", "profiles", "vlret", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "mine.yaml").write_text(block("# mine.yaml"))
     question, article = json.loads(block('{"id"')), json.loads(block('{"wikipedia_id"'))

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vlret.experiment import grid, load_config
+from vlret.config import load_config
+from vlret.experiment import rows
 from vlret.files import read_json
+from vlret.layout import Layout
+from vlret.made import NOTE, made_by
 from vlret.negatives.mine import MINERS, read
 from vlret.runs import read_qrels, read_run
 
@@ -65,15 +68,33 @@ def call(folder, command, fails=False):
 
 
 def digests(folder):
-    """SHA-256 of every result that is not a log, a benchmark or a lock, by path."""
-    results = folder / "results"
+    """SHA-256 of every result, its note and its settings, but no log, benchmark or lock, by path."""
     aside = {"logs", "benchmarks", "downloads"}
-    files = (path for path in results.rglob("*") if path.is_file() and not aside & set(path.relative_to(results).parts))
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if not path.name.startswith(".")
+        for path in files(folder)
+        if not aside & {*path.relative_to(folder).parts} and (path.name[0] != "." or path.name.endswith(f".{NOTE}"))
     }
+
+
+def files(folder):
+    """The files of `results/`, those of a linked folder where the link is."""
+    for parent, folders, names in os.walk(folder / "results", followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (Path(parent, name) for name in names)
+
+
+def remove(path):
+    """Remove a result, and what it is a link to."""
+    for place in {path.resolve(), path}:
+        if place.is_symlink() or not place.is_dir():
+            place.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(place)
+
+
+def config_of(folder):
+    return load_config(["config/config.yaml"], folder)
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +133,36 @@ def jobs(output):
 
 
 def states(folder):
-    """What `vlret grid` says of each experiment."""
-    lines = call(folder, "vlret grid").splitlines()[1:-1]
-    return {line.split()[0]: line.split(maxsplit=5)[5] for line in lines}
+    """What `vlret grid` says of each row."""
+    head, *lines, _ = call(folder, "vlret grid").splitlines()
+    return {line.split()[0]: line[head.index("state") :] for line in lines}
 
 
 def test_the_table_has_every_row(finished):
-    config = load_config([ROOT / "config" / "models.yaml", finished / "config" / "config.yaml"])
+    names = [row.name for row in rows(config_of(finished))]
+    assert names[5:] == ["bm25-effnet", "bm25-effnet-rrf", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
     csv = (finished / "results" / "table.csv").read_text()
-    names = [experiment.name for experiment in grid(config)]
-    rows = [*names, "bm25-effnet", "bm25-effnet-rrf", f"{ADAPTER}.no-text", f"{ADAPTER}.no-image"]
-    assert [line.split(",")[1] for line in csv.splitlines()[1:]] == rows
+    assert [line.split(",")[1] for line in csv.splitlines()[1:]] == names
     for suffix in ("tex", "md", "html", "pvalues.csv"):
         assert (finished / f"results/table.{suffix}").stat().st_size > 500
+
+
+def test_the_note_of_every_result_is_what_the_config_asks_for(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    layout = Layout(config_of(finished), Path())
+    waiting, seen = [layout.made("table")], set()
+    while waiting:
+        file = waiting.pop()
+        if file.rule and file not in seen:
+            seen.add(file)
+            waiting += [each for some in layout.job(file.rule, file.wildcards).files().values() for each in some]
+            if file.rule != "features":  # shards, which are removed once they are gathered
+                assert made_by(Path(file)) == layout.digest(file), file
+    assert {str(layout.metrics(row.name)) for row in rows(layout.config)} < seen
+    notes = {path for path in files(Path()) if path.name.endswith(NOTE)}
+    assert len(notes) == len({layout.digest(file) for file in seen if file.rule != "features"}), (
+        "no other note is there"
+    )
 
 
 def test_a_second_run_does_nothing(finished):
@@ -134,27 +172,24 @@ def test_a_second_run_does_nothing(finished):
 def test_the_dry_run_shows_the_whole_grid(tmp_path):
     copy_repository(tmp_path)
     output = call(tmp_path, f"snakemake -n {TABLE}")
-    config = load_config([ROOT / "config" / "models.yaml", tmp_path / "config" / "config.yaml"])
-    for experiment in grid(config):
-        assert f"results/sample/metrics/{experiment.name}.json" in output
+    for row in rows(config_of(tmp_path)):
+        assert f"results/sample/metrics/{row.name}.json" in output
     counts = jobs(output)
     assert counts["train"] == counts["embed"] == counts["search"] == 4
     assert "index" not in counts
     assert counts["table"] == counts["join"] == 1
     assert counts["fuse"] == 2
-    assert counts["ablate"] == counts["search_ablation"] == 2
+    assert counts["ablate"] == counts["search_ablation"] == counts["search_mined"] == 2
     assert not (tmp_path / "results").exists()
 
 
 def test_one_combination_is_run_again_and_touches_no_other(repository):
-    before = {path: path.stat().st_mtime_ns for path in (repository / "results").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in files(repository)}
     digest = digests(repository)
     output = call(repository, f"snakemake --cores 2 {METRICS} --forcerun train")
     assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
     changed = {
-        str(path.relative_to(repository))
-        for path in (repository / "results").rglob("*")
-        if path.is_file() and path.stat().st_mtime_ns != before.get(path)
+        str(path.relative_to(repository)) for path in files(repository) if path.stat().st_mtime_ns != before.get(path)
     }
     assert all(ADAPTER in path for path in changed), changed
     assert METRICS in changed
@@ -171,7 +206,8 @@ def test_an_edited_parameter_runs_its_experiment_and_the_table_alone(repository)
     assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
     after = digests(repository)
     changed = {path for path in after if after[path] != before.get(path)}
-    assert all(PROMPT in path or path.startswith("results/table.") for path in changed), changed
+    shared = ("results/table.", "results/.table.", "results/settings/train/", "results/settings/table/")
+    assert all(PROMPT in path or path.startswith(shared) for path in changed), changed
     assert f"results/sample/metrics/{PROMPT}.json" in changed
 
 
@@ -180,15 +216,14 @@ def test_dynamic_judgements_are_pooled_over_every_row(repository):
     config["evaluation"]["qrels"] = "dynamic"
     write_config(repository, config)
     output = call(repository, f"snakemake --cores 2 {TABLE}")
-    rows = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
-    assert jobs(output) == {"pool": 1, "metrics": len(rows), "table": 1}
-    files = [read_json(repository / f"results/sample/metrics/{row}.json") for row in rows]
-    assert len({file["splits"]["test"]["qrels_sha256"] for file in files}) == 1
-    dynamic, static = (
-        read_qrels(repository / f"results/sample/data/{kind}/test.trec") for kind in ("dynamic", "qrels")
-    )
+    names = [line.split(",")[1] for line in (repository / "results" / "table.csv").read_text().splitlines()[1:]]
+    assert jobs(output) == {"pool": 1, "metrics_dynamic": len(names), "table": 1}
+    sample = repository / "results" / "sample"
+    measured = [read_json(sample / "dynamic" / "table" / "metrics" / f"{name}.json") for name in names]
+    assert len({each["splits"]["test"]["qrels_sha256"] for each in measured}) == 1
+    dynamic, static = (read_qrels(sample / folder / "qrels" / "test.trec") for folder in ("dynamic/table", "data"))
     assert dynamic.keys() == static.keys()
-    runs = [read_run(repository / f"results/sample/runs/{row}.trec") for row in rows]
+    runs = [read_run(sample / "runs" / f"{name}.trec") for name in names]
     for question, relevant in static.items():
         retrieved = {passage for run in runs if question in run for passage in run[question].passages.tolist()}
         assert relevant & retrieved <= dynamic[question] <= retrieved
@@ -207,18 +242,22 @@ def test_every_miner_finds_something(finished):
 def test_the_grid_says_what_is_done(repository):
     assert set(states(repository).values()) == {"done"}
     (repository / METRICS).unlink()
-    shutil.rmtree(repository / f"results/sample/embeddings/{ADAPTER}")
     after = states(repository)
     assert after.pop(ADAPTER) == "to run"
     assert set(after.values()) == {"done"}
-    assert "5 experiments: 4 done, 1 to run, 0 stale" in call(repository, "vlret grid")
+    assert "9 rows: 8 done, 1 to run, 0 stale" in call(repository, "vlret grid")
+    remove(repository / f"results/sample/embeddings/{ADAPTER}")
+    after = states(repository)
+    ablated = [after.pop(f"{ADAPTER}.{kind}") for kind in ("no-text", "no-image")]
+    assert (after.pop(ADAPTER), ablated) == ("to run", ["stale", "stale"]), "embedded again, all that reads it is, too"
+    assert set(after.values()) == {"done"}
 
 
 def test_killed_again_and_again_the_same_table_comes_out(repository):
     expected = digests(repository)
     for name in (ADAPTER, "effnet_zs_none_concat", "vlminilm_zs_none_avg"):
         for path in (repository / "results" / "sample").glob(f"*/{name}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
     (repository / TABLE).unlink()
     command = ["bash", "workflow/run.sh", "--cores", "2", "--", TABLE]
     for seconds, everything in ((6, False), (12, True), (8, False)):
@@ -282,8 +321,8 @@ def test_an_unknown_combination_is_refused_by_name(repository):
 def test_a_questions_missing_image_stops_the_run_and_names_it(repository):
     image = next((repository / "results/sample/raw/images").glob("photo-*.jpg"))
     image.unlink()
-    shutil.rmtree(repository / "results/sample/features/effnet/questions")
     target = "results/sample/features/effnet/questions"
+    remove(repository / target)
     output = call(repository, f"snakemake --cores 2 {target}", fails=True)
     assert f"vlret: error: results/sample/raw/images/{image.name}" in output
     assert not (repository / target).exists()

@@ -9,7 +9,6 @@ import pytest
 
 from vlret.files import InputError, read_json
 from vlret.retrieval.fuse import (
-    NORMALISATIONS,
     _interpolated,
     fuse,
     fused,
@@ -19,8 +18,10 @@ from vlret.retrieval.fuse import (
     weighted_sum,
 )
 from vlret.runs import Ranking, per_question, read_run, sort_ranking, write_qrels, write_run
+from vlret.settings import RRF, Interpolation
 
-SETTINGS = {"method": "interpolation", "normalisation": "zmuv", "step": 0.05}
+SETTINGS = Interpolation(runs=["one", "two"], method="interpolation", normalisation="zmuv", step=0.05)
+NORMALISATIONS = ("zmuv", "min-max", "rank", "none")
 DATA = Path(__file__).parent / "data"
 PARITY, MEERQAT = (
     json.loads((DATA / f"fusion_{name}.json").read_text(encoding="utf-8")) for name in ("viquae", "meerqat")
@@ -145,7 +146,7 @@ def test_reciprocal_ranks_by_hand(write):
         "one": {"q0": ranking({1: 9.0, 2: 5.0}), "q1": ranking({7: 1.0})},
         "two": {"q0": ranking({2: 0.5, 3: 0.1})},
     }
-    run, report = write(parts, {"q0": {2}, "q1": {8}}, settings={"method": "rrf", "constant": 60})
+    run, report = write(parts, {"q0": {2}, "q1": {8}}, settings=RRF(runs=["one", "two"], method="rrf", constant=60))
     assert run["q0"].passages.tolist() == [2, 1, 3]
     assert run["q0"].scores.tolist() == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 62], abs=1e-15)
     assert run["q1"].passages.tolist() == [7]
@@ -158,9 +159,8 @@ def test_reciprocal_ranks_by_hand(write):
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 def test_every_normalisation_is_tuned(write, normalisation):
     qrels = {f"q{number}": {number, number + 20} for number in range(20)}
-    _, report = write(
-        {"one": random_run(0), "two": random_run(1)}, qrels, settings=SETTINGS | {"normalisation": normalisation}
-    )
+    settings = SETTINGS.model_copy(update={"normalisation": normalisation})
+    _, report = write({"one": random_run(0), "two": random_run(1)}, qrels, settings=settings)
     assert report["normalisation"] == normalisation
     assert report["mrr@100"] >= max(report["parts"].values())
 
@@ -274,10 +274,7 @@ def test_questions_of_all_splits_are_fused_and_only_validation_tunes(write):
     assert report["questions"] == 3
 
 
-def test_settings_that_cannot_be(write, tmp_path):
-    parts, qrels = {"one": random_run(0), "two": random_run(1)}, {"q1": {3}}
-    with pytest.raises(InputError, match="'max' is unknown"):
-        write(parts, qrels, settings=SETTINGS | {"normalisation": "max"})
+def test_one_run_is_no_fusion(write, tmp_path):
     with pytest.raises(InputError, match="two or more"):
-        write({"one": random_run(0)}, qrels)
+        write({"one": random_run(0)}, {"q1": {3}})
     assert not (tmp_path / "out.trec").exists()

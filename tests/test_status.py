@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from toy import Toy
 
-from vlret.experiment import load_config
+from vlret.config import load_config
 from vlret.files import read_json, write_json
 from vlret.jobs import newest_run
+from vlret.layout import Layout
+from vlret.made import write_note
 from vlret.status import expected, overview, stages, states
 from vlret.training import report
 from vlret.training.learner import Learner
@@ -48,12 +50,12 @@ COMMAND = [sys.executable, "-m", "snakemake", "--cores", "2", "--keep-going", "-
 
 
 @pytest.fixture(scope="module")
-def config():
-    return load_config([Path("config/models.yaml"), Path("config/config.yaml")])
+def layout():
+    return Layout(load_config([Path("config/config.yaml")]), Path())
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, config):
+def folder(tmp_path, monkeypatch, layout):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,8 +76,8 @@ def begun(folder):
 
 
 @pytest.mark.slow
-def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, config):
-    assert overview(config, {}, newest_run()).startswith("nothing was run here yet")
+def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, layout):
+    assert overview(layout, {}, newest_run()).startswith("nothing was run here yet")
     run = begun(folder)
     assert rows() == {
         "all": (0, 0, 1, 0, ""),
@@ -84,19 +86,19 @@ def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, 
         "last": (0, 0, 1, 0, ""),
         "slow": (0, 1, 0, 0, "slow: 20 %"),
     }
-    text = overview(config, {}, newest_run())
+    text = overview(layout, {}, newest_run())
     assert f"1 of 5 jobs done, at work on {os.uname().nodename}" in text
     assert text.endswith("failed: bad, logs/bad.log: bad is broken")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert rows()["slow"][:4] == (0, 0, 1, 0)
-    assert "killed while 1 jobs were running" in overview(config, {}, newest_run())
+    assert "killed while 1 jobs were running" in overview(layout, {}, newest_run())
     (folder / "gate").touch()
     subprocess.run([*COMMAND, "--unlock"], cwd=folder, capture_output=True, check=True)
     again = subprocess.run([*COMMAND, "--rerun-incomplete"], cwd=folder, capture_output=True, check=False)
     assert again.returncode == 1
     subprocess.run([*COMMAND, "--dry-run"], cwd=folder, capture_output=True, check=True)
-    assert "2 of 4 jobs done, ended on" in overview(config, {}, newest_run())
+    assert "2 of 4 jobs done, ended on" in overview(layout, {}, newest_run())
     assert rows()["slow"][:4] == (1, 0, 0, 0)
     assert rows()["bad"][:4] == (0, 0, 0, 1)
 
@@ -128,25 +130,36 @@ def started(number, name):
     return ["rule train:", output, f"    log: logs/{name}.log", f"    jobid: {number}"]
 
 
-def test_a_job_on_slurm_is_queued_until_it_writes_its_log_and_again_when_it_is_restarted(folder, config):
+def test_a_job_on_slurm_is_queued_until_it_writes_its_log_and_again_when_it_is_restarted(folder, layout):
     submitted = "Job 7 has been submitted with SLURM jobid 17 (log: 17.log)."
     log(folder, *started(7, ADAPTER), submitted)
     assert rows()["train"][:4] == (0, 0, 2, 0)
-    assert states(config, newest_run())[ADAPTER] == "to run"
+    assert states(layout, newest_run())[ADAPTER] == "to run"
     (folder / "logs").mkdir()
     (folder / "logs" / f"{ADAPTER}.log").write_text("begun\n")
     assert rows()["train"] == (0, 1, 1, 0, "begun")
-    assert states(config, newest_run())[ADAPTER] == "running"
+    assert states(layout, newest_run())[ADAPTER] == "running"
     failed = ["Error in rule train:", "    message: SLURM-job '17' failed", "    jobid: 7"]
     log(folder, *started(7, ADAPTER), submitted, *failed)
     assert rows()["train"][:4] == (0, 0, 1, 1)
-    assert states(config, newest_run())[ADAPTER] == "failed"
+    assert states(layout, newest_run())[ADAPTER] == "failed"
     log(folder, *started(7, ADAPTER), submitted, *failed, "Trying to restart job 7.")
     assert rows()["train"][:4] == (0, 0, 2, 0)
     metrics = folder / "results" / "sample" / "metrics" / f"{ADAPTER}.json"
     metrics.parent.mkdir(parents=True)
     metrics.touch()
-    assert states(config, newest_run())[ADAPTER] == "done"
+    assert states(layout, newest_run())[ADAPTER] == "done"
+
+
+def test_a_row_is_stale_whose_note_tells_of_other_settings(folder, layout):
+    metrics = layout.metrics(ADAPTER)
+    Path(metrics).parent.mkdir(parents=True)
+    Path(metrics).touch()
+    write_note(Path(metrics), {"digest": layout.digest(metrics)})
+    assert states(layout, newest_run())[ADAPTER] == "done"
+    write_note(Path(metrics), {"digest": "0" * 16})
+    assert states(layout, newest_run())[ADAPTER] == "stale"
+    assert states(layout, newest_run())["bm25-effnet"] == "to run"
 
 
 def test_the_jobs_of_a_group_are_told_apart(folder):
@@ -158,9 +171,9 @@ def test_the_jobs_of_a_group_are_told_apart(folder):
     assert rows()["train"][:4] == (0, 1, 0, 1)
 
 
-def test_files_of_earlier_runs_are_done(folder, config):
-    files = expected(config)
-    assert len(files["metrics"]) == len(states(config, newest_run())) + len(config["fusions"]) + 2
+def test_files_of_earlier_runs_are_done(folder, layout):
+    files = expected(layout)
+    assert list(files["metrics"].values()) == list(states(layout, newest_run()))
     for rule, done in (("train", 2), ("embed", 1)):
         for path in [*files[rule]][:done]:
             Path(path).mkdir(parents=True)
@@ -169,7 +182,7 @@ def test_files_of_earlier_runs_are_done(folder, config):
     assert counted["embed"] == (1, 0, len(files["embed"]) - 1, 0)
 
 
-def test_a_training_tells_of_itself_in_a_file(folder, config, monkeypatch):
+def test_a_training_tells_of_itself_in_a_file(folder, layout, monkeypatch):
     toy, take = Toy(folder / "toy"), Learner.step
     out = folder / "results" / "sample" / "checkpoints" / ADAPTER
 
@@ -183,16 +196,16 @@ def test_a_training_tells_of_itself_in_a_file(folder, config, monkeypatch):
     settings = toy.settings("full", validate_every=5)
     with pytest.raises(SystemExit):
         train(settings=settings, **toy.training, **toy.validation, out=out)
-    told = expected_row(overview(config, {}, newest_run()))
+    told = expected_row(overview(layout, {}, newest_run()))
     assert "13 of 60  3.0" in told  # 104 questions of 35
     assert told.endswith("at work")
-    assert states(config, newest_run())[ADAPTER] == "running"
+    assert states(layout, newest_run())[ADAPTER] == "running"
     file = out.parent / f"{ADAPTER}.training" / "progress.json"
     write_json(file, {**read_json(file), "time": time.time() - 100})
-    assert "stands still for 0:01:40" in expected_row(overview(config, {}, newest_run()))
+    assert "stands still for 0:01:40" in expected_row(overview(layout, {}, newest_run()))
     monkeypatch.undo()
     train(settings=settings, **toy.training, **toy.validation, out=out)
-    assert ADAPTER not in overview(config, {}, newest_run())
+    assert ADAPTER not in overview(layout, {}, newest_run())
 
 
 def expected_row(text):

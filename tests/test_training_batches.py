@@ -4,13 +4,15 @@ from tiny import Read
 
 from vlret.encoders.inputs import Side
 from vlret.files import InputError
+from vlret.settings import Task as TaskSettings
 from vlret.training.batches import Batches, Example, Mixture, Task
 
 SETTINGS = {
+    "kind": "viquae",
     "batch_size": 4,
     "negatives_per_question": 2,
     "negatives": {"bm25": 0.5, "article": 0.5},
-    "weight": 1,
+    "weight": 1.0,
 }
 STEPS = 40
 
@@ -37,7 +39,7 @@ EXAMPLES = [Example(unit, f"e{unit // 2}", (10 * unit, 10 * unit + 1), mined(uni
 
 
 def task(examples=EXAMPLES, name="asked", **settings):
-    return Task(name, side(12), side(1000), examples, {**SETTINGS, **settings})
+    return Task(name, side(12), side(1000), examples, TaskSettings(**{**SETTINGS, **settings}))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from tiny import Encoder, gradients, learner, settings, sides, stream
+from tiny import SEED, Encoder, gradients, learner, settings, sides, stream
 
 from vlret.files import InputError
 from vlret.training.batches import Example, Mixture, Task
@@ -47,7 +47,7 @@ def test_dropout_is_the_same_in_both_passes():
     vectors = []
     for number in range(3):
         piece = next(pieces)
-        torch.manual_seed(seed_of(chosen["seed"], 0, 0, number))
+        torch.manual_seed(seed_of(SEED, 0, 0, number))
         vectors.append(oracle.pairs(**piece.inputs))
     questions, passages = (torch.cat(parts) for parts in zip(*vectors, strict=True))
     loss = oracle.objectives[0](questions, passages, piece.batch.labels, piece.batch.excluded)
@@ -93,8 +93,8 @@ def peak(questions, chunk=None):
     side = sides()[0]
     units = len(side)
     examples = [Example(n % units, f"e{n}", (n % units,), {"random": [(n + 1) % units]}) for n in range(questions)]
-    task = Task("viquae", side, side, examples, {**chosen["training"], "weight": 1})
-    model = Learner(Encoder(DIM, dropout=0.1, layers=12), [task], chosen)
+    task = Task("viquae", side, side, examples, chosen.of_task("viquae"))
+    model = Learner(Encoder(DIM, dropout=0.1, layers=12), [task], chosen, SEED)
     with Saved() as saved:
         model.add_gradients(0, 0, pieces(Mixture([task], "round-robin", 1, 0, 1, chunk), range(1), 0, 1))
     assert saved.now == 0

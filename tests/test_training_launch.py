@@ -18,7 +18,7 @@ from vlret.training.train import train
 pytestmark = pytest.mark.slow
 
 # A chunk that divides a process's share: the same dropout, however many processes there are.
-HOW = {"steps": 20, "chunk": 4, "save_steps": 1}
+HOW = {"steps": 20, "chunk": 4}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def toy(tmp_path_factory):
 
 
 def started(toy, out, *options, **environment):
-    command = [sys.executable, "-m", "vlret", *toy.command("full", out, **HOW), *options]
+    command = [sys.executable, "-m", "vlret", *toy.command("full", out, save_steps=1, **HOW), *options]
     return subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
 
 

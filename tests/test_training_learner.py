@@ -32,7 +32,7 @@ def test_the_learning_rate_is_that_of_transformers(warmup):
 def test_only_matrices_decay():
     model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
     model[2].weight.requires_grad_(False)
-    matrices, rest = optimizer_of([model], settings()["training"]).param_groups
+    matrices, rest = optimizer_of([model], settings()).param_groups
     assert [len(group["params"]) for group in (matrices, rest)] == [1, 4]
     assert (matrices["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert matrices["params"][0] is model[0].weight

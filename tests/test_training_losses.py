@@ -5,6 +5,7 @@ import pytest
 import torch
 from parity import arrays, cases
 
+from vlret.settings import Loss
 from vlret.training.losses import IGNORED, Objective, dpr_loss, nll, scores_of, symmetric_nll
 from vlret.training.validate import ranks
 
@@ -109,7 +110,7 @@ def test_clip_and_cosine_see_directions_and_clip_both_ways(batch):
     columns = dpr_loss(unit[1][:4], unit[0], labels, 20.0)
     settings = {"temperature": 0.05, "learned": False}
     for name, expected in (("cosine", rows), ("clip", (rows + columns) / 2)):
-        objective = Objective({"name": name, **settings}).double()
+        objective = Objective(Loss(name=name, **settings)).double()
         objective.log_scale.data.fill_(math.log(20))
         assert objective(3 * questions, passages, labels, excluded).item() == pytest.approx(expected.item(), rel=1e-6)
 
@@ -125,8 +126,8 @@ def test_a_question_left_out_is_left_out_of_both_halves(batch):
 
 def test_a_learned_temperature_gets_a_gradient_and_stays_above_a_hundredth(batch):
     labels, excluded = torch.arange(4), torch.zeros(4, 7, dtype=torch.bool)
-    learned = Objective({"name": "clip", "temperature": 0.009, "learned": True})
-    fixed = Objective({"name": "clip", "temperature": 0.009, "learned": False})
+    learned = Objective(Loss(name="clip", temperature=0.009))
+    fixed = Objective(Loss(name="clip", temperature=0.009, learned=False))
     learned(*batch, labels, excluded).backward()
     assert learned.log_scale.grad.abs() > 0
     assert not fixed.log_scale.requires_grad

@@ -10,9 +10,11 @@ from datasets import load_from_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import THINGS, WORDS, Toy
 
+from vlret.encoders.checkpoints import read_checkpoint
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
 from vlret.runs import read_qrels
+from vlret.settings import Task
 from vlret.training.corpus import Tables
 from vlret.training.tasks import Source, judged_examples, sources_of, tasks_of
 from vlret.training.train import train
@@ -113,10 +115,11 @@ def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
     loss = {"name": "cosine", "temperature": 0.5, "learned": False}
     entries = {"main": {"kind": "viquae"}, "named": {"kind": "triviaqa", "batch_size": 4, "loss": loss, "weight": 0.5}}
     main, named = tasks_of({None: source(toy, tasks=entries)})
-    training = toy.settings("full")["training"]
-    shared = {key: training[key] for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
-    assert main.settings == {**shared, "weight": 1}
-    assert named.settings == {**shared, "batch_size": 4, "loss": loss, "weight": 0.5}
+    training = toy.settings("full").training
+    shared = {key: getattr(training, key) for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
+    assert main.settings == Task(kind="viquae", **shared, weight=1.0)
+    own = {"batch_size": 4, "loss": loss, "weight": 0.5}
+    assert named.settings == Task(kind="triviaqa", **{**shared, **own})
 
 
 def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
@@ -137,14 +140,54 @@ def test_tasks_read_the_datasets_that_they_name(toy, tmp_path):
     trivia = {"questions": toy.questions, "passages": toy.folder / "passages"}
     trivia |= {"qrels": toy.qrels, "negatives.random": toy.negatives["random"]}
     files = {**pictures, **{f"trivia.{name}": path for name, path in trivia.items()}}
-    nothing = Source(made.settings, Tables(tmp_path / "nowhere"), made.tokenizer, None, {})
+    nothing = Source(made.settings, Tables(), made.tokenizer, None, {})
     named, image, article = tasks_of(sources_of(nothing, files))
     assert named.questions.images is None is named.passages.images
-    assert (len(named.examples), named.settings["batch_size"]) == (3 * (THINGS - 1) - 1, 4)
+    assert (len(named.examples), named.settings.batch_size) == (3 * (THINGS - 1) - 1, 4)
     assert (len(image.examples), len(article.examples)) == (THINGS, 3 * THINGS)
     del files["trivia.qrels"]
-    with pytest.raises(InputError, match=r"training\.tasks: qrels of dataset trivia were not given"):
+    with pytest.raises(InputError, match=r"training\.tasks: qrels of trivia were not in --datasets"):
         sources_of(nothing, files)
+
+
+def other(toy):
+    """The toy dataset as one that tasks name."""
+    parts = {**toy.corpus, "qrels": toy.qrels, "negatives.random": toy.negatives["random"]}
+    return {f"other.{name}": path for name, path in parts.items() if name != "weights"}
+
+
+ELSEWHERE = {kind: {"kind": kind, "dataset": "other", "batch_size": 4} for kind in ("triviaqa", "match_image")}
+
+
+def test_a_training_on_other_datasets_needs_nothing_of_the_evaluated_one(toy, tmp_path):
+    settings = toy.settings("full", tasks=ELSEWHERE, steps=4)
+    alone = {"weights": toy.corpus["weights"], "threads": 1, "qrels": None, "negatives": {}}
+    train(settings=settings, **alone, datasets=other(toy), out=tmp_path / "alone")
+    train(settings=settings, **toy.training, datasets=other(toy), out=tmp_path / "given")
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "given" / name).read_bytes()
+    assert read_checkpoint(tmp_path / "alone")[1].feature_dim == 6
+    nothing_seen = {name: path for name, path in other(toy).items() if "features" not in name}
+    with pytest.raises(InputError, match="toy_full: no feature store was given"):
+        train(settings=settings, **alone, datasets=nothing_seen, out=tmp_path / "none")
+    texts = toy.settings("full", kind="text", tasks={"triviaqa": ELSEWHERE["triviaqa"]}, steps=4)
+    train(settings=texts, **alone, datasets=nothing_seen, out=tmp_path / "texts")
+    assert read_checkpoint(tmp_path / "texts")[1].feature_dim is None
+
+
+def test_what_a_task_reads_of_the_evaluated_dataset_is_named_where_it_is_not_given(toy, tmp_path):
+    given = {"weights": toy.corpus["weights"], "threads": 1, "question_features": toy.corpus["question_features"]}
+    missing = "questions, passages, articles, article_features, qrels, negatives.random of the evaluated dataset"
+    with pytest.raises(InputError, match=rf"training\.tasks: {missing} were not given"):
+        train(settings=toy.settings("full"), **given, qrels=None, negatives={}, out=tmp_path / "none")
+
+
+def test_what_is_not_trained_needs_the_width_of_features_alone(toy, tmp_path):
+    given = {"weights": toy.corpus["weights"], "threads": 1, "question_features": toy.corpus["question_features"]}
+    train(settings=toy.settings("zs"), **given, qrels=None, negatives={}, out=tmp_path / "alone")
+    train(settings=toy.settings("zs"), **toy.training, out=tmp_path / "given")
+    alone, whole = (tmp_path / name / "model.safetensors" for name in ("alone", "given"))
+    assert alone.read_bytes() == whole.read_bytes()
 
 
 def curves(folder):

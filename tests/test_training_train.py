@@ -20,6 +20,7 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
+from vlret.settings import Checkpoint
 from vlret.training.learner import Learner
 from vlret.training.tasks import judged_examples
 from vlret.training.train import train
@@ -55,7 +56,7 @@ def test_training_learns(toy, trained):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(toy, trained):
     again, other = toy.folder / "checkpoints" / "again", toy.folder / "checkpoints" / "other"
     train(settings=toy.settings("full"), **toy.training, out=again)
-    train(settings={**toy.settings("full"), "seed": 1}, **toy.training, out=other)
+    train(settings=toy.settings("full").model_copy(update={"seed": 1}), **toy.training, out=other)
     assert (trained / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
     assert not equal(trained, other)
 
@@ -64,7 +65,7 @@ def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
     out = toy.folder / "checkpoints" / "zs"
     train(settings=toy.settings("zs"), **toy.training, out=out)
     weights, settings = read_checkpoint(out)
-    assert settings == {**toy.settings("zs"), "feature_dim": 6}
+    assert settings == Checkpoint(**dict(toy.settings("zs")), feature_dim=6)
     assert all("visual_embedding" in name for name in weights)
 
 
@@ -102,7 +103,6 @@ ALL = {
     "mixing": "balanced",
     "chunk": 3,
     "accumulation": 2,
-    "save_steps": 1,
     "validate_every": 3,
     "patience": 4,
     "steps": 25,
@@ -113,8 +113,8 @@ def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypat
     """Tasks, chunks, validation and early stopping together, stopped again and again; the curves show no seam."""
     monkeypatch.setattr("vlret.training.train.remove", lambda state: None)
     whole, again = toy.folder / "checkpoints" / "all", toy.folder / "checkpoints" / "all-again"
-    settings = toy.settings("full", **ALL)
-    train(settings=settings, **toy.training, **toy.validation, out=whole)
+    how = {"settings": toy.settings("full", **ALL), **toy.training, **toy.validation, "save_steps": 1}
+    train(**how, out=whole)
     take, steps = Learner.step, []
 
     def interrupted(self, step, *rest):
@@ -126,7 +126,7 @@ def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypat
     monkeypatch.setattr(Learner, "step", interrupted)
     while not again.exists():
         with suppress(SystemExit):
-            train(settings=settings, **toy.training, **toy.validation, out=again)
+            train(**how, out=again)
     assert steps == list(range(len(steps))), "no step twice"
     assert len(steps) > 8
     assert equal(whole, again)
@@ -173,7 +173,7 @@ def test_state_of_other_settings_is_not_gone_on_from(toy, trained):
     out = toy.folder / "checkpoints" / "changed"
     state = out.parent / f"{out.name}.training"
     state.mkdir()
-    (state / "settings.json").write_text(json.dumps({**toy.settings("full"), "seed": 9}))
+    (state / "settings.json").write_text(json.dumps({**toy.settings("full").brief(), "seed": 9}))
     (state / "step-00000030.pt").write_text("of other settings")
     train(settings=toy.settings("full"), **toy.training, out=out)
     assert equal(out, trained)
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_method_is_refused(toy, trained):
     train(settings=toy.settings("zs"), **toy.training, out=changed)
     (changed / "config.json").write_text((trained / "config.json").read_text())
     with pytest.raises(InputError, match="does not fit the experiment's settings"):
-        embed(checkpoint=changed, **toy.corpus, batch_size=4, out=toy.folder / "nothing")
+        embed(checkpoint=changed, **toy.corpus, batch_size=4, threads=1, out=toy.folder / "nothing")
 
 
 def test_vectors_stand_in_the_order_of_the_tables(toy, trained):
@@ -219,7 +219,7 @@ def test_ablations_take_one_side_away(toy, trained):
     vectors = {}
     for kind in ("no-text", "no-image"):
         out = toy.folder / f"{kind}.npy"
-        ablate(checkpoint=trained, **toy.corpus, batch_size=4, kind=kind, out=out)
+        ablate(checkpoint=trained, **toy.corpus, batch_size=4, threads=1, kind=kind, out=out)
         vectors[kind] = np.load(out)
         assert vectors[kind].shape == whole_vectors.shape
         assert not np.allclose(vectors[kind], whole_vectors, atol=1e-3)

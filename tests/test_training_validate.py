@@ -63,7 +63,7 @@ class Given:
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it():
-    training = settings(validate_every=2, patience=2)["training"]
+    training = settings(validate_every=2, patience=2)
     model = learner(settings())
     course = Course(model, Given(0.3, 0.5, 0.5, 0.4), training)
     seen = []

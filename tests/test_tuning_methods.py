@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import ROOT
-from tiny_encoders import ENCODERS, SETTINGS, batch, tuned, untuned
+from tiny_encoders import ENCODERS, batch, small, tuned, tuning, untuned
 from torch.nn import functional as F
 
 from vlret.encoders.joint import AdapterSlot
 from vlret.encoders.tasks import activate
-from vlret.experiment import SENSIBLE, Experiment, load_config, nonsense
 from vlret.files import InputError
-from vlret.tuning.methods import METHODS, tune
+from vlret.settings import TUNING
+from vlret.tuning.methods import METHODS, add_nothing, tune
 
 VISUAL = r".*\.visual_embedding\..*"
 NORMS = r"(?!.*visual_embedding)(?!.*adapter).*(layer_?norm|LayerNorm|norm_embedding)[^.]*\.(weight|bias)"
@@ -67,7 +66,7 @@ def shake(model):
 def test_exactly_what_a_method_adds_and_trains(method, kind):
     model = untuned(kind)
     before = {id(parameter) for parameter in model.parameters()}
-    tune(model, {"method": method, **SETTINGS.get(method, {})})
+    tune(model, small(method))
     names = {name: id(parameter) for name, parameter in model.named_parameters()}
     added, also = EXPECTED[method]
     assert {name for name, own in names.items() if own not in before} == matching(added, names)
@@ -207,16 +206,25 @@ def test_a_seed_decides_what_is_added(method):
     assert all(not torch.equal(p, named[name]) for name, p in first.named_parameters() if name in drawn)
 
 
+SHARED = [
+    *((method, {"sharing": sharing}) for method in ("prompt", "lora", "ia3") for sharing in ("single", "multiple")),
+    *(
+        (method, {"sharing": sharing, **({"rule": "shared"} if method == "compacter" else {})})
+        for method in ("adapter", "adapter+projection", "compacter", "lradapter")
+        for sharing in ("single", "multiple", "down", "up")
+    ),
+    ("hyperformer", {}),
+]
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("sharing", ["single", "multiple", "down", "up"])
-@pytest.mark.parametrize("method", [*PER_TASK, "adapter+projection"])
-def test_each_parameter_has_one_name(method, sharing, kind):
-    model = tuned(method, kind, tasks=("a", "b"), settings={"sharing": sharing, "rule": "shared"})
+@pytest.mark.parametrize(("method", "settings"), SHARED)
+def test_each_parameter_has_one_name(method, settings, kind):
+    model = tuned(method, kind, tasks=("a", "b"), settings=settings)
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("settings", [{}, {"rule": "shared"}])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "settings"), [*((name, {}) for name in METHODS), ("compacter", {"rule": "shared"})])
 def test_a_copy_of_a_tuned_model_stands_on_its_own(method, settings):
     model = tuned(method, tasks=("a", "b"), settings=settings)
     before, twin = outputs(model), copy.deepcopy(model)
@@ -226,34 +234,24 @@ def test_a_copy_of_a_tuned_model_stands_on_its_own(method, settings):
     assert not torch.allclose(outputs(twin), before)
 
 
-def test_the_grid_and_the_config_know_every_method():
-    config = load_config([ROOT / "config" / "config.yaml", ROOT / "config" / "models.yaml"])
-    assert set(SENSIBLE["joint"]["tuning"]) == METHODS.keys()
-    assert set(SENSIBLE["text"]["tuning"]) == METHODS.keys() - {"visual"}
-    assert config["tuning"].keys() == METHODS.keys() - {"zs", "full", "visual"}
-    for method, settings in config["tuning"].items():
-        tune(untuned(), {"method": method, **settings})
+def test_the_settings_know_every_method_and_its_defaults_fit_an_encoder():
+    assert METHODS.keys() == TUNING.keys()
+    for method, settings in TUNING.items():
+        assert (METHODS[method].add is not add_nothing) == settings.ADDS
+        tune(untuned(), tuning(method))
 
 
-def test_methods_that_train_a_head_need_one():
-    config = {
-        "models": {"a": {"kind": "joint"}, "b": {"kind": "joint", "head": {"projection": 4}}},
-        "prefixes": ["none"],
-        "tuning": {},
-    }
-    for method in ("projection", "adapter+projection"):
-        assert nonsense(Experiment("b", method, "none", "avg"), config) is None
-        assert "models.a has none" in nonsense(Experiment("a", method, "none", "avg"), config)
-        with pytest.raises(InputError, match="no head to train"):
-            tune(untuned(projection=None), {"method": method, **SETTINGS[method]})
+@pytest.mark.parametrize("method", ["projection", "adapter+projection"])
+def test_methods_that_train_a_head_need_one(method):
+    with pytest.raises(InputError, match="no head to train"):
+        tune(untuned(projection=None), small(method))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "adaptor"}, "tuning 'adaptor': known are zs, full, visual"),
-        ({"method": "adapter", **SETTINGS["adapter"], "reduction_factor": 17}, "reduction_factor 17: nothing is left"),
-        ({"method": "compacter", **SETTINGS["compacter"], "division": 3}, "division: 3 does not divide 16 and 4"),
+        (small("adapter", reduction_factor=17), "reduction_factor 17: nothing is left"),
+        (small("compacter", division=3), "division: 3 does not divide 16 and 4"),
     ],
 )
 def test_settings_that_fit_no_encoder_are_told(settings, message):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import vladapter
 from parity import arrays, cases
+from tiny_encoders import fitting
 
 from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.tasks import activate
@@ -25,11 +26,11 @@ CVLP = cases("cvlp", "encoder_*")
 DIFFERENCES = {
     # Their trainer looks for another class than that of the model's norms, so these stay frozen.
     "unfreeze_layer_norms unfreezes T5's norms": (
-        lambda kind, settings: kind == "t5" and settings.get("unfreeze_layer_norms"),
+        lambda kind, settings: kind == "t5" and getattr(settings, "unfreeze_layer_norms", False),
         r"encoder\.(en|de)coder\.(.*\.)?(final_)?layer_norm\.weight",
     ),
     # They have LoRA in BART alone, and with T5 train what else the flag unfreezes.
-    "T5 has LoRA": (lambda kind, settings: kind == "t5" and settings["method"] == "lora", r".*\.lora_[AB]\..*"),
+    "T5 has LoRA": (lambda kind, settings: kind == "t5" and settings.method == "lora", r".*\.lora_[AB]\..*"),
 }
 
 
@@ -136,20 +137,19 @@ def paper_settings(label):
     common = {**ADAPTER, "visual": True, "reduction_factor": numbers.get("r")}
     common["sharing"] = next((value for name, value in sharing.items() if name in label), "single")
     if "adapter" in label:
-        return {"method": "adapter", **common}
+        return fitting("adapter", **common)
     if "compacter" in label:
         rule = {"rule": "own" if "noshare" in label else "shared", "rank": None if "nofac" in label else 1}
-        return {"method": "compacter", "division": numbers["hdiv"], **rule, **common}
+        return fitting("compacter", division=numbers["hdiv"], **rule, **common)
     if "hyperformer" in label:
         widths = {"task_embedding": 512, "hidden": 128, "projected": numbers["p"]}
-        return {"method": "hyperformer", "kind": "unique", **widths, **common}
-    common |= {"unfreeze_layer_norms": False}
+        return fitting("hyperformer", **widths, **common)
     if "prompt" in label:
         tokens = int(re.search(r"prompts? (\d+)", label).group(1))
-        return {"method": "prompt", "tokens": tokens, **common, "hidden": numbers["mid"]}
+        return fitting("prompt", tokens=tokens, hidden=numbers["mid"], **common)
     if "lora" in label:
-        return {"method": "lora", "rank": numbers["lora"], "alpha": 32, "dropout": 0.1, "bias": "all", **common}
-    return {"method": "full"}
+        return fitting("lora", rank=numbers["lora"], **common)
+    return fitting("full")
 
 
 @pytest.mark.parametrize("path", PAPER, ids=ids)
@@ -165,13 +165,13 @@ def test_counts_at_full_size_are_theirs(path, base):
             tune(model, settings, ["a", "b", "c", "d"])
         named = dict(model.question.named_parameters())
         more = sum(named[name].numel() for name in expected_differences(kind, settings, named))
-        if kind == "t5" and settings.get("unfreeze_layer_norms"):
+        if kind == "t5" and getattr(settings, "unfreeze_layer_norms", False):
             assert more == 62 * 768  # 25 norms in the encoder, 37 in the decoder
-        elif kind == "t5" and settings["method"] == "lora":
+        elif kind == "t5" and settings.method == "lora":
             # queries and values of 12 + 2 * 12 attentions
-            assert more == (4 if settings["sharing"] == "multiple" else 1) * 36 * 2 * settings["rank"] * 2 * 768
+            assert more == (4 if settings.sharing == "multiple" else 1) * 36 * 2 * settings.rank * 2 * 768
         else:
             assert more == 0
         assert sum(p.numel() for p in named.values() if p.requires_grad) == run["n_trainable"] + more, name
-        total = run["n_total"] + (more if settings["method"] == "lora" else 0)
+        total = run["n_total"] + (more if settings.method == "lora" else 0)
         assert sum(p.numel() for p in named.values()) == total, name

@@ -8,7 +8,7 @@ import torch
 import transformers
 from parity import FOLDER
 from safetensors.torch import load_file, save_file
-from tiny_encoders import SETTINGS
+from tiny_encoders import experiment, small
 
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError
@@ -33,15 +33,24 @@ def weights(tmp_path_factory):
     return {"text": folder}
 
 
-def settings(method, sharing="everything"):
+def settings(method, sharing="everything", tasks=("viquae",), parts=None):
+    tuning = {"sharing": parts} if parts else {}
     model = {
         "kind": "joint",
+        "backbone": "toy",
         "text": {"architecture": "t5", "separator": "."},
         "visual": {"order": True},
         "head": {"projection": 8},
         "sharing": sharing,
     }
-    return {"model": model, "tuning": {"method": method}, "pooling": "avg", "seed": 0, "feature_dim": WIDTH}
+    training = {"tasks": {task: {"kind": task} for task in tasks}}
+    return experiment(
+        model,
+        name="on",
+        tuning=small(method, **tuning),
+        training=training,
+        feature_dim=WIDTH,
+    )
 
 
 def changed(method, weights, sharing="everything"):
@@ -99,8 +108,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(weights, tmp_path):
     with pytest.raises(InputError, match=rf"does not fit the experiment's settings, .* amiss is {name}"):
         from_pretrained(folder, weights)
     save_file(stored, path)
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in settings_.items() if k != "feature_dim"}))
-    with pytest.raises(InputError, match=r"config\.json: feature_dim: missing"):
+    (folder / "config.json").write_text(json.dumps(settings_.model_dump(exclude={"feature_dim"})))
+    with pytest.raises(InputError, match=r"config\.json: missing 'feature_dim'; remove"):
         from_pretrained(folder, weights)
 
 
@@ -115,7 +124,7 @@ def full(weights, tmp_path_factory):
 
 def test_what_another_experiment_trained_is_where_one_starts(weights, full, tmp_path):
     before, start = full
-    settings_ = {**settings("lora"), "name": "on", "tuning": {"method": "lora", **SETTINGS["lora"]}}
+    settings_ = settings("lora")
     model = build(settings_, {**weights, "start": start}, WIDTH).eval()
     expected = encode(before, weights, settings_)
     torch.testing.assert_close(encode(model, weights, settings_), expected)  # LoRA begins as nothing
@@ -127,7 +136,7 @@ def test_what_another_experiment_trained_is_where_one_starts(weights, full, tmp_
 
 
 def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
-    settings_ = {**settings("adapter"), "name": "on", "tuning": {"method": "adapter", **SETTINGS["adapter"]}}
+    settings_ = settings("adapter")
     first = build(settings_, weights, WIDTH).eval()
     with torch.no_grad():
         for parameter in first.parameters():
@@ -141,29 +150,28 @@ def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
 @pytest.mark.parametrize("method", ["adapter", "prompt", "lora"])
 def test_parts_of_all_tasks_go_on_with_tasks_of_other_names(weights, tmp_path, method):
     """As after pre-training; parts of each task are of no use to others, and say so."""
-    common = {**settings(method), "name": "on", "tuning": {"method": method, **SETTINGS[method]}}
-    before = {**common, "training": {"tasks": {"triviaqa": {}, "match_image": {}}}}
+    before, after = settings(method, tasks=("triviaqa", "match_image")), settings(method)
     first = build(before, weights, WIDTH).eval()
     with torch.no_grad():
         for parameter in first.parameters():
             parameter += 0.1 * parameter.requires_grad
     save_pretrained(first, before, tmp_path / "first")
     start = {**weights, "start": tmp_path / "first"}
-    second = build({**common, "training": {"tasks": {"viquae": {}}}}, start, WIDTH).eval()
-    torch.testing.assert_close(encode(second, weights, common), encode(first, weights, common))
+    second = build(after, start, WIDTH).eval()
+    torch.testing.assert_close(encode(second, weights, after), encode(first, weights, before))
     assert any("viquae" in name for name in second.own_weights())
-    common["tuning"] = before["tuning"] = {**common["tuning"], "sharing": "multiple"}
+    before = settings(method, tasks=("triviaqa", "match_image"), parts="multiple")
     save_pretrained(build(before, weights, WIDTH), before, tmp_path / "first")
     with pytest.raises(InputError, match="does not fit on, the first parameter amiss"):
-        build({**common, "training": {"tasks": {"viquae": {}}}}, start, WIDTH)
+        build(settings(method, parts="multiple"), start, WIDTH)
 
 
 def test_one_cannot_start_from_another_model_or_from_parts_that_it_has_not(weights, full, tmp_path):
     _, start = full
-    other = {**settings("zs", sharing="nothing"), "name": "on"}
+    other = settings("zs", sharing="nothing")
     with pytest.raises(InputError, match="checkpoint: of another model than on, which cannot start from it"):
         build(other, {**weights, "start": start}, WIDTH)
-    adapted = {**settings("adapter"), "tuning": {"method": "adapter", **SETTINGS["adapter"]}}
+    adapted = settings("adapter")
     save_pretrained(build(adapted, weights, WIDTH), adapted, tmp_path / "adapted")
     with pytest.raises(InputError, match="adapted: adapter adds parts that on has not"):
-        build({**settings("full"), "name": "on"}, {**weights, "start": tmp_path / "adapted"}, WIDTH)
+        build(settings("full"), {**weights, "start": tmp_path / "adapted"}, WIDTH)

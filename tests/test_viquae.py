@@ -11,18 +11,23 @@ from datasets import load_from_disk
 from miniature import GRID, miniature
 from test_pipeline import call, copy_repository, jobs
 
-from vlret.experiment import grid, load_config, trained
+from vlret.config import load_config
+from vlret.experiment import grid, rows, trained
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
-FILES = [ROOT / "config" / "models.yaml", ROOT / "config" / "viquae.yaml"]
-BY_HAND = {"weights/VLT5Epoch30.pth", "weights/VLBartEpoch30.pth"}
+BY_HAND = {
+    "weights/VLT5Epoch30.pth",
+    "weights/VLBartEpoch30.pth",
+    "data/entities/entities.json",
+    "data/entities/images",
+}
 
 
 @pytest.fixture(scope="module")
 def config():
-    return load_config(FILES)
+    return load_config(["config/viquae.yaml"], ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,9 @@ def dry_run(tmp_path_factory):
     """A clone without anything in it, and what its dry-run of the published grid prints."""
     folder = tmp_path_factory.mktemp("clone")
     copy_repository(folder)
-    return call(folder, "snakemake -n results/table.tex --configfile config/viquae.yaml")
+    said = call(folder, "snakemake -n results/table.tex --configfile config/viquae.yaml")
+    assert not (folder / "results").exists(), "a dry-run makes nothing"
+    return said
 
 
 def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
@@ -39,8 +46,8 @@ def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
     counts = jobs(dry_run)
     searched = [experiment for experiment in experiments if experiment.model != "bm25"]
     assert counts["embed"] == counts["search"] == len(searched)
-    assert counts["train"] == len(every) - 1
-    assert counts["metrics"] == len(experiments) + len(config["fusions"]) + len(config["ablations"]["kinds"])
+    assert counts["train"] + counts["pretrain"] == len(every) - 1
+    assert counts["metrics"] == len(rows(config)) == len(experiments) + 4 + 2
     assert (counts["entities"], counts["lexical_tune"], counts["by_hand"]) == (2, 1, len(BY_HAND))
     for experiment in experiments:
         assert f"results/viquae/metrics/{experiment.name}.json" in dry_run
@@ -51,31 +58,37 @@ def test_every_file_of_the_dry_run_is_made_by_a_job_of_it(dry_run):
     files = {"input": set(), "output": set()}
     for kind, listed in re.findall(r"^    (input|output): (.*)$", dry_run, flags=re.MULTILINE):
         files[kind] |= set(listed.split(", "))
-    assert files["input"] <= files["output"]
+    settings = {path for path in files["input"] if path.startswith(".snakemake/settings/")}
+    assert settings
+    assert files["input"] - settings <= files["output"]
     assert all(path.startswith("results/") for path in files["output"])
     by_hand = {path.removeprefix("results/by-hand/") for path in files["output"] if "/by-hand/" in path}
     assert by_hand == BY_HAND
     documented = (ROOT / "docs" / "experiments.md").read_text()
-    assert all(f"`{path}`" in documented for path in (*by_hand, "data/entities/entities.json"))
+    assert all(re.search(f"`{re.escape(path)}/?`", documented) for path in by_hand)
 
 
-def test_both_trainings_of_a_pre_trained_model_are_shown(dry_run):
-    jobs_of = dict(
-        re.findall(r"^rule train:\n    input: (.*)\n    output: results/viquae/checkpoints/(.*)$", dry_run, re.M)
-    )
-    inputs = {experiment: files.split(", ") for files, experiment in jobs_of.items()}
-    assert "results/viquae/checkpoints/clipt5-mt_zs_vqa_avg" in inputs["clipt5-mt_adapter_vqa_avg"]
+def test_both_trainings_of_a_pre_trained_model_are_shown(config, dry_run):
+    shown = re.findall(r"^rule (train|pretrain):\n    input: (.*)\n    output: (.*)$", dry_run, flags=re.MULTILINE)
+    inputs = {made: files.split(", ") for _, files, made in shown}
+    before = "results/pretraining/checkpoints/clipt5-mt_zs_vqa_avg"
+    assert before in inputs["results/viquae/checkpoints/clipt5-mt_adapter_vqa_avg"]
     assert {
         "results/triviaqa/negatives/bm25/train.parquet",
         "results/wikimage/features/clip-rn101/questions",
         "results/multimedia/data/passages",
-    } <= set(inputs["clipt5-mt_zs_vqa_avg"])
+    } <= set(inputs[before])
     assert not any("triviaqa/features" in path for files in inputs.values() for path in files)
+    begun = {
+        e.name for e in trained(config) if e.tuning == "zs" and getattr(config.models[e.model], "pretraining", None)
+    }
+    pretrained = {made for rule, _, made in shown if rule == "pretrain"}
+    assert pretrained == {f"results/pretraining/checkpoints/{name}" for name in begun}
 
 
 def test_the_documentation_has_every_experiment(config):
     documented = (ROOT / "docs" / "experiments.md").read_text()
-    missing = [name for name in [e.name for e in grid(config)] + [*config["fusions"]] if f"`{name}`" not in documented]
+    missing = [name for name in [e.name for e in grid(config)] + [*config.fusions] if f"`{name}`" not in documented]
     assert not missing
 
 
@@ -98,19 +111,18 @@ def run_miniature(folder, whole):
 
 
 def test_rows_of_the_published_grid_run_on_a_miniature(tmp_path):
-    rows, counts = run_miniature(tmp_path, whole=False)
-    assert counts["train"] == len(GRID) - 1 + 2, "all but BM25, and two pre-trainings"
-    assert rows == [*GRID, "dpr-clip"]
+    names, counts = run_miniature(tmp_path, whole=False)
+    assert (counts["train"], counts["pretrain"]) == (len(GRID) - 1, 2), "all but BM25, and two pre-trainings"
+    assert names == [*GRID, "dpr-clip"]
     assert (tmp_path / "results/viquae/lexical/tuning.json").exists()
     assert not (tmp_path / "results/triviaqa/lexical/tuning.json").exists()
 
 
 @pytest.mark.whole
 def test_the_whole_published_grid_runs_on_a_miniature(config, tmp_path):
-    rows, counts = run_miniature(tmp_path, whole=True)
-    names, of = [experiment.name for experiment in grid(config)], config["ablations"]["of"]
-    assert rows == [*names, *config["fusions"], *(f"{of}.{kind}" for kind in config["ablations"]["kinds"])]
-    assert counts["train"] == len(trained(config)) - 1, "all but BM25"
+    names, counts = run_miniature(tmp_path, whole=True)
+    assert names == [row.name for row in rows(config)]
+    assert counts["train"] + counts["pretrain"] == len(trained(config)) - 1, "all but BM25"
 
 
 def test_questions_by_id_and_published_passages_become_datasets(tmp_path):

@@ -8,11 +8,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from vlret.encoders.inputs import Side
+from vlret.settings import Training
 from vlret.training.batches import Example, Mixture, Task
 from vlret.training.learner import Learner
 from vlret.training.pieces import pieces
 
 UNITS = 40
+SEED = 5
 
 
 class Read(dict):
@@ -90,36 +92,26 @@ def sides():
     return seen, Side(texts, None, None, Letters(), 16)
 
 
-def settings(kinds=("viquae",), **training):
+def settings(kinds=("viquae",), **changes):
+    """Those of a training."""
     values = {
         "steps": 20,
         "batch_size": 8,
         "negatives_per_question": 2,
         "negatives": {"random": 1.0},
-        "positives": "judged",
         "learning_rate": 1e-2,
         "warmup_steps": 2,
         "weight_decay": 0.1,
-        "max_gradient_norm": 1.0,
-        "accumulation": 1,
-        "precision": "fp32",
         "loss": {"name": "dpr", "temperature": 0.5, "learned": True},
-        "checkpointing": False,
-        "compile": False,
         "tasks": {kind: {"kind": kind} for kind in kinds},
-        "mixing": "round-robin",
-        "save_steps": 7,
-        "validate_every": 0,
-        "validation_batches": 2,
-        "patience": 0,
-        **training,
+        **changes,
     }
-    return {"name": "tiny", "seed": 5, "training": values}
+    return Training.model_validate(values)
 
 
 def tasks(chosen):
     """A task of texts with images for `viquae`, of texts alone for any other kind; some lack a hard negative."""
-    training, (seen, unseen) = chosen["training"], sides()
+    seen, unseen = sides()
     examples = [
         Example(
             unit, f"e{unit}", (unit, (unit + 20) % UNITS), {"random": [(unit + k) % UNITS for k in range(1, unit % 4)]}
@@ -132,23 +124,21 @@ def tasks(chosen):
             seen if name == "viquae" else unseen,
             seen if name == "viquae" else unseen,
             examples,
-            {**training, "weight": 1},
+            chosen.of_task(name),
         )
-        for name in training["tasks"]
+        for name in chosen.tasks
     ]
 
 
 def learner(chosen, dropout=0.0, dtype=torch.float64, **sizes):
-    made = Learner(Encoder(dropout=dropout, **sizes).to(dtype), tasks(chosen), chosen)
+    made = Learner(Encoder(dropout=dropout, **sizes).to(dtype), tasks(chosen), chosen, SEED)
     made.objectives.to(dtype)
     return made
 
 
 def stream(chosen, rank=0, world=1, steps=None):
-    training = chosen["training"]
-    mixing = training["mixing"], training["accumulation"], chosen["seed"]
-    mixture = Mixture(tasks(chosen), *mixing, world, training.get("chunk"))
-    return mixture, pieces(mixture, range(steps or training["steps"]), rank, world)
+    mixture = Mixture(tasks(chosen), chosen.mixing, chosen.accumulation, SEED, world, chosen.chunk)
+    return mixture, pieces(mixture, range(steps or chosen.steps), rank, world)
 
 
 def gradients(model):

@@ -1,12 +1,14 @@
 """Tiny random encoders of every kind, with a visual embedding, and bi-encoders of them tuned."""
 
 import torch
+from pydantic import TypeAdapter
 
 from vlret.encoders.bart import Bart, BartConfig
 from vlret.encoders.bert import Bert, BertConfig
 from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.t5 import T5, T5Config
 from vlret.encoders.visual import VisualEmbedding
+from vlret.settings import TUNING, AnyTuning, Checkpoint
 from vlret.tuning.methods import tune
 
 ENCODERS = {
@@ -35,6 +37,27 @@ SETTINGS = {
 }
 
 
+def tuning(method, **settings):
+    """The settings of a method, those that are not given its defaults."""
+    return TypeAdapter(AnyTuning).validate_python({"method": method, **settings})
+
+
+def fitting(method, **settings):
+    """The same, of settings that may be of other methods."""
+    return tuning(method, **{name: value for name, value in settings.items() if name in TUNING[method].model_fields})
+
+
+def small(method, **settings):
+    """The settings of a method, those that are not given of `SETTINGS`."""
+    return tuning(method, **{**SETTINGS.get(method, {}), **settings})
+
+
+def experiment(model, **settings):
+    """The settings of an experiment on a model, which is not tuned if not said otherwise."""
+    values = {"name": "tiny", "tuning": {"method": "zs"}, "pooling": "avg", "tokens": {"question": 32, "passage": 32}}
+    return Checkpoint.model_validate({"feature_dim": None, "model": model, **values, **settings})
+
+
 def untuned(kind="bert", sharing="everything", projection=8, seed=0):
     """A bi-encoder whose text encoder is published, whose visual embedding and head are not."""
     torch.manual_seed(seed)
@@ -49,7 +72,7 @@ def untuned(kind="bert", sharing="everything", projection=8, seed=0):
 def tuned(method, kind="bert", sharing="everything", tasks=("viquae",), seed=0, settings=None):
     """The same with what a method adds; `settings` change those of `SETTINGS`."""
     model = untuned(kind, sharing, seed=seed)
-    tune(model, {"method": method, **SETTINGS.get(method, {}), **(settings or {})}, tasks)
+    tune(model, small(method, **(settings or {})), tasks)
     return model.eval()
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
-from tiny_encoders import SETTINGS
+from tiny_encoders import small
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from vlret.data.tables import all_questions
-from vlret.experiment import SPLITS
 from vlret.features.store import FeatureWriter
 from vlret.retrieval.embed import embed
 from vlret.runs import read_qrels, write_qrels
+from vlret.settings import SPLITS, ExperimentSettings
 from vlret.training.train import train
 
 THINGS = 12
@@ -46,7 +46,8 @@ class Toy:
 
     @property
     def training(self):
-        return {**self.corpus, "qrels": self.qrels, "negatives": self.negatives}
+        how = {"threads": 1, "save_steps": 7}
+        return {**self.corpus, "qrels": self.qrels, "negatives": self.negatives, **how}
 
     @property
     def validation(self):
@@ -54,19 +55,19 @@ class Toy:
         return {"validation_qrels": self.folder / "validation.trec", "validation_negatives": mined}
 
     def settings(self, method, kind="joint", **training):
+        """An experiment's; `training` differs from what is given here."""
         visual = {"grid": [2, 2], "tokens": [2, 2]}
         model = {"kind": kind, "backbone": "toy", "visual": visual, "text": {"architecture": "bert", "separator": "."}}
         if kind == "image":
             del model["text"]
+        if kind == "text":
+            del model["backbone"], model["visual"]
         values = {
             "name": f"toy_{method}",
             "model": model,
-            "tuning": {"method": method, **SETTINGS.get(method, {})},
-            "prefix": "",
+            "tuning": small(method),
             "pooling": "avg",
             "tokens": {"question": 16, "passage": 16},
-            "seed": 0,
-            "threads": 1,
         }
         if method != "zs":
             values["training"] = {
@@ -74,32 +75,21 @@ class Toy:
                 "batch_size": 8,
                 "negatives_per_question": 2,
                 "negatives": {"random": 1.0},
-                "positives": "judged",
                 "learning_rate": 3e-3,
                 "warmup_steps": 3,
-                "weight_decay": 0.01,
-                "max_gradient_norm": 1.0,
-                "accumulation": 1,
-                "precision": "fp32",
                 "loss": {"name": "dpr", "temperature": 0.1, "learned": True},
-                "checkpointing": False,
-                "compile": False,
-                "tasks": {"viquae": {"kind": "viquae"}},
-                "mixing": "round-robin",
-                "save_steps": 7,
-                "validate_every": 0,
-                "validation_batches": 2,
-                "patience": 0,
                 **training,
             }
-        return values
+        return ExperimentSettings.model_validate(values)
 
-    def command(self, method, out, **training):
+    def command(self, method, out, save_steps=7, **training):
         """The same training as `vlret training train` takes it."""
         options = [f"--{name.replace('_', '-')}={path}" for name, path in self.corpus.items() if name != "weights"]
         options += [f"--weights=text={self.corpus['weights']['text']}"]
         options += [f"--qrels={self.qrels}", f"--negatives=random={self.negatives['random']}", f"--out={out}"]
-        return ["training", "train", f"--settings={json.dumps(self.settings(method, **training))}", *options]
+        options += ["--threads=1", f"--save-steps={save_steps}"]
+        settings = json.dumps(self.settings(method, **training).brief())
+        return ["training", "train", f"--settings={settings}", *options]
 
     def embedded(self, method, checkpoint=None, batch_size=4, kind="joint"):
         """The vectors of questions and passages of a checkpoint, which is made first where none is given."""
@@ -107,9 +97,8 @@ class Toy:
         corpus = {**self.corpus, **({"weights": {}} if kind == "image" else {})}
         if checkpoint is None:
             checkpoint = self.folder / "checkpoints" / f"made-{method}-{kind}"
-            extra = {"qrels": self.qrels, "negatives": self.negatives}
-            train(settings=self.settings(method, kind), **corpus, **extra, out=checkpoint)
-        embed(checkpoint=checkpoint, **corpus, batch_size=batch_size, out=out)
+            train(settings=self.settings(method, kind), **{**self.training, **corpus}, out=checkpoint)
+        embed(checkpoint=checkpoint, **corpus, batch_size=batch_size, threads=1, out=out)
         return np.load(out / "questions.npy"), np.load(out / "passages.npy")
 
     def mean_rank(self, questions, passages):

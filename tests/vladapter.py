@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import torch
 from safetensors.torch import load_file
+from tiny_encoders import fitting, tuning
 
 from vlret.encoders.bart import Bart, BartConfig
 from vlret.encoders.biencoder import BiEncoder, Tower
@@ -35,21 +36,21 @@ def settings(case):
     # VL-Adapter trains the visual embedding whatever one asks for.
     visual = {"visual": flags.get("unfreeze_visual_embedding", case["group"] == "vladapter")}
     if flags.get("unfreeze_language_model"):
-        return {"method": "full"}
+        return tuning("full")
     if flags.get("use_lora"):
         lora = case["lora_config"]
         own = {"rank": lora["lora_dim"], "alpha": lora["lora_alpha"], "dropout": 0.0, "bias": "all"}
-        return {"method": "lora", **own, "sharing": "single" if lora["use_single_lora"] else "multiple", **visual}
+        return tuning("lora", **own, sharing="single" if lora["use_single_lora"] else "multiple", **visual)
     if flags.get("encoder_prompt_len"):
         own = {"tokens": flags["encoder_prompt_len"], "hidden": flags["mid_dim"]}
         sharing = "single" if flags.get("use_single_prompt") else "multiple"
-        return {"method": "prompt", **own, "sharing": sharing, **visual}
+        return tuning("prompt", **own, sharing=sharing, **visual)
     for name, method in ADAPTERS.items():
         if flags.get(f"use_{name}"):
             method, own = method(case.get("adapter_config") or {})
             method = "adapter+projection" if projection and method == "adapter" else method
-            return {"method": method, **own, **adapter_settings(case), **visual}
-    return {"method": "projection" if projection else "visual" if visual["visual"] else "zs", **visual}
+            return fitting(method, **own, **adapter_settings(case), **visual)
+    return fitting("projection" if projection else "visual" if visual["visual"] else "zs", **visual)
 
 
 def adapter_settings(case):

@@ -7,18 +7,20 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vlret import __version__
 from vlret.files import InputError
-from vlret.verbs import VERBS
+from vlret.signatures import docstring_of, signature_of
+from vlret.verbs import VERBS, Verb
 
-VIEWS = ("grid", "status", "model")  # stages that only print
+# What torchrun and Slurm call the first of several processes that run one command together: it alone writes the note.
+FIRST = {"RANK": "0", "SLURM_NODEID": "0"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: `vlret grid`, `vlret model describe` and `vlret STAGE VERB --option value`."""
+    """The command line without verbs' options: `vlret grid`, `vlret model describe`, and which verbs there are."""
     top = argparse.ArgumentParser(prog="vlret", description="Knowledge-based visual question answering, retrieval.")
     top.add_argument("--version", action="version", version=f"vlret {__version__}")
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
@@ -30,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
     _add_config(status)
     status.add_argument("--watch", action="store_true", help="again every 2 s, until Ctrl-C")
     status.set_defaults(function="vlret.status:show")
+    table = commands.add_parser("table", help="the table of the rows that are done")
+    _add_config(table)
+    table.add_argument("--out", help="where to write it (default: results/<table>.partial.tex)", type=Path)
+    table.set_defaults(function="vlret.partial:show")
     model = commands.add_parser("model", help="what an experiment's model is made of")
     describe = model.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser(
         "describe", help="its parts, its parameters (total, trained, added), the size of its checkpoint"
@@ -40,13 +46,10 @@ def parser() -> argparse.ArgumentParser:
     stages: dict[str, argparse._SubParsersAction] = {}
     for verb in VERBS:
         if verb.stage not in stages:
-            about = importlib.import_module(f"vlret.{verb.stage}").__doc__
+            about = docstring_of(f"vlret.{verb.stage}")
             stage = commands.add_parser(verb.stage, help=about, description=about)
             stages[verb.stage] = stage.add_subparsers(dest="verb", required=True, metavar="VERB")
-        sub = stages[verb.stage].add_parser(verb.name, help=verb.help, description=verb.help)
-        for option in verb.options:
-            option.add_to(sub)
-        sub.set_defaults(function=verb.function)
+        stages[verb.stage].add_parser(verb.name, help=signature_of(verb.function).summary.replace("%", "%%"))
     return top
 
 
@@ -54,25 +57,49 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configfile", nargs="+", help="as Snakemake's", type=Path, default=[Path("config/config.yaml")]
     )
-    parser.add_argument("--models", help="what the models are", type=Path, default=Path("config/models.yaml"))
-    parser.add_argument("--schema", help="of configs", type=Path, default=Path("config/schemas/config.schema.yaml"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 1 after an `InputError`, which is printed as one line."""
-    given = vars(parser().parse_args(arguments))
-    module, function = given.pop("function").split(":")
-    views = given.pop("stage") in VIEWS
-    given.pop("verb", None)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    verb = next((verb for verb in VERBS if [verb.stage, verb.name] == given[:2]), None)
     try:
-        getattr(importlib.import_module(module), function)(**given)
+        if verb:
+            run(verb, given[2:])
+            return 0
+        return view(vars(parser().parse_args(given)))
     except InputError as error:
         print(f"vlret: error: {error}", file=sys.stderr)
         return 1
+
+
+def run(verb: Verb, arguments: Sequence[str]) -> None:
+    """Call a verb's function with what the command line gives it, and write down what made its output."""
+    from vlret.arguments import parse  # with Pydantic, which takes longer than all of `vlret --help`
+    from vlret.made import known_by, told, version_of, write_note
+
+    signature, function = signature_of(verb.function), _function(verb.function)
+    values, left = parse(str(verb), function, signature, arguments)
+    values |= left
+    settings, inputs = known_by(signature, values)
+    function(**values)
+    first = all(os.environ.get(name, number) == number for name, number in FIRST.items())
+    if first and (out := values.get("out")) and out.exists():
+        write_note(out, told(str(verb), version_of(str(verb)), settings, inputs))
+
+
+def view(given: Mapping[str, object]) -> int:
+    """Print what a view shows; `| head` may have seen enough of it."""
+    options = {name: value for name, value in given.items() if name not in ("stage", "verb", "function")}
+    try:
+        _function(given["function"])(**options)
     except BrokenPipeError:
-        if not views:
-            raise
-        # `| head` has seen enough. What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
+        # What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _function(name: str) -> Callable:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ def progress(
     Where an item counts for more than one, `size` says for how many. Where standard error is a file the bar is redrawn
     every 10 s, so that a log stays short.
     """
+    from tqdm import tqdm
+
     interval = 0.1 if sys.stderr.isatty() else 10.0
     how = {"desc": label, "total": total, "unit": f" {unit.strip()}", "bar_format": BAR}
     how |= {"mininterval": interval, "file": sys.stderr}
@@ -33,8 +36,10 @@ def progress(
             bar.update(size(item))
 
 
-def meter(size: int | None, done: int, label: str | None) -> tqdm:
+def meter(size: int | None, done: int, label: str | None) -> "tqdm":
     """A bar on standard error for bytes: `with meter(...) as bar: bar.update(count)`; none without a label."""
+    from tqdm import tqdm
+
     interval = 0.1 if sys.stderr.isatty() else 10.0
     how = {"desc": label, "total": size, "initial": done, "unit": "B", "unit_scale": True, "disable": label is None}
     return tqdm(mininterval=interval, file=sys.stderr, **how)
@@ -42,6 +47,8 @@ def meter(size: int | None, done: int, label: str | None) -> tqdm:
 
 def say(line: str) -> None:
     """Print one line to standard error at once, bars untouched."""
+    from tqdm import tqdm
+
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 

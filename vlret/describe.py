@@ -3,60 +3,68 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from vlret.config import load_config
 from vlret.encoders.biencoder import BiEncoder
-from vlret.experiment import Experiment, kind_of, load_config, read_weights, settings, trained
+from vlret.experiment import kind_of, settings
 from vlret.files import InputError
+from vlret.layout import Layout
+from vlret.settings import ExperimentSettings, Settings
 from vlret.tuning.methods import build
-from vlret.validation import validate
 
 COLUMNS = ("part", "parameters", "trained", "added")
 
 
-def describe(experiment: str, configfile: list[Path], models: Path, schema: Path) -> None:
+def describe(experiment: str, configfile: list[Path]) -> None:
     """Print the parts of an experiment, its parameters (total, trained, added) and the size of its checkpoint.
+
+    The parts are told whatever is there; to count parameters its published weights have to be fetched.
 
     Raises
     ------
     InputError
         If the experiment is not in the grid, has no encoder (BM25), or its published weights were not fetched yet.
     """
-    config = load_config([models, *configfile])
-    validate(config, [models, *configfile], schema)
-    chosen = Experiment.parse(experiment)
-    if chosen not in trained(config):
-        raise InputError(f"{experiment}: not an experiment of this config's grid; `vlret grid` lists them")
+    layout = Layout(load_config(configfile), Path())
+    config, chosen = layout.config, layout.experiment(experiment)
     if kind_of(config, chosen) == "lexical":
         raise InputError(f"{experiment}: BM25 has no encoder to describe")
-    values, entry = settings(config, chosen), config["models"][chosen.model]
-    read = read_weights(config, chosen)
-    for source, path in read.values():
-        if not Path(path).exists():
-            made = Path(source).is_relative_to("results")
-            how = f"fetch it with `snakemake {source}`" if made else "docs/experiments.md says where it comes from"
-            raise InputError(f"{path}: not there yet; {how}")
-    weights = {name: Path(path) for name, (_, path) in read.items()}
-    width = config["backbones"][entry["backbone"]]["dim"] if "backbone" in entry else None
-    model = build(values, weights, width)
-    print("\n".join([experiment, *parts(values), "", *layout(count(model)), "", checkpoint_line(model, weights)]))
+    values = settings(config, chosen)
+    print("\n".join([experiment, *parts(values), ""]))
+    weights = layout.weights(chosen)
+    for file in weights.values():
+        if not Path(file.read()).exists():
+            how = (
+                "docs/experiments.md says where it comes from"
+                if file.rule == "by_hand"
+                else f"fetch it with `snakemake {file}`"
+            )
+            raise InputError(f"{file.read()}: not there yet; {how}")
+    found = {name: Path(file.read()) for name, file in weights.items()}
+    backbone = getattr(values.model, "backbone", None)
+    model = build(values, found, config.backbones[backbone].dim if backbone else None)
+    print("\n".join([*listing(count(model)), "", checkpoint_line(model, found)]))
 
 
-def parts(values: Mapping) -> list[str]:
+def parts(values: ExperimentSettings) -> list[str]:
     """What an experiment is, a line a part, from its settings."""
-    model = values["model"]
+    model, training = values.model, values.training
+    text, head = getattr(model, "text", None), getattr(model, "head", None)
     named = {
-        "text": model.get("text") and f"{model['text']['architecture']}, separator {model['text']['separator']!r}",
-        "image": model.get("backbone") and f"{model['backbone']}, {_options(model['visual'])}",
-        "prefix": repr(values["prefix"]),
-        "pooling": values["pooling"],
-        "head": _options(model.get("head", {})) or "normalise True",
-        "sharing": model.get("sharing", "everything"),
-        "tuning": _options(values["tuning"]).removeprefix("method "),
+        "text": text and f"{text.architecture}, separator {text.separator!r}",
+        "image": hasattr(model, "backbone") and f"{model.backbone}, {_options(model.visual)}",
+        "prefix": repr(values.prefix),
+        "pooling": values.pooling,
+        "head": head and _options(head),
+        "sharing": getattr(model, "sharing", None) or "everything",
+        "tuning": _options(values.tuning).removeprefix("method "),
+        "training": training
+        and f"{training.steps} steps of {training.batch_size} questions, learning rate {training.learning_rate:g}",
     }
     return [f"  {name:<8} {said}" for name, said in named.items() if said]
 
 
-def _options(mapping: Mapping) -> str:
-    return ", ".join(f"{name} {value}" for name, value in mapping.items())
+def _options(values: Settings) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.model_dump(exclude_none=True).items())
 
 
 def count(model: BiEncoder) -> dict[str, list[int]]:
@@ -86,7 +94,7 @@ def _part(name: str, table: str | None, published: bool) -> str:
     return f"{side}: decoder" if part.startswith("decoder.") else f"{side}: layers"
 
 
-def layout(counts: Mapping[str, list[int]]) -> list[str]:
+def listing(counts: Mapping[str, list[int]]) -> list[str]:
     """The counts as lines of a table, the total with the share that is trained."""
     rows = [(part, *(f"{number:,}" for number in numbers)) for part, numbers in counts.items()]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]

@@ -1,12 +1,14 @@
 """How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
 
 import errno
+import glob
 import gzip
 import hashlib
 import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import time
 import zlib
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from vlret.console import say
 
+KEPT = "kept"
 WEEK = 7 * 24 * 3600
 PARTIAL = re.compile(r"\..+\.(\d+)\.partial", re.DOTALL)  # `.NAME.HOST.PROCESS.partial`
 MANY = 1000  # files are synced together with all else on this machine
@@ -35,7 +38,7 @@ def told(error: Exception) -> str:
 
 
 @contextmanager
-def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]:
+def whole(path: Path, ready: Callable[[], None] | None = None, kept: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
 
     What was written is on the disk by then, so that a machine which stops leaves no name of a file that is not whole.
@@ -43,7 +46,8 @@ def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]
     and `path` stays as it was. The path beside carries this process's host and number, so that a job which outlived its
     killed workflow does not write into its successor's. What killed jobs left is removed: of `path`, what processes of
     this host that no longer run left; of any file of its folder, what nobody has written to for a week, since a job
-    that lives writes more often than that, and one that does not finds its file gone and fails aloud.
+    that lives writes more often than that, and one that does not finds its file gone and fails aloud. A folder that is
+    `kept` gets its name as `publish` gives it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +59,39 @@ def whole(path: Path, ready: Callable[[], None] | None = None) -> Iterator[Path]
         sync(aside)
         if ready:
             ready()
-        if path.is_dir():
-            remove(path)
-        os.replace(aside, path)
+        if kept:
+            publish(aside, path)
+        else:
+            if path.is_dir():
+                remove(path)
+            os.replace(aside, path)
     finally:
         remove(aside)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Move a whole folder to `kept/` beside `path`, which becomes a link to it, and remove what was kept before.
+
+    Snakemake deletes a job's outputs before the job runs: of these it deletes the link, and what took hours is there
+    until its successor is whole.
+    """
+    home = path.parent / KEPT
+    home.mkdir(exist_ok=True)
+    real = home / f"{path.name}.{secrets.token_hex(4)}"
+    os.replace(folder, real)
+    folder.symlink_to(real.relative_to(path.parent))
+    if path.is_dir() and not path.is_symlink():
+        remove(path)
+    os.replace(folder, path)
+    for old in kept_of(path):
+        if old != real:
+            remove(old)
+
+
+def kept_of(path: Path) -> list[Path]:
+    """What `publish` kept under a name, the oldest first."""
+    every = (path.parent / KEPT).glob(f"{glob.escape(path.name)}.????????")
+    return sorted(every, key=lambda folder: folder.stat().st_mtime_ns)
 
 
 def sync(path: Path) -> None:

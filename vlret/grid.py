@@ -1,4 +1,4 @@
-"""`vlret grid`: every experiment of a config, and what is done."""
+"""`vlret grid`: every row of a config's table, and what is done."""
 
 import csv
 import subprocess
@@ -6,55 +6,52 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vlret.experiment import Experiment, grid, load_config
+from vlret.config import load_config
+from vlret.experiment import Row, rows
 from vlret.files import InputError
 from vlret.jobs import DONE, FAILED, RUNNING, newest_run
-from vlret.status import TO_RUN
-from vlret.status import states as states_by_files
-from vlret.validation import validate
-
-STALE = "stale"
+from vlret.layout import Layout
+from vlret.status import STALE, TO_RUN, made, states
 
 
-def show(configfile: list[Path], models: Path, schema: Path, status: bool = False) -> None:
-    """Print the grid as a table: each experiment, its parts, and its state.
+def show(configfile: list[Path], status: bool = False) -> None:
+    """Print the grid as a table: each row, its parts, and its state.
 
-    With `status` it is `done`, `running`, `failed` or `to run`, told by files alone. Otherwise Snakemake itself
-    is asked (`--summary`), so that this never disagrees with what it would do: stale is an experiment whose metrics are
-    there but would be made again, since its settings, its inputs or the code of its rules changed.
+    With `status` it is `done`, `stale`, `running`, `failed` or `to run`, told by files alone. Otherwise Snakemake
+    itself is asked too (`--summary`), so that this never disagrees with what it would do: stale is a row whose metrics
+    are there but would be made again, or were made with other settings.
     """
-    config = load_config([models, *configfile])
-    validate(config, [models, *configfile], schema)
-    experiments = grid(config)
+    layout = Layout(load_config(configfile), Path())
+    every = rows(layout.config)
     if status:
-        print(layout(experiments, states_by_files(config, newest_run()), (DONE, RUNNING, FAILED, TO_RUN)))
+        print(listing(every, states(layout, newest_run()), (DONE, STALE, RUNNING, FAILED, TO_RUN)))
     else:
-        print(layout(experiments, asked(config, experiments, configfile), (DONE, TO_RUN, STALE)))
+        print(listing(every, asked(layout, every, configfile), (DONE, TO_RUN, STALE)))
 
 
-def asked(config: Mapping, experiments: list[Experiment], configfile: list[Path]) -> dict[str, str]:
-    """What Snakemake says of each experiment's metrics, by name."""
-    paths = {f"results/{config['dataset']}/metrics/{e.name}.json": e.name for e in experiments}
+def asked(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dict[str, str]:
+    """What Snakemake and the notes say of each row's metrics, by name."""
+    paths = {str(layout.metrics(row.name)): row.name for row in every}
     command = [sys.executable, "-m", "snakemake", "--summary", "--quiet", "all", "--nolock"]
-    command += ["--configfile", *map(str, configfile)]
-    answer = subprocess.run([*command, "--", *paths], capture_output=True, text=True, check=False)
+    command += ["--configfile", *map(str, configfile), "--", *paths]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise InputError(f"snakemake --summary failed: {' '.join(answer.stderr.split())}")
-    rows = csv.DictReader(answer.stdout.splitlines(), delimiter="\t")
-    return {paths[row["output_file"]]: _state(row) for row in rows if row["output_file"] in paths}
+    lines = csv.DictReader(answer.stdout.splitlines(), delimiter="\t")
+    plans = {line["output_file"]: line["plan"] for line in lines if line["output_file"] in paths}
+    found = {}
+    for path, name in paths.items():
+        state = made(layout, layout.metrics(name))
+        found[name] = STALE if state == DONE and plans[path] != "no update" else state
+    return found
 
 
-def _state(row: Mapping[str, str]) -> str:
-    if row["status"] == "missing":
-        return TO_RUN
-    return DONE if row["plan"] == "no update" else STALE
-
-
-def layout(experiments: list[Experiment], states: Mapping[str, str], counted: Sequence[str]) -> str:
+def listing(every: Sequence[Row], states: Mapping[str, str], counted: Sequence[str]) -> str:
     """The table as text: name, parts and state in columns, and a last line that counts the states."""
-    head = ("experiment", "model", "tuning", "prefix", "pooling", "state")
-    rows = [(e.name, e.model, e.tuning, e.prefix, e.pooling, states[e.name]) for e in experiments]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    columns = ("name", "model", "tuning", "prefix", "pooling")
+    cells = [(*(row.columns()[column] for column in columns), states[row.name]) for row in every]
+    head = ("row", *columns[1:], "state")
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *cells)]
     counts = ", ".join(f"{list(states.values()).count(state)} {state}" for state in counted)
-    return "\n".join([*(line.rstrip() for line in lines), f"{len(rows)} experiments: {counts}"])
+    return "\n".join([*(line.rstrip() for line in lines), f"{len(every)} rows: {counts}"])

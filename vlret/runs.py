@@ -111,7 +111,21 @@ def read_run(path: Path) -> dict[str, Ranking]:
 def join(runs: list[Path], k: int, tag: str, out: Path) -> None:
     """Write one run from runs of disjoint questions, in their order, the first `k` passages a question.
 
-    Raises `InputError` if two runs rank passages for the same question.
+    Parameters
+    ----------
+    runs
+        Runs of disjoint questions, such as those of the splits.
+    k
+        Passages kept a question.
+    tag
+        The name of the run that is written.
+    out
+        The file to write.
+
+    Raises
+    ------
+    InputError
+        If two runs rank passages for the same question.
     """
     joined: dict[str, Ranking] = {}
     for path in runs:

@@ -9,25 +9,26 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vlret.config import load_config
 from vlret.console import clock
-from vlret.experiment import grid, kind_of, load_config, trained
+from vlret.experiment import Experiment, kind_of, rows, trained
 from vlret.files import read_json
 from vlret.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Run, newest_run
-from vlret.validation import validate
+from vlret.layout import OUTPUTS, File, Layout
+from vlret.made import made_by
 
 REFRESH = 2.0  # seconds between two looks with --watch
 STILL = 60.0  # seconds without progress after which a training is said to stand still
-TO_RUN = "to run"
+TO_RUN, STALE = "to run", "stale"
 TAIL = 4096  # bytes of a log that hold its last line
 
 
-def show(configfile: list[Path], models: Path, schema: Path, watch: bool) -> None:
+def show(configfile: list[Path], watch: bool) -> None:
     """Print what is done, running, queued and failed, and how trainings come on; with `watch` again and again."""
-    config = load_config([models, *configfile])
-    validate(config, [models, *configfile], schema)
-    files = expected(config)
+    layout = Layout(load_config(configfile), Path())
+    files = expected(layout)
     while True:
-        text = overview(config, files, newest_run())
+        text = overview(layout, files, newest_run())
         if not watch:
             print(text)
             return
@@ -38,9 +39,9 @@ def show(configfile: list[Path], models: Path, schema: Path, watch: bool) -> Non
             return
 
 
-def overview(config: Mapping, files: Mapping[str, Mapping[str, str]], run: Run) -> str:
+def overview(layout: Layout, files: Mapping[str, Mapping[str, str]], run: Run) -> str:
     """All that `vlret status` prints, of what `expected` names and of a run."""
-    parts = [headline(run), *table(stages(files, run)), *table(trainings(config))]
+    parts = [headline(run), *aligned(stages(files, run)), *aligned(trainings(layout))]
     failed = [job for job in run.jobs.values() if run.state(job) == FAILED]
     parts += [f"failed: {job.rule}, {job.log.split(', ')[0]}: {last_line(job)}" for job in failed]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -88,11 +89,11 @@ def last_line(job: Job) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def trainings(config: Mapping) -> list[tuple]:
+def trainings(layout: Layout) -> list[tuple]:
     """A row a training that has begun and is not done; no rows, not even a head, where there is none."""
     rows = []
-    for experiment in trained(config):
-        if known := progress(config, experiment.name):
+    for experiment in trained(layout.config):
+        if known := progress(layout, experiment):
             age = time.time() - known["time"]
             when = "at work" if age < STILL else f"stands still for {clock(age)}"
             mrr = "–" if known["mrr"] is None else f"{known['mrr']:.3f}"
@@ -103,29 +104,38 @@ def trainings(config: Mapping) -> list[tuple]:
     return [head, *rows] if rows else []
 
 
-def progress(config: Mapping, name: str) -> dict | None:
+def progress(layout: Layout, experiment: Experiment) -> dict | None:
     """What the training of an experiment last told of itself; None before its first step and once it is done."""
-    path = Path("results") / config["dataset"] / "checkpoints" / f"{name}.training" / "progress.json"
+    path = Path(f"{layout.checkpoint(experiment)}.training") / "progress.json"
     return read_json(path) if path.is_file() else None
 
 
-def states(config: Mapping, run: Run) -> dict[str, str]:
-    """Each experiment of the grid: done, running, failed or to run, by files alone."""
-    owners = {path: name for files in expected(config).values() for path, name in files.items()}
+def states(layout: Layout, run: Run) -> dict[str, str]:
+    """Each row of the table: done, stale, running, failed or to run, by files alone.
+
+    A row is stale whose metrics were made with other settings than the config's, as the note beside them says.
+    """
+    files = expected(layout)
+    owners = {path: name for some in files.values() for path, name in some.items()}
     found = {}
     for job in run.jobs.values():
         for name in {owners[path] for path in job.output if path in owners}:
             if (state := run.state(job)) in (RUNNING, FAILED):
                 found[name] = state
-    for experiment in trained(config):
-        if (known := progress(config, experiment.name)) and time.time() - known["time"] < STILL:
+    for experiment in trained(layout.config):
+        if (known := progress(layout, experiment)) and time.time() - known["time"] < STILL:
             found[experiment.name] = RUNNING
-    metrics = {name: Path(path) for path, name in expected(config)["metrics"].items()}
-    names = [experiment.name for experiment in grid(config)]
-    return {name: DONE if metrics[name].exists() else found.get(name, TO_RUN) for name in names}
+    return {row.name: found.get(row.name) or made(layout, layout.metrics(row.name)) for row in rows(layout.config)}
 
 
-def table(rows: Sequence[Sequence[object]]) -> Iterable[str]:
+def made(layout: Layout, file: File) -> str:
+    """Whether a result is there, and of today's settings as far as its note says."""
+    if not Path(file).exists():
+        return TO_RUN
+    return DONE if made_by(Path(file)) in (None, layout.digest(file)) else STALE
+
+
+def aligned(rows: Sequence[Sequence[object]]) -> Iterable[str]:
     """Rows as lines of columns, numbers to the right; an empty line in front where there are any."""
     if not rows:
         return []
@@ -140,24 +150,23 @@ def table(rows: Sequence[Sequence[object]]) -> Iterable[str]:
     return ["", *lines]
 
 
-def expected(config: Mapping) -> dict[str, dict[str, str]]:
-    """What the rules of single experiments are to make: rule -> file -> whose it is."""
-    results, rules = Path("results") / config["dataset"], {}
-    rows = [(e.name, kind_of(config, e) == "lexical") for e in grid(config)]
-    made = [(e.name, kind_of(config, e) == "lexical") for e in trained(config)]
-    ablations = config.get("ablations", {"of": "", "kinds": []})
-    ablated = [f"{ablations['of']}.{kind}" for kind in ablations["kinds"]]
-    names = {
-        "train": ("checkpoints/{}", [name for name, lexical in made if not lexical]),
-        "embed": ("embeddings/{}", [name for name, lexical in rows if not lexical]),
-        "ablate": ("ablations/{}.npy", ablated),
-        "join": ("runs/{}.trec", [name for name, lexical in rows if lexical]),
-        "search": ("runs/{}.trec", [name for name, lexical in rows if not lexical]),
-        "search_ablation": ("runs/{}.trec", ablated),
-        "fuse": ("runs/{}.trec", list(config.get("fusions", {}))),
-        "metrics": ("metrics/{}.json", [*(name for name, _ in rows), *config.get("fusions", {}), *ablated]),
-    }
-    for rule, (pattern, owners) in names.items():
-        rules[rule] = {f"{results}/{pattern.format(name)}": name for name in owners}
-    rules["table"] = {"results/table.tex": "table"}
-    return {rule: files for rule, files in rules.items() if files}
+def expected(layout: Layout) -> dict[str, dict[str, str]]:
+    """What the rules of single experiments are to make: rule -> file -> the row or experiment that it is of."""
+    config, found = layout.config, {}
+
+    def note(file: File, owner: str) -> None:
+        found.setdefault(file.rule, {})[str(file)] = owner
+
+    for experiment in trained(config):
+        if kind_of(config, experiment) != "lexical":
+            note(layout.checkpoint(experiment), experiment.name)
+    for row in rows(config):
+        run = layout.run(row.name)
+        if run.rule == "search":
+            note(layout.made("embed", experiment=row.name), row.name)
+        if run.rule == "search_ablation":
+            note(layout.made("ablate", **run.wildcards), row.name)
+        note(run, row.name)
+        note(layout.metrics(row.name), row.name)
+    note(layout.made("table"), "table")
+    return {rule: found[rule] for rule in OUTPUTS if rule in found}

@@ -1,198 +1,162 @@
-"""The validation of a whole config: one clear line about the first mistake, before anything runs."""
+"""What no single field of a config can tell: names that nothing defines, and settings that contradict each other."""
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import jsonschema
-import yaml
+from collections.abc import Mapping
 
 from vlret.data.declared import undeclared
 from vlret.experiment import (
-    ADDING,
-    PLAIN,
     Experiment,
     every_product,
     grid,
     kind_of,
-    listed,
-    load_config,
     matches,
-    mined_experiment,
-    miners,
+    mined_experiments,
     nonsense,
-    processes,
+    rows,
     settings,
     trained,
+    tuning_and_run,
+    tunings,
 )
-from vlret.files import InputError
+from vlret.settings import PARTS, TASK_KINDS, TUNING, Config, Training, TrainingRun
 
 
-def validate(config: Mapping, files: Sequence[Path], schema: Path) -> None:
-    """Check a whole config before anything runs.
-
-    Parameters
-    ----------
-    config
-        The merged config, `config/models.yaml` included.
-    files
-        The files that it was merged from, the last over the first: a message names the one that holds the field.
-    schema
-        The JSON schema, as YAML.
-
-    Raises
-    ------
-    InputError
-        One line with the file, the field and what may stand there.
-    """
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
-    message = error and _explain(error)
-    for problem in (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _trainings):
-        message = message or problem(config)
-    if message:
-        raise InputError(f"{_holder(message, files)}: {message}")
+def mistake(config: Config) -> str | None:
+    """The first mistake of a config as `field: what is wrong`, or None."""
+    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _trainings)
+    return next((message for problem in problems if (message := problem(config))), None)
 
 
-def _holder(message: str, files: Sequence[Path]) -> str:
-    """The last file that has the key which a message begins with, or all where none has it."""
-    key = re.match(r"top level: unknown key '([^']+)'|([^.:]+)", message)
-    holders = [path for path in files if (key.group(1) or key.group(2)) in load_config([path])]
-    return str(holders[-1]) if holders else " + ".join(map(str, files))
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    field = ".".join(str(part) for part in error.absolute_path) or "top level"
-    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        return f"{field}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
-    if error.validator == "required":
-        missing = sorted(set(error.validator_value) - set(error.instance))
-        return f"{field}: missing {', '.join(map(repr, missing))}"
-    return f"{field}: {' '.join(error.message.split())}"
-
-
-def _unknown_names(config: Mapping) -> str | None:
-    """A model or a prefix in the grid that no entry defines, the backbone of a model in the grid likewise."""
-    known = {"model": set(config["models"]), "prefix": set(config["prefixes"])}
-    for key in ("product", "exclude"):
-        for position, block in enumerate(config["grid"].get(key, [])):
+def _unknown_names(config: Config) -> str | None:
+    """A part of the grid that nothing defines; the backbone or the pre-training of a model in the grid likewise."""
+    known = {"model": config.models, "prefix": config.prefixes, "tuning": tunings(config)}
+    for key, blocks in (("product", config.grid.product), ("exclude", config.grid.exclude)):
+        for position, block in enumerate(blocks):
             for part, names in known.items():
-                if unknown := sorted(set(listed(block.get(part, []))) - names):
-                    return (
-                        f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(sorted(names))}"
-                    )
-    included = [Experiment.parse(name).model for name in config["grid"].get("include", [])]
-    for name in [model for block in config["grid"]["product"] for model in listed(block["model"])] + included:
-        recipes = config["training"].get("pretraining", {})
-        for key, known in (("backbone", config["backbones"]), ("pretraining", recipes)):
-            value = config["models"].get(name, {}).get(key)
-            if value not in {None, *known}:
-                return f"models.{name}.{key}: {value!r} is not one of {', '.join(known) or 'training.pretraining'}"
+                if unknown := sorted(set(getattr(block, part) or ()) - set(names)):
+                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(names)}"
+    if config.prefixes.get("none") != "":
+        return 'prefixes.none: this is the empty prefix, ""'
+    used = [model for block in config.grid.product for model in block.model]
+    for name in dict.fromkeys([*used, *(Experiment.parse(name).model for name in config.grid.include)]):
+        for key, names in (("backbone", config.backbones), ("pretraining", config.training.pretraining)):
+            value = getattr(config.models.get(name), key, None)
+            if value not in {None, *names}:
+                return f"models.{name}.{key}: {value!r} is not one of {', '.join(names) or f'training.{key}'}"
     return None
 
 
-def _variants(config: Mapping) -> str | None:
-    """A variant of a tuning method that is none, takes a method's name, or changes what the method has not."""
-    for name, variant in config["tuning"].get("variants", {}).items():
-        field = f"tuning.variants.{name}"
-        if name in (known := [*PLAIN, "visual", *ADDING]):
-            return f"{field}: this is a method's own name; change tuning.{name}"
-        if variant["method"] not in known:
-            return f"{field}.method: {variant['method']!r} is not one of {', '.join(known)}"
-        choices = config["tuning"].get(variant["method"], {})
-        if odd := sorted(variant.keys() - choices.keys() - {"method"}):
-            return f"{field}: {variant['method']} has no {odd[0]}; it has {', '.join(choices) or 'no settings'}"
-        for key in variant.keys() - {"method"}:
-            if type(variant[key]) is not type(choices[key]):
-                return f"{field}.{key}: {variant[key]!r} is not like tuning.{variant['method']}.{key}, {choices[key]!r}"
+def _variants(config: Config) -> str | None:
+    """A variant that takes a method's name."""
+    for name in config.tuning.variants:
+        if name in TUNING:
+            return f"tuning.variants.{name}: this is a method's own name; change tuning.{name}"
     return None
 
 
-def _ranges(config: Mapping) -> str | None:
+def _ranges(config: Config) -> str | None:
     for key in ("b", "k1"):
-        if config["lexical"][key]["stop"] < config["lexical"][key]["start"]:
+        values = getattr(config.lexical, key)
+        if values.stop < values.start:
             return f"lexical.{key}: stop is below start"
-    if config["lexical"]["b"]["stop"] > 1:
+    if config.lexical.b.stop > 1:
         return "lexical.b.stop: b lies between 0 and 1"
     return None
 
 
-def _columns(config: Mapping) -> str | None:
-    metrics, columns = config["evaluation"]["metrics"], config["evaluation"]["columns"]
+def _columns(config: Config) -> str | None:
+    metrics, columns = config.evaluation.metrics, config.evaluation.columns
     missing = [metric for metric in columns if metric not in metrics]
     return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics" if missing else None
 
 
-def _rows(config: Mapping) -> str | None:
-    """Includes that make no sense, excludes that take nothing away, names of experiments that the grid has not."""
-    for name in config["grid"].get("include", []):
+def _rows(config: Config) -> str | None:
+    """Includes that make no sense, blocks that do nothing, names of experiments that the grid does not have."""
+    for name in config.grid.include:
         if message := nonsense(Experiment.parse(name), config):
             return f"grid.include: {name}: {message}"
+    for position, block in enumerate(config.grid.product):
+        alone = config.grid.model_copy(update={"product": [block]})
+        if not every_product(config.model_copy(update={"grid": alone})):
+            first = Experiment(*(getattr(block, part)[0] for part in PARTS))
+            return f"grid.product.{position}: yields no experiment: {nonsense(first, config)}"
     everything = every_product(config)
-    for position, block in enumerate(config["grid"].get("exclude", [])):
+    for position, block in enumerate(config.grid.exclude):
         if not any(matches(experiment, block) for experiment in everything):
             return f"grid.exclude.{position}: takes nothing away; is a part misspelt?"
     names = {experiment.name for experiment in grid(config)}
     if not names:
         return "grid: no experiment is left"
-    for fusion, entry in config.get("fusions", {}).items():
-        if unknown := sorted(set(entry["runs"]) - names):
-            return f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid"
-    for name in config["training"].get("experiments", {}):
-        if name not in names:
+    return _others(config, names)
+
+
+def _others(config: Config, names: set[str]) -> str | None:
+    """Fusions, ablations and trainings of what the grid does not have."""
+    for fusion, entry in config.fusions.items():
+        if unknown := sorted(set(entry.runs) - names - config.runs.keys()):
+            return (
+                f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid; "
+                "add them, or drop all fusions of earlier files with `fusions: {}`"
+            )
+        if len(set(entry.runs)) < len(entry.runs):
+            return f"fusions.{fusion}.runs: a run is fused with itself"
+    for name in config.training.experiments:
+        if name not in names and name not in {experiment.name for experiment in trained(config)}:
             return f"training.experiments.{name}: not in the grid"
-    if ablations := config.get("ablations"):
-        if ablations["of"] not in names:
-            return f"ablations.of: {ablations['of']} is not in the grid"
-        if kind_of(config, Experiment.parse(ablations["of"])) != "joint":
-            return f"ablations.of: {ablations['of']} does not see both image and text"
+    for name in config.training.tuning:
+        if name not in tunings(config):
+            return f"training.tuning.{name}: no tuning method or variant; known: {', '.join(tunings(config))}"
+    if ablations := config.ablations:
+        if ablations.of not in names:
+            return f"ablations.of: {ablations.of} is not in the grid; drop the ablations with `ablations: null`"
+        if kind_of(config, Experiment.parse(ablations.of)) != "joint":
+            return f"ablations.of: {ablations.of} does not see both image and text"
+    every = [row.name for row in rows(config)]
+    for name in (*config.fusions, *config.runs):
+        if every.count(name) > 1:
+            return f"{'runs' if name in config.runs else 'fusions'}.{name}: another row has this name"
     return None
 
 
-def _trainings(config: Mapping) -> str | None:
+def _trainings(config: Config) -> str | None:
     """A training of some experiment whose settings contradict each other or its model."""
-    trainings = {experiment.name: settings(config, experiment).get("training", {}) for experiment in trained(config)}
-    for name, training in trainings.items():
-        experiment = Experiment.parse(name)
-        message = training and (
-            _contradiction(training, kind_of(config, experiment))
-            or _task_data(training, config)
-            or _uneven(training, **processes(config, experiment))
+    runs = {experiment.name: tuning_and_run(config, experiment)[1] for experiment in trained(config)}
+    runs = {name: run for name, run in runs.items() if run}
+    for name, run in runs.items():
+        message = (
+            _contradiction(run, kind_of(config, Experiment.parse(name))) or _task_data(run, config) or _uneven(run)
         )
         if message:
             return f"training.{message} (of {name})"
-        if message := training.get("start") and _start(name, trainings, config):
+        if message := run.start and _start(name, runs, config):
             return f"training.start: {message}"
-    return _mined_runs(trainings, config)
+    return _mined_runs(runs, config)
 
 
-def _start(name: str, trainings: Mapping[str, Mapping], config: Mapping) -> str | None:
+def _start(name: str, runs: Mapping[str, TrainingRun], config: Config) -> str | None:
     """A start that is no experiment, has a start itself, or whose parts fit no task of the experiment."""
-    start, experiment = trainings[name]["start"], Experiment.parse(name)
-    if start not in trainings or Experiment.parse(start).model != experiment.model:
+    start, experiment = runs[name].start, Experiment.parse(name)
+    if start not in runs or Experiment.parse(start).model != experiment.model:
         return f"{start} is no experiment of this grid with the same model (of {name})"
-    if start == name or trainings[start].get("start"):
+    if start == name or runs[start].start:
         return f"{start} itself starts from another experiment (of {name})"
-    tuning, before = (settings(config, each)["tuning"] for each in (experiment, Experiment.parse(start)))
-    apart = tuning["method"] == "hyperformer" or tuning.get("sharing", "single") != "single"
-    if apart and tuning == before and trainings[name]["tasks"].keys() != trainings[start]["tasks"].keys():
+    tuning, before = (settings(config, each).tuning for each in (experiment, Experiment.parse(start)))
+    apart = tuning.method == "hyperformer" or getattr(tuning, "sharing", "single") != "single"
+    if apart and tuning == before and runs[name].tasks.keys() != runs[start].tasks.keys():
         return f"{start} has parts for its tasks alone, of which {name} has others"
     return None
 
 
-def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None:
-    """A miner of an experiment that the grid has not, or whose training would wait for what is mined from it."""
-    needed = {}
-    for name, training in trainings.items():
-        experiments = {miner: mined_experiment(miner) for miner in miners(training)}
-        for miner, experiment in experiments.items():
-            if experiment and experiment not in trainings:
+def _mined_runs(runs: Mapping[str, Training], config: Config) -> str | None:
+    """A miner of an experiment that the grid does not have, or whose training would wait for what is mined from it."""
+    every, needed = {experiment.name for experiment in trained(config)}, {}
+    for name, run in runs.items():
+        mined = mined_experiments(run.miners())
+        for miner, experiment in mined.items():
+            if experiment not in every:
                 return f"training: miner {miner}: the grid has no experiment {experiment} (of {name})"
             if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
                 return f"training: miner {miner}: {experiment} does not go by the image alone (of {name})"
-        needed[name] = {*filter(None, [*experiments.values(), training.get("start")])} & trainings.keys()
+        needed[name] = {*mined.values(), *filter(None, [run.start])} & runs.keys()
     for name in needed:
         waiting, reached = list(needed[name]), set()
         while waiting:
@@ -203,36 +167,39 @@ def _mined_runs(trainings: Mapping[str, Mapping], config: Mapping) -> str | None
     return None
 
 
-def _task_data(training: Mapping, config: Mapping) -> str | None:
+def _task_data(training: Training, config: Config) -> str | None:
     """A task whose dataset is not declared, or is mined by runs, which are of the evaluated one."""
-    for name, entry in training["tasks"].items():
-        dataset = entry.get("dataset")
-        if dataset not in {None, *config["datasets"]}:
-            return f"tasks.{name}.dataset: {dataset!r} is not one of datasets: {', '.join(config['datasets'])}"
-        alone = {**training, "tasks": {name: entry}}
-        if dataset and (runs := [*filter(mined_experiment, miners(alone, dataset))]):
-            return f"tasks.{name}: miner {runs[0]} reads a run over {config['dataset']}, not over {dataset}"
+    for name, task in training.tasks.items():
+        if task.dataset not in {None, *config.datasets}:
+            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {', '.join(config.datasets)}"
+        if task.dataset and task.dataset != config.dataset:
+            alone = training.model_copy(update={"tasks": {name: task}})
+            if runs := [*mined_experiments(alone.miners(task.dataset))]:
+                return f"tasks.{name}: miner {runs[0]} reads a run over {config.dataset}, not over {task.dataset}"
     return None
 
 
-def _uneven(training: Mapping, gpus: int, nodes: int) -> str | None:
+def _uneven(run: TrainingRun) -> str | None:
     """A batch that its processes cannot share evenly."""
-    for name, task in training["tasks"].items():
-        if (size := task.get("batch_size", training["batch_size"])) % (gpus * nodes):
-            return f"batch_size: {size} questions do not go evenly into {gpus * nodes} processes, task {name}"
+    processes = run.gpus * run.nodes
+    for name in run.tasks:
+        if (size := run.of_task(name).batch_size) % processes:
+            return f"batch_size: {size} questions do not go evenly into {processes} processes, task {name}"
     return None
 
 
-def _contradiction(training: Mapping, model: str) -> str | None:
-    tasks = training["tasks"]
-    kinds = {entry["kind"] for entry in tasks.values() if "dataset" not in entry}
-    for name, entry in tasks.items():
-        if model != "joint" and entry["kind"] in ("match_image", "match_article"):
-            return f"tasks.{name}: {entry['kind']} needs a model that sees images and text"
-        if "weight" in entry and training["mixing"] == "round-robin":
+def _contradiction(training: Training, model: str) -> str | None:
+    for name, task in training.tasks.items():
+        if model not in TASK_KINDS[task.kind].models:
+            return f"tasks.{name}: {task.kind} needs a model that sees images and text"
+        if task.weight is not None and training.mixing == "round-robin":
             return f"tasks.{name}.weight: round-robin takes tasks in turn; set mixing to balanced"
-    if training["validate_every"] and "viquae" not in kinds:
+        if training.of_task(name).negatives_per_question and not training.of_task(name).negatives:
+            return f"negatives: {{}} has no miner for the negatives of task {name}; set negatives_per_question to 0"
+    if training.validate_every and "viquae" not in {t.kind for t in training.tasks.values() if t.dataset is None}:
         return "validate_every: no task of kind viquae on the evaluated dataset could be validated; set it to 0"
-    if training["patience"] and not training["validate_every"]:
+    if training.patience and not training.validate_every:
         return "patience: nothing is validated that it could wait for; set validate_every"
+    if training.warmup_steps > training.steps:
+        return f"warmup_steps: {training.warmup_steps} is more than steps, {training.steps}"
     return None

@@ -6,7 +6,8 @@ set -euo pipefail
 mkdir -p .snakemake
 exec 9> .snakemake/run.lock
 if ! flock --nonblock 9; then
-    echo "workflow/run.sh: another run is at work in this folder" >&2
+    echo "workflow/run.sh: another run is at work in this folder; name the tables of both grids in one run, or give this" \
+        "one a folder of its own with --directory (docs/experiments.md, Several grids)" >&2
     exit 1
 fi
 if compgen -G ".snakemake/locks/*" > /dev/null; then

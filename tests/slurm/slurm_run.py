@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 from slurm_cluster import until
-from test_pipeline import copy_repository, read_config, write_config
+from test_pipeline import copy_repository, read_config, remove, write_config
 
 TABLE = "results/table.tex"
 ADAPTER = "vlminilm_adapter_none_avg"
@@ -221,7 +221,7 @@ def without_training(finished: Repository, folder: Path) -> Repository:
     subprocess.run(["cp", "--archive", "--link", finished.folder / downloads, folder / downloads], check=True)
     for stage in ("embeddings", "runs", "metrics"):
         for path in (folder / "results" / "sample" / stage).glob(f"{ADAPTER}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
     shutil.rmtree(folder / CHECKPOINTS)
     for path in (folder / "results").glob("table.*"):
         path.unlink()

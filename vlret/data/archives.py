@@ -65,6 +65,8 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
         The archive, or its parts in order, or the folder that holds them.
     most_bytes
         More than that may not come out of it.
+    out
+        The folder to write.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
     """
     paths = list(_parts(archives))
     label = paths[0].name
-    with whole(out) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
+    with whole(out, kept=True) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
         aside.mkdir()
         try:
             with _opened(paths, bar.update) as stream:

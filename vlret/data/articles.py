@@ -6,7 +6,7 @@ read, 24 bytes an article are kept, to find identifiers that stand twice.
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -64,16 +64,30 @@ class Articles(NamedTuple):
     malformed: list[RecordError]
 
 
-def import_articles(wikipedia: list[Path], limits: dict, out: Path, report: Path, workers: int = 1) -> None:
+def import_articles(
+    wikipedia: list[Path], limits: Mapping[str, int], out: Path, report: Path, workers: int = 1
+) -> None:
     """Read knowledge base files (KILT's fields plus `image`) in order to one dataset of articles.
 
     Files are JSON lines (`.gz` compressed), Parquet, saved datasets, or folders of these; lists of records may come as
     records of lists. Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title),
     `image` (file name or null), `wikidata_id` (or null), `type` (what kind of thing it is about, such as `country`;
     where a record has no such field, the name of its file or folder up to the first dot if there are several, as
-    ViQuAE's are by kind, else null). Kinds for `limits`: `no text`, `no image`, `no wikidata id`, `shared wikidata id`
-    (with an earlier one) and `repeated` (an `id`), which are kept, and `malformed`, which are left out. `workers`
-    processes parse; what is written does not depend on how many.
+    ViQuAE's are by kind, else null).
+
+    Parameters
+    ----------
+    wikipedia
+        The files and folders.
+    limits
+        Most records by kind: `no text`, `no image`, `no wikidata id`, `shared wikidata id` (with an earlier one) and
+        `repeated` (an `id`), which are kept, and `malformed`, which are left out.
+    out
+        The table to write.
+    report
+        JSON: how many there are of each kind, with examples.
+    workers
+        Processes that parse; what is written does not depend on how many.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from vlret.data.sources import resolve
 from vlret.experiment import knowledge_base
 from vlret.files import InputError
+from vlret.settings import Config, EntitySource, PublishedSource, SampleSource
 
 # What each key of a dataset's `source` is for, as `vlret.data.sources.resolve` calls it.
 PURPOSES = {
@@ -17,10 +18,10 @@ PURPOSES = {
     "entities": "entities",
 }
 
-TAKEN = ("by-hand", "downloads")  # folders of results/ that are no dataset's
+TAKEN = ("by-hand", "downloads", "pretraining", "settings")  # folders of results/ that are no dataset's
 
 
-def declared(config: Mapping, table: Mapping[str, Mapping]) -> dict[str, dict[str, dict]]:
+def declared(config: Config, table: Mapping[str, Mapping]) -> dict[str, dict[str, dict]]:
     """By dataset and key of its `source`, where those files come from; nothing for what is made for the sample.
 
     Each is what `vlret.data.sources.resolve` makes of it; its `name` is that of one folder, the same for datasets that
@@ -33,11 +34,14 @@ def declared(config: Mapping, table: Mapping[str, Mapping]) -> dict[str, dict[st
     """
     found: dict[str, dict[str, dict]] = {}
     places: dict[str, tuple[str, dict]] = {}
-    for dataset, entry in config["datasets"].items():
+    for dataset, entry in config.datasets.items():
         found[dataset] = {}
-        for key in filter(PURPOSES.get, entry["source"]):
+        for key, purpose in PURPOSES.items():
+            value = getattr(entry.source, key, None)
+            if value is None:
+                continue
             where = f"datasets.{dataset}.source.{key}"
-            source = resolve(entry["source"][key], PURPOSES[key], table, where)
+            source = resolve(value, purpose, table, where)
             if source["name"] not in table:
                 source["name"] = f"{dataset}-{key}"
             first, same = places.setdefault(source["name"], (where, source))
@@ -47,63 +51,68 @@ def declared(config: Mapping, table: Mapping[str, Mapping]) -> dict[str, dict[st
     return found
 
 
-def relevance(config: Mapping, dataset: str) -> Mapping:
-    """What links a dataset's questions to the articles that they are judged by, and where answers are looked for."""
-    return config["datasets"][dataset].get("relevance", {"link": "wikidata", "titles": ""})
+def made_for_us(source: SampleSource | EntitySource | PublishedSource) -> str | None:
+    """The rule that makes a dataset's questions, where they are not read as they were fetched; None elsewhere."""
+    if isinstance(source, SampleSource):
+        return "sample"
+    return "trivia" if isinstance(source, PublishedSource) and source.trivia is not None else None
 
 
-def undeclared(config: Mapping) -> str | None:
+def undeclared(config: Config) -> str | None:
     """A dataset that nobody declared, or one that lacks what its questions, articles or passages would be made of."""
-    datasets = config["datasets"]
-    if config["dataset"] not in datasets or "entities" in datasets[config["dataset"]]["source"]:
-        asked = [name for name, entry in datasets.items() if "entities" not in entry["source"]]
-        return f"dataset: {config['dataset']!r} is not one of datasets with questions: {', '.join(asked)}"
-    if taken := sorted(datasets.keys() & TAKEN):
+    asked = [name for name, entry in config.datasets.items() if not isinstance(entry.source, EntitySource)]
+    if config.dataset not in asked:
+        return f"dataset: {config.dataset!r} is not one of datasets with questions: {', '.join(asked)}"
+    if taken := sorted(config.datasets.keys() & TAKEN):
         return f"datasets.{taken[0]}: results/{taken[0]} is for something else; choose another name"
-    for name, entry in datasets.items():
-        check = _entities if "entities" in entry["source"] else _articles
-        if message := check(name, config) or _shares(entry["source"]):
+    for name, entry in config.datasets.items():
+        check = _entities if isinstance(entry.source, EntitySource) else _articles
+        if message := check(name, config, asked):
             return f"datasets.{name}{message}"
     return None
 
 
-def _entities(name: str, config: Mapping) -> str | None:
-    """A dataset of which images of entities shall be taken, and which has no questions and articles."""
-    source = config["datasets"][name]["source"]
-    for key, others in (("of", [source["of"]]), ("without", source["without"])):
+def _entities(name: str, config: Config, asked: list[str]) -> str | None:
+    """A dataset whose entities' images shall be taken, and which has no questions and articles."""
+    source = config.datasets[name].source
+    for key, others in (("of", [source.of]), ("without", source.without)):
         for other in others:
-            if other not in config["datasets"] or "entities" in config["datasets"][other]["source"]:
+            if other not in asked:
                 return f".source.{key}: {other!r} is no dataset with questions"
     return None
 
 
-def _articles(name: str, config: Mapping) -> str | None:
+def _articles(name: str, config: Config, asked: list[str]) -> str | None:
     """A knowledge base that is nowhere, or in two places."""
-    entry, base = config["datasets"][name], knowledge_base(config, name)
-    source = entry["source"]
+    entry, base = config.datasets[name], knowledge_base(config, name)
+    published = entry.source if isinstance(entry.source, PublishedSource) else None
     if base != name:
-        known = config["datasets"].get(base, {"source": {"entities": None}})
-        if "entities" in known["source"] or "knowledge_base" in known:
+        if base not in asked or config.datasets[base].knowledge_base is not None:
             return f".knowledge_base: {base!r} is no dataset with a knowledge base of its own"
-        if odd := sorted({"wikipedia", "passages", "article_images"} & source.keys()):
+        if odd := sorted({"wikipedia", "passages", "article_images"} & (published.given().keys() if published else {})):
             return f".source.{odd[0]}: its articles are those of {base}"
-        titles, others = (relevance(config, each)["titles"] for each in (name, base))
+        titles, others = entry.relevance.titles, config.datasets[base].relevance.titles
         if titles != others:
             return f".relevance.titles: {titles!r}, but {base}, whose passages these are, has {others!r}"
-    elif not {"sample", "wikipedia"} & source.keys():
+        return None
+    if published and published.wikipedia is None:
         return ": source.wikipedia or knowledge_base must say what its articles are"
-    elif ("passages" in entry) == ("passages" in source):
+    if (entry.passages is None) == (published is None or published.passages is None):
         return ": its passages are cut (passages) or published (source.passages), one of the two"
     return None
 
 
-def _shares(source: Mapping) -> str | None:
-    for field, holder in ((".source.sample.split", source.get("sample", {})), (".source.split", source)):
-        if "split" in holder and abs(sum(holder["split"].values()) - 1) > 1e-9:
-            return f"{field}: the shares add up to {sum(holder['split'].values()):g}, not 1"
-    return None
-
-
 def missing(file: str) -> None:
-    """Say that a file of the user's own is not there, for the job that stands for it until it is: an `InputError`."""
+    """Say that a file of the user's own is not there, for the job that stands for it until it is.
+
+    Parameters
+    ----------
+    file
+        Where the config looks for it.
+
+    Raises
+    ------
+    InputError
+        Always.
+    """
     raise InputError(f"{file}: is not there, and nothing fetches it; docs/experiments.md says where it comes from")

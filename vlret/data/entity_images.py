@@ -30,6 +30,8 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
         As `vlret.data.entities.build` has it; file names in it that are no addresses must be in `out` already.
     contact
         An address, of mail or of the web, by which a server's operators find who runs this.
+    out
+        The folder of the images.
     report
         How many images are there, and which could not be fetched and why.
 

@@ -21,6 +21,8 @@ def fetch_repository(repository: str, revision: str, out: Path) -> None:
         Of a model, such as `google-t5/t5-base`.
     revision
         A commit, or a branch or tag, whose commit is then noted and holds from then on.
+    out
+        The folder to write; what was fetched before is not fetched again.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from vlret.console import progress, say
 from vlret.data.parallel import in_order
 from vlret.data.sentences import sentences
 from vlret.data.tables import read_batches, write_batches
-from vlret.files import InputError
+from vlret.settings import Passages
 
 PASSAGE = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 SPECIAL = ("Section::::", "BULLET::::")
@@ -48,16 +48,28 @@ def by_sentence(text: str) -> list[str]:
     return [stripped for sentence, _ in sentences(text) if (stripped := sentence.strip())]
 
 
-def split(articles: Path, settings: dict, out: Path, workers: int = 1) -> None:
+def split(articles: Path, settings: Passages, out: Path, workers: int = 1) -> None:
     """Cut a dataset of articles into a dataset of passages; a passage's id is its row.
 
-    `settings` are `{unit: "tokens", tokens: at most that many in a passage}` or `{unit: "sentence"}`. Columns of the
-    result: `article` (int32 row of the article), `title`, `text`; passages of an article are contiguous, in order.
-    An article without text has none. `workers` processes cut, and what is written does not depend on how many. Raises
-    `InputError` when no article has text.
+    Columns of the result: `article` (int32 row of the article), `title`, `text`; passages of an article are contiguous,
+    in order. An article without text has none.
+
+    Parameters
+    ----------
+    articles
+        The table of `vlret.data.articles.import_articles`.
+    settings
+        Whether a passage is a sentence, or whole sentences of at most so many tokens together.
+    out
+        The table to write.
+    workers
+        Processes that cut; what is written does not depend on how many.
+
+    Raises
+    ------
+    InputError
+        When no article has text.
     """
-    if settings["unit"] not in ("tokens", "sentence"):
-        raise InputError(f"passages.unit {settings['unit']!r} is unknown: use tokens or sentence")
     total = len(load_from_disk(str(articles)))
     cut = in_order(partial(_cut, settings), _numbered(read_batches(articles, ["title", "paragraphs"])), workers)
     cut = progress(cut, total, "article", "passages", size=lambda done: done[0])
@@ -74,14 +86,14 @@ def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
         first += len(batch)
 
 
-def _cut(settings: dict, numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
+def _cut(settings: Passages, numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
     """How many articles a batch has, and their passages."""
     first, batch = numbered
     bodies = map(body, batch["paragraphs"].to_pylist())
-    if settings["unit"] == "sentence":
+    if settings.unit == "sentence":
         cut = [by_sentence(text) for text in bodies]
     else:
-        cut = [by_tokens(text, settings["tokens"]) for text in bodies]
+        cut = [by_tokens(text, settings.tokens) for text in bodies]
     places = np.repeat(np.arange(len(batch), dtype=np.int32), [len(passages) for passages in cut])
     texts = pa.array(chain.from_iterable(cut), pa.string(), size=len(places))
     columns = [pa.array(first + places, pa.int32()), batch["title"].take(pa.array(places)), texts]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vlret.console import say
 from vlret.data.transfer import partial_of, transfer
-from vlret.files import InputError, read_json, remove, write_json
+from vlret.files import InputError, kept_of, publish, read_json, remove, write_json
 from vlret.locks import locked
 
 RECORD = "source.json"
@@ -64,13 +64,26 @@ def bring(
             wanted[name] = files[name]
             for known in (sums.get(name, {}), before.get("files", {}).get(name, {})):
                 wanted[name] = _agree(name, wanted[name], known, record)
+        if not out.exists() and not work.exists() and (kept := kept_of(out)):
+            os.replace(kept[-1], work)  # all of it is there, and but the link to it was deleted
         done = {**told, **_fetch(commit, wanted, places, work)}
         write_json(work / RECORD, done)
         write_json(record, done)
-        remove(out)
-        os.replace(work, out)
+        publish(work, out)
     total, called = sum(entry["bytes"] for entry in done["files"].values()), told.get("name", told.get("repository"))
     say(f"{called} at {commit}: {len(done['files'])} files, {total / 1e6:.1f} MB, noted in {record}")
+
+
+def contradiction(source: Mapping, record: Mapping) -> str | None:
+    """What of a source's pins is not so of the files that were fetched, as their record tells; None if all is."""
+    commit, revision = record.get("commit"), source.get("revision")
+    if revision not in (None, commit, record.get("revision")):
+        return f"{source['name']}: pinned to {revision}, but what lies there was fetched at {commit}"
+    for name, sums in source["sums"].items():
+        there = record.get("files", {}).get(name, {})
+        if odd := [f"{key} {there[key]}" for key, value in sums.items() if there.get(key, value) != value]:
+            return f"{source['name']}: sums of {name} are pinned to others than those of the file there ({odd[0]})"
+    return None
 
 
 def _inside(place: str, told: Mapping) -> str:

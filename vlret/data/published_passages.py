@@ -26,6 +26,8 @@ def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
         What `vlret.data.records.read_records` reads, with the fields `passage` and `index`.
     articles
         The table of articles, in the order that `index` counts.
+    out
+        The table to write.
 
     Raises
     ------

@@ -1,7 +1,9 @@
 """Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
 
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset, Features, List, Value, load_from_disk
 
@@ -27,7 +29,6 @@ QUESTION = Features(
     }
 )
 QUESTION_PROBLEMS = ("no answer", "malformed", "repeated", "no article", "missing image")
-LINKS = ("wikidata", "provenance")
 
 
 def import_questions(
@@ -36,8 +37,8 @@ def import_questions(
     test: Path,
     articles: Path,
     images: Path | None,
-    link: str,
-    limits: dict,
+    link: Literal["wikidata", "provenance"],
+    limits: Mapping[str, int],
     out: Path,
     report: Path,
 ) -> None:
@@ -62,6 +63,10 @@ def import_questions(
         Most records by kind. Those with `no answer` are kept; `malformed` (whatever else is wrong with them, an id of
         several words or half a character in a text too), `repeated` (an id, in any split), with `no article` or a
         `missing image` are left out where limits allow it.
+    out
+        The table to write.
+    report
+        JSON: how many there are of each kind, with examples.
 
     Raises
     ------
@@ -96,8 +101,6 @@ class Links:
     """Finds the article of a question; of millions of articles, only what questions ask for is held in memory."""
 
     def __init__(self, articles: Path, link: str):
-        if link not in LINKS:
-            raise InputError(f"link {link!r} is unknown: use {' or '.join(LINKS)}")
         self.link, self.table = link, load_from_disk(str(articles)).select_columns(["id", "title", "wikidata_id"])
 
     @cached_property

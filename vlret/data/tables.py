@@ -21,8 +21,8 @@ from datasets import (
 )
 from datasets.table import InMemoryTable
 
-from vlret.experiment import SPLITS
 from vlret.files import InputError, read_json, remove, sha256, whole, write_json
+from vlret.settings import SPLITS
 
 disable_progress_bars()
 

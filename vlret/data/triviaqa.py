@@ -20,7 +20,7 @@ def join(
     trivia_train: Path,
     trivia_validation: Path,
     trivia_test: Path,
-    limits: dict,
+    limits: Mapping[str, int],
     out: Path,
     report: Path,
 ) -> None:
@@ -38,6 +38,10 @@ def join(
         `unfiltered.nocontext`: `question_id`, `question`, `answer.value`.
     limits
         Most records that are `malformed`, `repeated`, or have `no question`: TriviaQA lacks their id.
+    out
+        The folder to write.
+    report
+        JSON: how many there are of each kind, with examples.
 
     Raises
     ------

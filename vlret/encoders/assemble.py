@@ -11,15 +11,14 @@ from vlret.encoders.published import ARCHITECTURES, empty_encoder, fill, layout_
 from vlret.encoders.visual import VisualEmbedding
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, read_json
+from vlret.settings import Encoder, ExperimentSettings, JointModel, Visual
 
 
-def assemble(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
+def assemble(settings: ExperimentSettings, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
     """Build the bi-encoder of a model entry from its published weights, with nothing tuned.
 
     Parameters
     ----------
-    settings
-        `vlret.experiment.settings` of the experiment.
     weights
         What `weights_of` names -> where it is: `text`, a folder in Hugging Face's layout (`config.json`, the tokenizer,
         `model.safetensors` or `pytorch_model.bin`); `joint`, a published file with the whole joint encoder, which is
@@ -32,16 +31,16 @@ def assemble(settings: dict, weights: Mapping[str, Path], feature_dim: int | Non
     InputError
         If weights are not there, are not all that the model names, or do not fit (`vlret.encoders.published.fill`).
     """
-    model = settings["model"]
+    model = settings.model
     names = weights_of(model)
     if odd := sorted(names ^ weights.keys()):
         there = "given, but the model has no such weights" if odd[0] in weights else "not given"
         raise InputError(f"weights {odd[0]!r}: {there}; it has {', '.join(sorted(names)) or 'none'}")
-    if model["kind"] in ("image", "dual"):
-        image = Tower(ImageEncoder(**model["visual"]), settings["pooling"])
-        return BiEncoder(image) if model["kind"] == "image" else dual(image, weights["text"], settings["pooling"])
+    if model.kind in ("image", "dual"):
+        image = Tower(ImageEncoder(model.visual.grid, model.visual.tokens), settings.pooling)
+        return BiEncoder(image) if model.kind == "image" else dual(image, weights["text"], settings.pooling)
     tower, pretrained = text_tower(settings, weights, "text", feature_dim)
-    sharing = model.get("sharing", "nothing" if "passage" in weights else "everything")
+    sharing = model.sharing or ("nothing" if "passage" in weights else "everything")
     if "passage" not in weights:
         return BiEncoder(tower, sharing, pretrained)
     if sharing == "everything":
@@ -58,38 +57,38 @@ def dual(image: Tower, weights: Path, pooling: str) -> BiEncoder:
     return BiEncoder(image, "nothing", pretrained, passage=text)
 
 
-def weights_of(model: dict) -> set[str]:
+def weights_of(model: Encoder) -> set[str]:
     """The names of the published weights that a model entry asks for."""
-    text = model.get("text", {})
-    return ({"text"} if text else set()) | {name for name in ("joint", "passage") if name in text}
+    text = getattr(model, "text", None)
+    return ({"text"} if text else set()) | {name for name in ("joint", "passage") if getattr(text, name, None)}
 
 
 def text_tower(
-    settings: dict, weights: Mapping[str, Path], side: str, feature_dim: int | None
+    settings: ExperimentSettings, weights: Mapping[str, Path], side: str, feature_dim: int | None
 ) -> tuple[Tower, frozenset[str]]:
     """One side of a bi-encoder of texts, and the names of its published parameters; `side` is `text` or `passage`."""
-    model, text = settings["model"], settings["model"]["text"]
-    visual = model.get("visual", {}) if model["kind"] == "joint" else {}
-    layout = layout_of(text.get("layout", text["architecture"]))
-    rows = len(tokenizer_of(settings, weights)) if visual.get("order") else None
-    encoder = empty_encoder(weights[side], layout, settings["pooling"] == "decoder", rows)
-    tower = Tower(encoder, settings["pooling"], **model.get("head", {}))
+    model, text = settings.model, settings.model.text
+    visual = model.visual if isinstance(model, JointModel) else None
+    layout = layout_of(text.layout or text.architecture)
+    rows = len(tokenizer_of(settings, weights)) if visual and visual.order else None
+    encoder = empty_encoder(weights[side], layout, settings.pooling == "decoder", rows)
+    tower = Tower(encoder, settings.pooling, model.head.projection, model.head.normalise)
     pretrained = frozenset()
-    if "joint" not in text:
+    if text.joint is None:
         field, otherwise = ARCHITECTURES[layout.architecture].deviation
         deviation = read_json(Path(weights[side]) / "config.json").get(field, otherwise)
-        pretrained = fill(tower, weights[side], layout, deviation, settings["seed"])
-    if model["kind"] == "joint":
+        pretrained = fill(tower, weights[side], layout, deviation, settings.seed)
+    if visual:
         encoder.encoder.visual_embedding = visual_embedding(encoder, feature_dim, visual)
-    if "joint" in text:
-        pretrained = fill(tower, weights["joint"], layout_of(text["joint"]["layout"]))
+    if text.joint:
+        pretrained = fill(tower, weights["joint"], layout_of(text.joint.layout))
     return tower, pretrained
 
 
-def visual_embedding(encoder: nn.Module, feature_dim: int, visual: dict) -> VisualEmbedding:
+def visual_embedding(encoder: nn.Module, feature_dim: int, visual: Visual) -> VisualEmbedding:
     """The visual embedding that a model entry describes, for an encoder of text."""
-    pool = (visual["grid"], visual["tokens"]) if "tokens" in visual else None
-    norms, order = visual.get("norms", "each"), visual.get("order", False)
-    embedding = VisualEmbedding(feature_dim, encoder.dim, encoder.visual_norm, norms, order, pool=pool)
+    pool = visual.grid and (visual.grid, visual.tokens)
+    norm, norms, order = encoder.visual_norm, visual.norms, visual.order
+    embedding = VisualEmbedding(feature_dim, encoder.dim, norm, norms, order, pool=pool)
     initialise(embedding, encoder.init_std)
     return embedding

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlret.explained import explain
 from vlret.files import InputError, read_json, whole, write_json
+from vlret.settings import Checkpoint
 
 # In the order in which a folder in Hugging Face's layout is asked for them.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -69,22 +72,33 @@ def load_strictly(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor
 
 
 def save_checkpoint(
-    path: Path, weights: Mapping[str, Tensor], settings: dict, ready: Callable[[], None] | None = None
+    path: Path, weights: Mapping[str, Tensor], settings: Checkpoint, ready: Callable[[], None] | None = None
 ) -> None:
     """Write the folder `path`: `model.safetensors` and the settings of the experiment in `config.json`.
 
     `ready` is called before the folder gets its name, as by `vlret.files.whole`.
     """
-    with whole(path, ready) as aside:
+    with whole(path, ready, kept=True) as aside:
         aside.mkdir()
         tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
-        write_json(aside / "config.json", settings)
+        write_json(aside / "config.json", settings.brief())
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
     """The weights and the settings that `save_checkpoint` wrote."""
     file = Path(path) / "model.safetensors"
     if not file.is_file():
         raise InputError(f"{file}: no such file; was the experiment trained?")
-    return read_tensors(file), read_json(Path(path) / "config.json")
+    return read_tensors(file), read_settings(path)
+
+
+def read_settings(path: Path) -> Checkpoint:
+    """The settings in a checkpoint's `config.json`; an `InputError` names the first field that does not fit."""
+    file = Path(path) / "config.json"
+    stored = read_json(file)
+    try:
+        return Checkpoint.model_validate(stored)
+    except ValidationError as error:
+        message = explain(error, stored, Checkpoint)
+        raise InputError(f"{file}: {message}; remove {path} and train the experiment again") from error

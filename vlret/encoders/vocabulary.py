@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vlret.files import InputError, read_json
+from vlret.settings import ExperimentSettings
 
 # `<extra_id_k>` marks a span of text, `<vis_extra_id_k>` the k-th object of an image.
 EXTRA = 100
@@ -14,13 +15,13 @@ CLIP_POSITIONS = 77  # where an open_clip_config.json does not say it
 UNBOUNDED = 10**9
 
 
-def tokenizer_of(settings: dict, weights: Mapping[str, Path]):
+def tokenizer_of(settings: ExperimentSettings, weights: Mapping[str, Path]):
     """The tokenizer that was published with a model's text weights; None for an image model.
 
     Its `model_max_length` is the number of positions that the weights have, whatever it was published with. Where the
     model has order embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
     """
-    if settings["model"]["kind"] == "image":
+    if settings.model.kind == "image":
         return None
     folder = weights.get("text")
     names = ("tokenizer_config.json", "tokenizer.json", "spiece.model", "vocab.json", "vocab.txt")
@@ -31,7 +32,7 @@ def tokenizer_of(settings: dict, weights: Mapping[str, Path]):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     read = [positions_of(Path(weights[name])) for name in ("text", "passage") if name in weights]
     tokenizer.model_max_length = min((positions for positions in read if positions), default=UNBOUNDED)
-    if settings["model"].get("visual", {}).get("order", False):
+    if settings.model.kind == "joint" and settings.model.visual.order:
         add_extra_tokens(tokenizer, folder)
     return tokenizer
 

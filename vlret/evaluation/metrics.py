@@ -12,11 +12,28 @@ SPLITS = ("validation", "test")
 def evaluate(run: Path, qrels: list[Path], metrics: list[str], name: str, out: Path) -> None:
     """Write every metric for every question of the validation and the test qrels (in this order), and their means.
 
-    A single file of qrels, such as published ones, is that of the test. A question of the qrels that the run lacks
-    counts as zero, and so does one without relevant passage; how many those are is said. The digest of the qrels goes
-    into the file, so that a table can tell whether its rows were judged alike.
-    Raises `InputError` for more files of qrels than splits, and if the run ranks passages, but none for any question of
-    one of the splits: then it is not a run for these qrels.
+    A question of the qrels that the run lacks counts as zero, and so does one without relevant passage; how many those
+    are is said. The digest of the qrels goes into the file, so that a table can tell if its rows were judged alike.
+
+    Parameters
+    ----------
+    run
+        A run.
+    qrels
+        Judgements, the files of the validation and of the test questions; a single file, such as published ones, is
+        that of the test.
+    metrics
+        Their names as ranx has them, such as `mrr@100`.
+    name
+        What a table calls the run.
+    out
+        The JSON file to write.
+
+    Raises
+    ------
+    InputError
+        For more files of qrels than splits, and if the run ranks passages, but none for any question of one of the
+        splits: then it is not a run for these qrels.
     """
     if len(qrels) > len(SPLITS):
         raise InputError(f"qrels: {len(qrels)} files, expected one of {' and one of '.join(SPLITS)}, or of test alone")

@@ -1,4 +1,4 @@
-"""The HTML document around a table; `$caption`, `$head` and `$rows` are filled in."""
+"""The HTML document around a table; `$caption`, `$head`, `$rows` and `$origin` are filled in."""
 
 from string import Template
 
@@ -51,6 +51,7 @@ $rows
 </tbody>
 </table>
 </div>
+<footer><p>$origin</p></footer>
 </main>
 <script>
 const body = document.querySelector("tbody"), rows = [...body.rows];

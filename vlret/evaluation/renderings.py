@@ -6,12 +6,16 @@ What a cell says is decided once, in `lines`; LaTeX, Markdown and HTML only dres
 import csv
 import html
 import io
+import subprocess
+from datetime import date
 from itertools import groupby, pairwise, repeat
+from pathlib import Path
 from string import Template, ascii_lowercase
 from typing import NamedTuple
 
 import numpy as np
 
+from vlret import __version__
 from vlret.evaluation.page import PAGE
 from vlret.evaluation.results import PARTS, Results
 
@@ -33,7 +37,8 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "≤": r"$\le$", "–": "--", "\u00a0": "~",
 }  # fmt: skip
-TABLE = Template(r"""% Needs \usepackage{booktabs} and \usepackage{graphicx}.
+TABLE = Template(r"""% $origin
+% Needs \usepackage{booktabs} and \usepackage{graphicx}.
 \begin{table}[t]
 \centering
 \caption{$caption}
@@ -108,7 +113,7 @@ def marks(rows: tuple[int, ...]) -> str:
 def columns(results: Results) -> list[str]:
     """The headings of the cells: the main metric on validation; then of test: the main metric, its interval, others."""
     main, *others = map(metric_label, results.shown)
-    return [f"Validation {main}", f"Test {main}", f"{100 * results.settings['interval']:g}\u00a0% interval", *others]
+    return [f"Validation {main}", f"Test {main}", f"{100 * results.settings.interval:g}\u00a0% interval", *others]
 
 
 def lines(results: Results) -> list[Line]:
@@ -134,31 +139,55 @@ def notes(results: Results) -> list[tuple[str, str]]:
 def caption(results: Results) -> str:
     """What is what, in whole sentences, so that the table can be read without the code."""
     settings, counts = results.settings, results.counts
-    main, times = metric_label(results.shown[0]), f"{settings['permutations']:,}"
-    entity = settings["groups"] == "entity"
+    main, times = metric_label(results.shown[0]), f"{settings.permutations:,}"
+    entity = settings.groups == "entity"
     lacking = counts["without_relevant"]
     judged = f" ({lacking} of them without relevant passage, counted as zero)" if lacking else ""
     return (
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
-        f"entities. {RELEVANT[settings['qrels']]}. The best value of a column is bold. Superscripts name the rows "
-        f"with a significantly lower value: {tested(results)}. The {100 * settings['interval']:g}\u00a0% interval "
+        f"entities. {RELEVANT[settings.qrels]}. The best value of a column is bold. Superscripts name the rows "
+        f"with a significantly lower value: {tested(results)}. The {100 * settings.interval:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
+        f"{absent(results)}"
     )
+
+
+def absent(results: Results) -> str:
+    """Which rows are not there yet, as the end of a caption."""
+    return f" Not there yet: {', '.join(results.absent)}." if results.absent else ""
+
+
+def origin(results: Results) -> str:
+    """Which program made the table, of which config, and when."""
+    commit = commit_of()
+    return f"vlret {__version__}{commit and f' ({commit})'}, config {results.config}, {date.today().isoformat()}"
+
+
+def commit_of() -> str:
+    """The commit of the program, with a plus where files were changed since; empty where it is no clone."""
+    here = Path(__file__).parents[2]
+    if not (here / ".git").exists():
+        return ""
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return ""  # no git here, or another user's clone, of which it tells nothing
 
 
 def tested(results: Results) -> str:
     """Which test the superscripts rest on, and at which level."""
     settings, pairs = results.settings, len(results.rows) * (len(results.rows) - 1) // 2
-    entity = settings["groups"] == "entity"
-    if settings["test"] == "t":
+    entity = settings.groups == "entity"
+    if settings.test == "t":
         test = f"paired t-test, two-sided{', over the sums of the questions of each entity' if entity else ''}"
     else:
         swapped = ", questions of one entity swapped together" if entity else ""
-        test = f"Fisher's randomisation test, two-sided, {settings['permutations']:,} permutations{swapped}"
-    correction = CORRECTED[settings["correction"]].format(pairs=f"{pairs:,}")
-    seed = f", seed {settings['seed']}" if settings["test"] == "randomisation" else ""
-    return f"{test}, p ≤ {settings['p']:g} {correction}{seed}"
+        test = f"Fisher's randomisation test, two-sided, {settings.permutations:,} permutations{swapped}"
+    correction = CORRECTED[settings.correction].format(pairs=f"{pairs:,}")
+    seed = f", seed {results.seed}" if settings.test == "randomisation" else ""
+    return f"{test}, p ≤ {settings.p:g} {correction}{seed}"
 
 
 def latex(results: Results) -> str:
@@ -172,6 +201,7 @@ def latex(results: Results) -> str:
         rows += map(_tex_line, block)
     remarks = "; ".join(rf"\textsuperscript{{{letters}}}\,{_tex(note)}" for letters, note in notes(results))
     return TABLE.substitute(
+        origin=origin(results),
         caption=_tex(caption(results)),
         columns="l" * (5 + len(headings)),
         tested=len(headings) - 1,
@@ -205,6 +235,7 @@ def page(results: Results) -> str:
     head = [_button("Row"), *map(str.capitalize, PARTS), *map(_button, columns(results))]
     return PAGE.substitute(
         caption=html.escape(caption(results)),
+        origin=html.escape(origin(results)),
         head="".join(f'<th scope="col">{text}</th>' for text in head),
         rows="\n".join(rows),
     )

@@ -1,8 +1,11 @@
 """What a table is made of: the numbers of all its rows, before anyone formats them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vlret.settings import Evaluation
 
 PARTS = ("model", "tuning", "prefix", "pooling")
 
@@ -13,7 +16,8 @@ class Results:
 
     `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
     `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values` and `corrected`, the
-    same adjusted for the number of pairs: metric → `[rows, rows]`.
+    same adjusted for the number of pairs: metric → `[rows, rows]`; `absent`: names of rows that are not there yet;
+    `config`: a digest of all that the rows were made with.
     """
 
     rows: list[dict]
@@ -23,15 +27,18 @@ class Results:
     intervals: dict[str, np.ndarray]
     p_values: dict[str, np.ndarray]
     corrected: dict[str, np.ndarray]
-    settings: dict
+    settings: Evaluation
+    seed: int
     counts: dict[str, int]
+    absent: Sequence[str] = ()
+    config: str = ""
 
     @property
     def shown(self) -> list[str]:
         """The metrics that the printed tables show, the main one first; the CSV files hold all."""
-        return self.settings["columns"]
+        return self.settings.columns
 
     def beaten(self, metric: str, row: int) -> list[int]:
         """The rows with a significantly lower test mean than `row`."""
         lower = self.test[metric] < self.test[metric][row]
-        return np.flatnonzero(lower & (self.corrected[metric][row] <= self.settings["p"])).tolist()
+        return np.flatnonzero(lower & (self.corrected[metric][row] <= self.settings.p)).tolist()

@@ -1,6 +1,7 @@
 """The table: every run's metrics, which differences are significant, and how sure the main metric is."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,53 +12,115 @@ from vlret.evaluation import renderings
 from vlret.evaluation.results import PARTS, Results
 from vlret.evaluation.significance import bootstrap_interval, corrected, number_groups, randomisation_test, t_test
 from vlret.files import InputError, read_json, whole
+from vlret.made import digest, made_by
+from vlret.settings import Evaluation
 
 
-def table(metrics: list[Path], questions: Path, rows: list[dict], settings: dict, out: Path) -> None:
-    """Write `out` (LaTeX) and beside it, with the same stem, `.csv`, `.md`, `.html`, and `.pvalues.csv`.
+def table(
+    metrics: list[Path],
+    questions: Path,
+    rows: list[dict],
+    settings: Evaluation,
+    seed: int,
+    out: Path,
+    partial: bool = False,
+) -> None:
+    """Compare runs: write the table as LaTeX, CSV, Markdown and HTML, and the p-values of all pairs.
 
-    The caption says which judgements these are: `settings["qrels"]`, `static` or `dynamic`.
+    The files lie beside `out`, with the same stem: `.csv`, `.md`, `.html`, `.pvalues.csv`. All are made before any is
+    written, so that a mistake leaves an older table as it was.
 
-    `metrics`: files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, found by name; the table keeps
-    the order of `rows`. `settings`: `metrics` (names), `columns` (those that are printed, the main one first), `test`
-    (`randomisation` or `t`), `correction` (of `vlret.evaluation.significance.CORRECTIONS`), `p`, `permutations` (of
-    the test, and samples of the bootstrap), `groups` (`entity` or `question`: what is swapped and drawn together),
-    `interval` (its level, such as 0.95), `seed`.
-    Raises `InputError` if rows and files do not match, were not judged by the same qrels, or if no difference could
-    be significant with so few permutations or units.
+    Parameters
+    ----------
+    metrics
+        Files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, or the folder of all, `NAME.json`.
+    questions
+        The table of questions.
+    rows
+        The rows in their order: `name`, and where it has them `model`, `tuning`, `prefix`, `pooling` and `note`;
+        `made`, the digest of the metrics' note (`vlret.made`), where they shall be of today's config and no other.
+    settings
+        What is measured, tested and printed.
+    seed
+        Of the test's permutations and the bootstrap's samples.
+    out
+        The LaTeX file.
+    partial
+        Whether rows whose metrics are not there, or of other settings, are left out and named in the caption.
+
+    Raises
+    ------
+    InputError
+        If rows and files do not match, files are of other settings than rows say, were not judged by the same qrels, or
+        if no difference could be significant with so few permutations or units.
     """
-    results = compute(_read(metrics, rows, settings["metrics"]), questions, rows, settings)
-    for suffix, render in renderings.SUFFIXES.items():
+    found = _files(metrics, rows)
+    absent = {row["name"]: why for row in rows if (why := _absent(row, found.get(row["name"])))}
+    if absent and not partial:
+        name, why = next(iter(absent.items()))
+        raise InputError(f"table: row {name} {why}")
+    rows = [row for row in rows if row["name"] not in absent]
+    if not rows:
+        raise InputError("table: no row is there yet")
+    used = [found[row["name"]] for row in rows] if absent else list(found.values())
+    results = compute(_read(used, rows, settings.metrics), questions, rows, settings, seed)
+    results = replace(results, absent=list(absent), config=digest("evaluation table", 1, {"rows": rows}, {}))
+    rendered = {suffix: render(results) for suffix, render in renderings.SUFFIXES.items()}
+    for suffix, text in rendered.items():
         with whole(out.with_suffix(suffix)) as aside:
-            aside.write_text(render(results), encoding="utf-8", newline="")
+            aside.write_text(text, encoding="utf-8", newline="")
     main = results.shown[0]
     best = int(results.test[main].argmax())
     say(f"table: {len(rows)} rows, best test {main} {results.test[main][best]:.4f} by {rows[best]['name']}")
 
 
-def compute(files: list[dict], questions: Path, rows: list[dict], settings: dict) -> Results:
+def _files(metrics: list[Path], rows: list[dict]) -> dict[str, Path]:
+    """The files of metrics by the rows' names; those of others under their paths, for `_read` to refuse."""
+    found = {}
+    for path in metrics:
+        if path.is_dir():
+            found |= {row["name"]: path / f"{row['name']}.json" for row in rows}
+        else:
+            name = read_json(path).get("name")
+            found[str(path) if name is None or name in found else name] = path
+    return found
+
+
+def _absent(row: dict, path: Path | None) -> str | None:
+    """Why the metrics of a row are not to be had; None if they are."""
+    if path is None or not path.is_file():
+        return f"is not there: {path or 'no file'} holds its metrics"
+    if row.get("made") not in (None, made_by(path)):
+        return f"is of other settings than the config's: make {path} anew"
+    return None
+
+
+def compute(files: list[dict], questions: Path, rows: list[dict], settings: Evaluation, seed: int) -> Results:
     """Means, intervals and p-values of metrics files that are in the order of `rows`."""
-    names = settings["metrics"]
+    names = settings.metrics
     validation, test = (
         {name: np.array([file["splits"][split]["per_question"][name] for file in files]) for name in names}
         for split in ("validation", "test")
     )
     first = files[0]["splits"]
     entities = _entities(questions, first["test"]["questions"])
-    labels = entities if settings["groups"] == "entity" else first["test"]["questions"]
+    labels = entities if settings.groups == "entity" else first["test"]["questions"]
     groups = number_groups(labels)
     stacked = np.stack([test[name] for name in names])
-    p_values = _test(stacked, groups, settings)
-    intervals = bootstrap_interval(stacked, groups, settings["seed"], settings["permutations"], settings["interval"])
+    p_values = _test(stacked, groups, settings, seed)
+    intervals = bootstrap_interval(stacked, groups, seed, settings.permutations, settings.interval)
     return Results(
-        rows=[{"note": "", **dict.fromkeys(PARTS, ""), **row} for row in rows],
+        rows=[
+            {"note": "", **dict.fromkeys(PARTS, ""), **{k: v for k, v in row.items() if k != "made"}} for row in rows
+        ],
         metrics=names,
         validation={name: values.mean(axis=1) for name, values in validation.items()},
         test={name: values.mean(axis=1) for name, values in test.items()},
         intervals=dict(zip(names, intervals, strict=True)),
         p_values=dict(zip(names, p_values, strict=True)),
-        corrected=dict(zip(names, corrected(p_values, settings["correction"]), strict=True)),
+        corrected=dict(zip(names, corrected(p_values, settings.correction), strict=True)),
         settings=settings,
+        seed=seed,
         counts={
             "validation": len(first["validation"]["questions"]),
             "test": len(entities),
@@ -67,23 +130,23 @@ def compute(files: list[dict], questions: Path, rows: list[dict], settings: dict
     )
 
 
-def _test(values: np.ndarray, groups: np.ndarray, settings: dict) -> np.ndarray:
+def _test(values: np.ndarray, groups: np.ndarray, settings: Evaluation, seed: int) -> np.ndarray:
     """p of all pairs of rows on each metric, `[metrics, rows, rows]`, before any correction."""
     units = int(groups.max()) + 1
-    if settings["test"] == "t":
+    if settings.test == "t":
         if units < 2:
             raise InputError("evaluation.test: t needs two units or more, and all test questions are of one entity")
         return t_test(values, groups)
-    permutations, compared = settings["permutations"], 1
-    if settings["correction"] == "holm":
+    permutations, compared = settings.permutations, 1
+    if settings.correction == "holm":
         compared = max(1, values.shape[1] * (values.shape[1] - 1) // 2)
-    if compared / (1 + permutations) > settings["p"]:
-        needed = math.ceil(compared / settings["p"]) - 1
+    if compared / (1 + permutations) > settings.p:
+        needed = math.ceil(compared / settings.p) - 1
         raise InputError(
-            f"evaluation.permutations: {permutations} cannot make p as low as {settings['p']:g} with correction "
-            f"{settings['correction']} over {compared} pairs; set {needed} or more, or another evaluation.correction"
+            f"evaluation.permutations: {permutations} cannot make p as low as {settings.p:g} with correction "
+            f"{settings.correction} over {compared} pairs; set {needed} or more, or another evaluation.correction"
         )
-    return randomisation_test(values, groups, permutations, settings["seed"])
+    return randomisation_test(values, groups, permutations, seed)
 
 
 def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]:

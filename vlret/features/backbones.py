@@ -1,7 +1,6 @@
-"""Frozen image models by the name of their family: one module each."""
+"""Frozen image models: a module for each family, whose `backbone(weights, **options)` gives a `Backbone`."""
 
 import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,14 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vlret.files import InputError
-
-# A family is a module whose `backbone(weights, **options)` gives a `Backbone`.
-FAMILIES = {
-    "clip": "vlret.features.clip",
-    "effnet": "vlret.features.effnet",
-    "frcnn": "vlret.features.frcnn",
-    "timm": "vlret.features.timm_model",
-}
+from vlret.settings import AnyBackbone
 
 
 class Backbone(Protocol):
@@ -51,18 +43,9 @@ class Backbone(Protocol):
         """
 
 
-def load(name: str, entry: dict, weights: Path) -> Backbone:
-    """The backbone of an entry of the config, its weights excepted: `family`, `dim`, and options of the family.
-
-    Raises `InputError` where the weights or the options do not fit.
-    """
-    options = {key: value for key, value in entry.items() if key not in ("family", "dim")}
-    make = importlib.import_module(FAMILIES[entry["family"]]).backbone
-    try:
-        inspect.signature(make).bind(weights, **options)
-    except TypeError as error:
-        raise InputError(f"backbones.{name}: not what family {entry['family']} takes: {error}") from error
-    model = make(weights, **options)
-    if model.dim != entry["dim"]:
-        raise InputError(f"backbones.{name}.dim: {entry['dim']}, but the weights give {model.dim}")
+def load(name: str, entry: AnyBackbone, weights: Path) -> Backbone:
+    """The backbone of an entry of the config; `InputError` where the weights do not fit."""
+    model = importlib.import_module(entry.MODULE).backbone(weights, **entry.options())
+    if model.dim != entry.dim:
+        raise InputError(f"backbones.{name}.dim: {entry.dim}, but the weights give {model.dim}")
     return model

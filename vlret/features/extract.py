@@ -20,6 +20,7 @@ from vlret.features.store import FeatureWriter, is_whole, named
 from vlret.features.workers import prepared
 from vlret.files import InputError, is_file, remove, sha256, unfinished
 from vlret.locks import Lock, locked
+from vlret.settings import FeatureSettings
 
 
 def extract(
@@ -29,7 +30,9 @@ def extract(
     dataset: Path,
     shard: str,
     unreadable: int,
-    settings: dict,
+    settings: FeatureSettings,
+    batch_size: int,
+    threads: int,
     workers: int,
     out: Path,
 ) -> None:
@@ -52,10 +55,11 @@ def extract(
     unreadable
         How many images may be missing or broken: they are noted with the reason.
     settings
-        `backbone`, its entry (`vlret.features.backbones.load`); `batch_size`; `dtype` of the stored features; `threads`
-        of the backbone.
-    workers
-        Processes that decode.
+        The backbone's entry in the config, and how its features are stored.
+    batch_size
+        Images that are described at a time.
+    threads, workers
+        Of the backbone; processes that decode.
     out
         The folder to write.
 
@@ -66,20 +70,19 @@ def extract(
     """
     names = share(image_names(dataset), shard)
     _check_folder(images, names, dataset)
-    torch.set_num_threads(settings["threads"])
-    size = settings["batch_size"]
-    model = load(backbone, settings["backbone"], weights)
+    torch.set_num_threads(threads)
+    model = load(backbone, settings.backbone, weights)
     description = _description(model, backbone, settings)
     work = out.parent / f"{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock") as lock:
-        unfinished(work, {**description, "sha256": _sum(size, settings["dtype"], names)})
+        unfinished(work, {**description, "sha256": _sum(batch_size, settings.dtype, names)})
         if not is_whole(work / "store"):
-            writer = FeatureWriter(work / "store", model.regions, model.dim, settings["dtype"])
-            left = names[writer.batches * size :]
+            writer = FeatureWriter(work / "store", model.regions, model.dim, settings.dtype)
+            left = names[writer.batches * batch_size :]
             if writer.batches:
                 say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
             limit = unreadable, _one_too_many(unreadable, dataset, work)
-            filling = fill(writer, model, left, images, workers, size, limit, lock)
+            filling = fill(writer, model, left, images, workers, batch_size, limit, lock)
             start = time.perf_counter()
             for _ in progress(filling, len(left), "images", backbone):
                 pass
@@ -173,10 +176,10 @@ def _sum(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _description(model: Backbone, name: str, settings: dict) -> dict:
+def _description(model: Backbone, name: str, settings: FeatureSettings) -> dict:
     return {
         "backbone": name,
-        "entry": settings["backbone"],
+        "entry": {"family": settings.backbone.family, "dim": settings.backbone.dim, **settings.backbone.options()},
         "weights_sha256": sha256(model.weights),
         "preprocessing": model.preprocessing,
         "versions": {library: importlib.metadata.version(library) for library in model.libraries},

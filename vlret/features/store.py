@@ -134,8 +134,21 @@ def _open_shard(folder: Path) -> Shard:
 def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
     """Join stores of different images and one backbone to the store `out`, their rows one after the other.
 
-    The arrays are not copied but linked, where the file system allows it. Raises `InputError` where two hold the same
-    image or were made in different ways, or more than `unreadable` images could not be read.
+    The arrays are not copied but linked, where the file system allows it.
+
+    Parameters
+    ----------
+    shards
+        The stores, in order.
+    unreadable
+        How many images may have been missing or broken in all.
+    out
+        The folder to write.
+
+    Raises
+    ------
+    InputError
+        Where two hold the same image or were made in different ways, or too many images could not be read.
     """
     described = [read_json(Path(shard) / DESCRIPTION) for shard in shards]
     images: dict[str, int] = {}
@@ -155,7 +168,7 @@ def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
             f"them and remove {shards[0].parent}, or raise limits.unreadable image in the config"
         )
     names = ["."] if len(shards) == 1 else [Path(shard).name for shard in shards]
-    with whole(out) as aside:
+    with whole(out, kept=True) as aside:
         for shard, name in zip(shards, names, strict=True):
             (aside / name).mkdir(parents=True, exist_ok=True)
             for array in (FEATURES, BOXES, COUNTS):

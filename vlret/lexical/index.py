@@ -13,7 +13,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from vlret.console import progress
 from vlret.data.tables import read_batches
 from vlret.files import InputError, read_json, whole, write_json
 from vlret.lexical.invert import document_frequencies, fill
+from vlret.settings import Analysis
 
 WORD = re.compile(r"\w+")
 POSTINGS_AT_ONCE = 200_000_000  # five bytes each
@@ -100,18 +101,25 @@ class Index:
         return self.passages[here], self.frequencies[here]
 
 
-def build(passages: Path, settings: Mapping, out: Path) -> None:
+def build(passages: Path, settings: Analysis, out: Path) -> None:
     """Index the passages' text, title first, in memory for the terms and for a bounded number of postings.
 
-    `settings["stop_words"]` is `none`, `english` (Lucene's 33) or a list of words that are left out of passages and
-    questions; `settings["stemmer"]` is `none` or one of Snowball's algorithms; `settings["lengths"]` is `exact` or
-    `lucene` (see `lucene_lengths`).
-    Raises `InputError` for other settings, and if there is no passage or no term.
+    Parameters
+    ----------
+    passages
+        The table of passages.
+    settings
+        What is taken for words.
+    out
+        The folder to write.
+
+    Raises
+    ------
+    InputError
+        For a stemmer that is not known, and if there is no passage or no term.
     """
     total = len(load_from_disk(str(passages)))
-    stop_words, stem = _stop_words(settings["stop_words"]), stemmer(settings["stemmer"])
-    if settings["lengths"] not in ("exact", "lucene"):
-        raise InputError(f"bm25 lengths: {settings['lengths']!r} is neither exact nor lucene")
+    stop_words, stem = _stop_words(settings), stemmer(settings.stemmer)
     texts = (
         f"{title} {text}"
         for batch in read_batches(passages, ["title", "text"])
@@ -123,12 +131,12 @@ def build(passages: Path, settings: Mapping, out: Path) -> None:
         terms, lengths = _number(progress(texts, total, "passage", "index"), stop_words, stem, spool)
         if not terms:
             raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
-        analysis = {**settings, "stop_words": sorted(stop_words)}
+        analysis = settings.model_copy(update={"stop_words": sorted(stop_words)})
         write_index(aside, terms, np.memmap(spool, np.int32, "r"), lengths, analysis)
         spool.unlink()
 
 
-def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.ndarray, analysis: dict) -> None:
+def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.ndarray, analysis: Analysis) -> None:
     """Write the files of an index into a folder.
 
     Parameters
@@ -140,14 +148,14 @@ def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.
     lengths
         `[passages]` int32, how many of them are each passage's.
     analysis
-        What made terms of text: `stop_words`, a list; `stemmer`; `lengths`, `exact` or `lucene`.
+        What made terms of text; its `stop_words` are a list.
     """
     (folder / "terms.txt").write_text("\n".join(terms), encoding="utf-8")
     invert(tokens, lengths, len(terms), folder)
-    kept = lengths if analysis["lengths"] == "exact" else lucene_lengths(lengths)
+    kept = lengths if analysis.lengths == "exact" else lucene_lengths(lengths)
     np.save(folder / "lengths.npy", kept.astype(np.min_scalar_type(kept.max())))
     counts = {"passages": len(lengths), "terms": len(terms), "tokens": len(tokens)}
-    write_json(folder / "index.json", {**counts, "analysis": analysis})
+    write_json(folder / "index.json", {**counts, "analysis": analysis.model_dump()})
 
 
 def invert(tokens: np.ndarray, lengths: np.ndarray, terms: int, folder: Path, at_once: int = POSTINGS_AT_ONCE) -> None:
@@ -182,11 +190,9 @@ def lucene_lengths(lengths: np.ndarray) -> np.ndarray:
     return np.where(lengths < 24, lengths, 24 + (rest >> shift << shift)).astype(np.int32)
 
 
-def _stop_words(asked: str | list[str]) -> frozenset[str]:
+def _stop_words(settings: Analysis) -> frozenset[str]:
     named = {"none": [], "english": ENGLISH.split()}
-    if isinstance(asked, str) and asked not in named:
-        raise InputError(f"bm25 stop words: {asked!r} is neither none nor english nor a list of words")
-    return frozenset(named[asked] if isinstance(asked, str) else asked)
+    return frozenset(named[settings.stop_words] if isinstance(settings.stop_words, str) else settings.stop_words)
 
 
 def _number(

@@ -8,6 +8,7 @@ a term that stands twice in the question counting twice. Lucene left the constan
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from datasets import load_from_disk
@@ -17,6 +18,7 @@ from vlret.files import InputError, read_json
 from vlret.lexical.index import Index
 from vlret.lexical.score import add, take_best
 from vlret.runs import Ranking, write_run
+from vlret.settings import BM25
 
 
 class Searcher:
@@ -61,27 +63,52 @@ def impacts(norms: np.ndarray) -> np.ndarray:
 def search(
     index: Path,
     questions: Path,
-    split: str,
+    split: Literal["train", "validation", "test"],
     k: int,
     tag: str,
     out: Path,
     tuning: Path | None = None,
-    settings: dict | None = None,
+    settings: BM25 | None = None,
 ) -> None:
     """Search the questions of one split and write their run, with the tuned b and k1 or with those of `settings`.
+
+    Parameters
+    ----------
+    index
+        What `vlret.lexical.index.build` wrote.
+    questions
+        The table of questions.
+    split
+        Which of them.
+    k
+        Passages kept a question.
+    tag
+        The name of the run.
+    out
+        The run.
+    tuning
+        What `vlret.lexical.tune.tune` wrote.
+    settings
+        b and k1, where they are not tuned.
 
     Raises
     ------
     InputError
-        Unless there is one of `tuning`, what `vlret.lexical.tune.tune` writes, and `settings`, and both are in it.
+        Unless there is one of `tuning`, with both in it, and `settings`.
     """
     if (tuning is None) == (settings is None):
         raise InputError("b and k1 come from the file of a tuning (--tuning) or are given (--settings), one of the two")
-    chosen, source = (settings, "--settings") if tuning is None else (read_json(tuning), tuning)
-    for field in ("b", "k1"):
-        if not isinstance(chosen.get(field), int | float):
-            raise InputError(f"{source}: {field} is not a number" + ("" if settings else ": run the tuning again"))
-    searcher = Searcher(Index(index), chosen["b"], chosen["k1"])
+    b, k1 = (settings.b, settings.k1) if settings else _tuned(tuning)
+    searcher = Searcher(Index(index), b, k1)
     table = load_from_disk(str(questions))[split].select_columns(["id", "input"])
     rows = progress(table, len(table), "question", f"bm25 {split}")
     write_run(out, {row["id"]: searcher.rank(row["input"], k) for row in rows}, tag)
+
+
+def _tuned(path: Path) -> tuple[float, float]:
+    """The b and k1 of a tuning."""
+    stored = read_json(path)
+    for field in ("b", "k1"):
+        if not isinstance(stored.get(field), int | float):
+            raise InputError(f"{path}: {field} is not a number: run the tuning again")
+    return stored["b"], stored["k1"]

@@ -12,17 +12,38 @@ from vlret.lexical.heatmap import draw
 from vlret.lexical.index import Index
 from vlret.lexical.score import reciprocal_ranks
 from vlret.runs import read_qrels
+from vlret.settings import Range
 
 CUT = 100
 
 
-def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path, heatmap: Path) -> None:
+def tune(index: Path, questions: Path, qrels: Path, b: Range, k1: Range, out: Path, heatmap: Path) -> None:
     """Write b and k1 with the best MRR@100 over the validation questions, the whole surface, and a picture of it.
 
-    `settings` gives `{"start", "stop", "step"}` of `b` and of `k1`, both bounds included. Of equally good points
-    the first in the order of the grid (b, then k1) is taken. A question without relevant passage counts as zero.
+    Of equally good points the first in the order of the grid (b, then k1) is taken. A question without relevant passage
+    counts as zero.
+
+    Parameters
+    ----------
+    index
+        What `vlret.lexical.index.build` wrote.
+    questions
+        The table of questions.
+    qrels
+        The judgements of the validation questions.
+    b, k1
+        Their values on the grid, both bounds included.
+    out
+        JSON: `b`, `k1`, their MRR, and the whole surface.
+    heatmap
+        The picture, an SVG file.
+
+    Raises
+    ------
+    InputError
+        Unless whole steps lead from bound to bound, and for judgements of other questions.
     """
-    bs, k1s = axis("b", settings["b"]), axis("k1", settings["k1"])
+    bs, k1s = axis("b", b), axis("k1", k1)
     points = [(b, k1) for b in bs for k1 in k1s]
     table = load_from_disk(str(questions))["validation"]
     texts = dict(zip(table["id"], table["input"], strict=True))
@@ -45,10 +66,10 @@ def tune(index: Path, questions: Path, qrels: Path, settings: dict, out: Path, h
     write_json(out, {"b": best["b"], "k1": best["k1"], f"mrr@{CUT}": best["mrr"], "surface": surface})
 
 
-def axis(name: str, bounds: dict) -> list[float]:
+def axis(name: str, bounds: Range) -> list[float]:
     """The values from `start` to `stop`, both included; raises `InputError` unless whole steps lead there."""
-    start, stop, step = bounds["start"], bounds["stop"], bounds["step"]
-    steps = (stop - start) / step if step > 0 else -1
-    if start < 0 or steps < 0 or abs(steps - round(steps)) > 1e-6:
+    start, stop, step = bounds.start, bounds.stop, bounds.step
+    steps = (stop - start) / step
+    if steps < 0 or abs(steps - round(steps)) > 1e-6:
         raise InputError(f"config, bm25 tuning, {name}: no whole number of steps of {step} from {start} to {stop}")
     return [round(start + number * step, 10) for number in range(round(steps) + 1)]

@@ -7,6 +7,7 @@ such as `model.minilm_zs_none_avg`.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ MINERS = {
 
 def mine(
     miner: str,
-    split: str,
+    split: Literal["train", "validation", "test"],
     questions: Path,
     passages: Path,
     normalised: Path,
@@ -52,12 +53,26 @@ def mine(
 
     Parameters
     ----------
+    miner
+        `bm25`, `article`, `random`, `same-type`, `image.EXPERIMENT` or `model.EXPERIMENT`.
+    split
+        The questions that passages are mined for.
+    questions, passages
+        The dataset's tables.
     normalised
         `vlret.data.relevance.normalise` of `passages`.
+    qrels
+        Judgements of the split's questions.
     run
-        What `bm25`, `image` and `model` read.
+        The run of the split, which the miners `bm25`, `image` and `model` read.
     articles
-        Whose column `type` `same-type` reads.
+        The table of articles, whose column `type` the miner `same-type` reads.
+    depth
+        The most passages of a question, and how many of the run's are looked at.
+    seed
+        Of all that is drawn.
+    out
+        The file to write.
 
     Raises
     ------

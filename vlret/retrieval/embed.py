@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, ahead, question_text
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, whole, write_json
+from vlret.settings import Checkpoint
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
 from vlret.tuning.pretrained import from_pretrained
 
@@ -29,6 +31,7 @@ def embed(
     question_features: Path | None,
     article_features: Path | None,
     batch_size: int,
+    threads: int,
     out: Path,
 ) -> None:
     """Write `questions.npy`, `passages.npy` and `embeddings.json` into the folder `out`.
@@ -37,13 +40,33 @@ def embed(
     `[passages, dim]`, or `[articles, dim]` for an image model or a dual one, whose unit is the article
     (`embeddings.json`); a row of NaN is an article without an image. Vectors have length 1. A text that is longer than
     `tokens` of the settings, or than the model has positions, is cut; `embeddings.json` has how many were (`cut`).
+
+    Parameters
+    ----------
+    checkpoint
+        The trained experiment.
+    weights
+        The published weights that it was trained from, as `vlret.encoders.assemble.assemble` takes them.
+    questions, passages, articles, question_features, article_features
+        The dataset's tables and feature stores; no stores for a text model.
+    batch_size
+        Questions or passages that are encoded at a time.
+    threads
+        Of the computation.
+    out
+        The folder to write.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint, the published weights and the features do not fit each other.
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, asked = _restore(checkpoint, weights, tables)
-    unit = "article" if settings["model"]["kind"] in ("image", "dual") else "passage"
+    model, settings, asked = _restore(checkpoint, weights, tables, threads)
+    unit = "article" if settings.model.kind in ("image", "dual") else "passage"
     side = article_side if unit == "article" else passage_side
     answers = side(settings, tables, asked.tokenizer)
-    with whole(out) as aside:
+    with whole(out, kept=True) as aside:
         aside.mkdir()
         np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
         _save(aside / "passages.npy", encode_in_windows(model, answers, batch_size, unit), len(answers))
@@ -67,19 +90,40 @@ def ablate(
     question_features: Path | None,
     article_features: Path | None,
     batch_size: int,
-    kind: str,
+    threads: int,
+    kind: Literal["no-text", "no-image"],
     out: Path,
 ) -> None:
     """Write the questions' vectors with one side of the questions taken away, as `embed` writes the whole ones.
 
-    `kind` is `no-text`, the same text for every question, or `no-image`, every question with another's image.
+    Parameters
+    ----------
+    checkpoint
+        The trained experiment.
+    weights
+        The published weights that it was trained from, as `vlret.encoders.assemble.assemble` takes them.
+    questions, passages, articles, question_features, article_features
+        The dataset's tables and feature stores; no stores for a text model.
+    batch_size
+        Questions or passages that are encoded at a time.
+    threads
+        Of the computation.
+    kind
+        `no-text`, the same text for every question, or `no-image`, every question with another's image.
+    out
+        The file to write, `.npy`.
+
+    Raises
+    ------
+    InputError
+        As `embed`.
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, asked = _restore(checkpoint, weights, tables)
+    model, settings, asked = _restore(checkpoint, weights, tables, threads)
     if kind == "no-text":
-        texts, images = [question_text(settings["prefix"], NO_TEXT)] * len(asked), asked.images
+        texts, images = [question_text(settings.prefix, NO_TEXT)] * len(asked), asked.images
     else:
-        texts, images = asked.texts, shuffled(asked.images, settings["seed"])
+        texts, images = asked.texts, shuffled(asked.images, settings.seed)
     ablated = Side(texts, images, asked.features, asked.tokenizer, asked.limit)
     with whole(out) as aside, open(aside, "wb") as stream:
         np.save(stream, encode(model, ablated, batch_size, "question"))
@@ -145,11 +189,13 @@ def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str
             yield units[places], inputs
 
 
-def _restore(checkpoint: Path, weights: Mapping[str, Path], tables: Tables) -> tuple[BiEncoder, dict, Side]:
+def _restore(
+    checkpoint: Path, weights: Mapping[str, Path], tables: Tables, threads: int
+) -> tuple[BiEncoder, Checkpoint, Side]:
     model, settings = from_pretrained(checkpoint, weights)
-    torch.set_num_threads(settings["threads"])
+    torch.set_num_threads(threads)
     asked = question_side(settings, tables, tokenizer_of(settings, weights))
     dim = None if asked.features is None else asked.features.dim
-    if settings["feature_dim"] not in (None, dim):
-        raise InputError(f"{tables.question_features}: features of width {dim}, trained on {settings['feature_dim']}")
+    if settings.feature_dim not in (None, dim):
+        raise InputError(f"{tables.question_features}: features of width {dim}, trained on {settings.feature_dim}")
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, asked

@@ -10,12 +10,12 @@ import numpy as np
 from vlret.console import progress
 from vlret.files import InputError, write_json
 from vlret.runs import Ranking, per_question, read_qrels, read_run, run_name, sort_ranking, write_run
+from vlret.settings import RRF, Fusion, Interpolation
 
 METRIC = "mrr@100"
-NORMALISATIONS = ("zmuv", "min-max", "rank", "none")
 
 
-def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: Path, report: Path) -> None:
+def fuse(runs: list[Path], qrels: Path, settings: Fusion, k: int, tag: str, out: Path, report: Path) -> None:
     """Write the fusion of `runs`; an interpolation has the weights with the highest MRR@100 on the `qrels`.
 
     Parameters
@@ -25,10 +25,11 @@ def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: P
     qrels
         Of the validation questions.
     settings
-        `method`: `interpolation`, with `normalisation` (`zmuv`, `min-max`, `rank` or `none`) and the `step` of the
-        grid of weights, which sum to 1; or `rrf`, reciprocal rank fusion, with its `constant`.
+        The method, and what it needs.
     k
         Passages kept a question.
+    tag
+        The name of the run.
     out
         The fused run, of every question of any part.
     report
@@ -38,16 +39,16 @@ def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: P
     if len(set(names)) < len(names) or len(names) < 2:
         raise InputError(f"a fusion needs two or more different runs, found {', '.join(names)}")
     parts, judged = [read_run(run) for run in runs], read_qrels(qrels)
-    if settings["method"] == "rrf":
-        combine, tuned = partial(reciprocal_ranks, constant=settings["constant"], k=k), {}
+    if isinstance(settings, RRF):
+        combine, tuned = partial(reciprocal_ranks, constant=settings.constant, k=k), {}
     else:
         weights, surface = _tune(parts, judged, settings, k, tag)
-        combine = partial(_interpolated, weights=weights, normalisation=settings["normalisation"], k=k)
+        combine = partial(_interpolated, weights=weights, normalisation=settings.normalisation, k=k)
         tuned = {"weights": dict(zip(names, weights, strict=True)), "surface": surface}
     questions = dict.fromkeys(question for part in parts for question in part)
     write_run(out, fused(parts, questions, combine), tag)
     description = {
-        **settings,
+        **settings.model_dump(),
         "questions": len(judged),
         METRIC: _mean(fused(parts, judged, combine), judged),
         "parts": {name: _mean(part, judged) for name, part in zip(names, parts, strict=True)},
@@ -57,14 +58,12 @@ def fuse(runs: list[Path], qrels: Path, settings: dict, k: int, tag: str, out: P
 
 
 def _tune(
-    parts: Sequence[Mapping[str, Ranking]], judged: Mapping[str, set[int]], settings: dict, k: int, tag: str
+    parts: Sequence[Mapping[str, Ranking]], judged: Mapping[str, set[int]], settings: Interpolation, k: int, tag: str
 ) -> tuple[list[float], list[dict]]:
     """The best weights on the judged questions, and MRR@100 of all."""
-    if settings["normalisation"] not in NORMALISATIONS:
-        raise InputError(f"normalisation {settings['normalisation']!r} is unknown: use {', '.join(NORMALISATIONS)}")
-    grid, surface = list(weight_grid(len(parts), settings["step"])), []
+    grid, surface = list(weight_grid(len(parts), settings.step)), []
     for weights in progress(grid, len(grid), " weights", f"{tag} weights"):
-        combine = partial(_interpolated, weights=weights, normalisation=settings["normalisation"], k=k)
+        combine = partial(_interpolated, weights=weights, normalisation=settings.normalisation, k=k)
         surface.append({"weights": list(weights), METRIC: _mean(fused(parts, judged, combine), judged)})
     # Where several weightings are equally good, the most even one, of which the first.
     best = max(surface, key=lambda point: (point[METRIC], -max(point["weights"])))

@@ -25,11 +25,25 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
 
     The index is FAISS's `factory` under inner product, so that a higher score is better; the id of a vector is its
     row. A row of NaN (a unit that has no vector, such as an article without image) is left out. What the index has to
-    learn it learns from a sample that `seed` draws; the cells of an inverted file on a GPU, where there is one. The
-    graph of an HNSW index depends on the number of threads that made it; all else is the same each time.
+    learn it learns from a sample; the cells of an inverted file on a GPU, where there is one. The graph of an HNSW
+    index depends on the number of threads that made it; all else is the same each time.
 
-    Raises `InputError` for a factory that FAISS does not know, cannot train or does not survive, vectors that are not
-    finite, and where no row is a vector.
+    Parameters
+    ----------
+    embeddings
+        What `vlret.retrieval.embed.embed` wrote.
+    factory
+        FAISS's description of the index, such as `IVF1024,Flat`.
+    seed
+        Of the sample.
+    out
+        The file to write.
+
+    Raises
+    ------
+    InputError
+        For a factory that FAISS does not know, cannot train or does not survive, vectors that are not finite, and
+        where no row is a vector.
     """
     path = Path(embeddings) / "passages.npy"
     if factory == "Flat":

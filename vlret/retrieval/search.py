@@ -43,9 +43,23 @@ def search(
         File of a FAISS index, or None.
     parameters
         Of search in the index, such as `nprobe=16`, if any.
+    embeddings
+        What `vlret.retrieval.embed.embed` wrote.
+    questions_embeddings
+        The vectors of the questions, `.npy`.
+    questions, passages
+        The tables.
+    k
+        Passages kept a question.
+    seed
+        Of the questions that `recall@{k}` is measured on.
+    tag
+        The name of the run.
+    out
+        The run.
     report
         JSON: `exact`, and the share of the exact `k` passages, or of others as good, that were found, `recall@{k}`,
-        with the number of questions that it was measured on, drawn by `seed`.
+        with the number of questions that it was measured on.
 
     Raises
     ------

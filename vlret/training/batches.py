@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlret.encoders.inputs import Side
 from vlret.files import InputError
+from vlret.settings import Task as TaskSettings
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class Task:
     examples
         What is drawn from.
     settings
-        `batch_size`, `negatives_per_question`, `negatives` (the miners' shares), `loss` and `weight`.
+        What the config says of it, the training's filled in (`vlret.settings.Training.of_task`).
     """
 
     name: str
     questions: Side
     passages: Side
     examples: list[Example]
-    settings: Mapping
+    settings: TaskSettings
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Batches:
     """
 
     def __init__(self, task: Task, seed: tuple[int, int], world: int = 1, chunk: int | None = None):
-        self.task, self.seed, self.size = task, seed, task.settings["batch_size"]
+        self.task, self.seed, self.size = task, seed, task.settings.batch_size
         self.entities: dict[str, list[Example]] = {}
         for example in task.examples:
             self.entities.setdefault(example.entity, []).append(example)
@@ -175,8 +176,8 @@ class Batches:
 
     def _negatives(self, example: Example, rng: np.random.Generator) -> list[int]:
         taken: list[int] = []
-        shares = self.task.settings["negatives"]
-        for _ in range(self.task.settings["negatives_per_question"]):
+        shares = self.task.settings.negatives
+        for _ in range(self.task.settings.negatives_per_question):
             left = {name: sorted(set(example.negatives.get(name, ())) - set(taken)) for name in shares}
             miners = [name for name in shares if left[name]]
             if not miners:
@@ -216,8 +217,8 @@ class Mixture:
     ):
         self.tasks, self.mixing, self.accumulation, self.seed = list(tasks), mixing, accumulation, seed
         self.batches = [Batches(task, (seed, number), world, chunk) for number, task in enumerate(tasks)]
-        seen = [task.settings["batch_size"] * accumulation for task in tasks]
-        shares = [task.settings["weight"] * len(task.examples) for task in tasks]
+        seen = [task.settings.batch_size * accumulation for task in tasks]
+        shares = [task.settings.weight * len(task.examples) for task in tasks]
         self.epoch = [max(1, round(share / questions)) for share, questions in zip(shares, seen, strict=True)]
         self._order = lru_cache(maxsize=2)(self._shuffled)
 

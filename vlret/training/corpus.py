@@ -9,6 +9,8 @@ from datasets import Dataset, load_from_disk
 from vlret.data.tables import all_questions, article_of
 from vlret.encoders.inputs import Side, passage_text, question_text
 from vlret.features.store import FeatureStore
+from vlret.files import InputError
+from vlret.settings import ExperimentSettings
 
 
 class Texts:
@@ -28,51 +30,51 @@ class Texts:
 class Tables:
     """Where a dataset's tables and feature stores are, as many as are read; no stores for a text model."""
 
-    questions: Path
+    questions: Path | None = None
     passages: Path | None = None
     articles: Path | None = None
     question_features: Path | None = None
     article_features: Path | None = None
 
 
-def question_side(settings: dict, tables: Tables, tokenizer) -> Side:
+def question_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
     """Every question: prefix and text, and its image; its image alone for an image model and a dual one."""
     questions = all_questions(tables.questions)
     texts = None
-    if settings["model"]["kind"] not in ("image", "dual"):
-        texts = question_texts(settings, questions, "input")
+    if settings.model.kind not in ("image", "dual"):
+        texts = question_texts(settings.prefix, questions, "input")
     store = _store(settings, tables.question_features)
     images = None if store is None else store.rows(questions["image"])
-    return Side(texts, images, store, tokenizer, settings["tokens"]["question"])
+    return Side(texts, images, store, tokenizer, settings.tokens.question)
 
 
-def passage_side(settings: dict, tables: Tables, tokenizer) -> Side:
+def passage_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
     """Every passage: prefix, title and text, and the image of its article."""
     passages, store = load_from_disk(str(tables.passages)), _store(settings, tables.article_features)
     images = None if store is None else article_images(tables, store)[article_of(tables.passages)]
-    return Side(passage_texts(settings, passages), images, store, tokenizer, settings["tokens"]["passage"])
+    return Side(passage_texts(settings, passages), images, store, tokenizer, settings.tokens.passage)
 
 
-def question_texts(settings: dict, questions: Dataset, column: str) -> Texts:
+def question_texts(prefix: str, questions: Dataset, column: str) -> Texts:
     """The prefix and one column of questions."""
-    return Texts(questions, [column], lambda **row: question_text(settings["prefix"], row[column]))
+    return Texts(questions, [column], lambda **row: question_text(prefix, row[column]))
 
 
-def passage_texts(settings: dict, passages: Dataset) -> Texts:
+def passage_texts(settings: ExperimentSettings, passages: Dataset) -> Texts:
     """The prefix, title and text of passages."""
-    separator = settings["model"]["text"]["separator"]
+    separator = settings.model.text.separator
     return Texts(
         passages,
         ["title", "text"],
-        lambda title, text: passage_text(settings["prefix"], title, separator, text),
+        lambda title, text: passage_text(settings.prefix, title, separator, text),
     )
 
 
-def article_side(settings: dict, tables: Tables, tokenizer) -> Side:
+def article_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
     """Every article by its image alone; for a dual model by its title alone."""
-    if settings["model"]["kind"] == "dual":
+    if settings.model.kind == "dual":
         titles = Texts(load_from_disk(str(tables.articles)), ["title"], lambda title: title)
-        return Side(titles, None, None, tokenizer, settings["tokens"]["passage"])
+        return Side(titles, None, None, tokenizer, settings.tokens.passage)
     store = _store(settings, tables.article_features)
     return Side(None, article_images(tables, store), store, None, 0)
 
@@ -82,5 +84,9 @@ def article_images(tables: Tables, store: FeatureStore) -> np.ndarray:
     return store.rows(load_from_disk(str(tables.articles))["image"])
 
 
-def _store(settings: dict, path: Path | None) -> FeatureStore | None:
-    return None if settings["model"]["kind"] == "text" else FeatureStore.open(path)
+def _store(settings: ExperimentSettings, path: Path | None) -> FeatureStore | None:
+    if settings.model.kind == "text":
+        return None
+    if path is None:
+        raise InputError(f"{settings.name}: a model of kind {settings.model.kind} needs stores of features of images")
+    return FeatureStore.open(path)

@@ -10,6 +10,7 @@ from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import ahead
 from vlret.files import unfinished
 from vlret.locks import BEAT, Lock
+from vlret.settings import ExperimentSettings, Training
 from vlret.training import distributed, state
 from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
@@ -23,15 +24,16 @@ from vlret.training.validate import Validation
 def fit(
     model: BiEncoder,
     tasks: Sequence[Task],
-    settings: dict,
+    settings: ExperimentSettings,
     folder: Path,
+    save_steps: int,
     validation: Validation | None = None,
     lock: Lock | None = None,
 ) -> None:
     """Train `model` in place, going on from what `folder` holds if the same settings left it.
 
-    With `validation` the weights of the best validation are what is left in the model at the end. The first process
-    writes to `folder` only while it holds `lock`.
+    The state is saved every `save_steps` steps. With `validation` the weights of the best validation are what is left
+    in the model at the end. The first process writes to `folder` only while it holds `lock`.
 
     Raises
     ------
@@ -41,19 +43,19 @@ def fit(
     SystemExit
         With 128 + the signal's number when a signal stopped it; the state after its last step is saved.
     """
-    training, rank, world = settings["training"], distributed.rank(), distributed.world()
+    training, rank, world = settings.training, distributed.rank(), distributed.world()
     if rank == 0:
-        unfinished(folder, settings)
+        unfinished(folder, settings.brief())
     distributed.wait()
-    mixing = training["mixing"], training["accumulation"], settings["seed"]
-    mixture = Mixture(tasks, *mixing, world, training.get("chunk"))
-    learner = Learner(model, tasks, settings)
+    mixing = training.mixing, training.accumulation, settings.seed
+    mixture = Mixture(tasks, *mixing, world, training.chunk)
+    learner = Learner(model, tasks, training, settings.seed)
     course = Course(learner, validation, training)
-    first = course.go_on(folder, settings["name"])
+    first = course.go_on(folder, settings.name)
     shown = Report(folder, settings, first, mixture, course.curve)
     with signals() as stop, ThreadPoolExecutor(1) as worker, shown as report:
-        stream = ahead(pieces(mixture, range(first, training["steps"]), rank, world), worker)
-        for step in range(first, training["steps"]):
+        stream = ahead(pieces(mixture, range(first, training.steps), rank, world), worker)
+        for step in range(first, training.steps):
             task, _ = mixture.place(step)
             measured = learner.step(step, task, stream)
             if lock:
@@ -61,17 +63,17 @@ def fit(
             report.step(step + 1, measured)
             report.validation(step + 1, course.validate(step + 1, worker))
             stopped = stop.agreed()
-            if course.over or step + 1 == training["steps"]:
+            if course.over or step + 1 == training.steps:
                 break
-            if rank == 0 and (stopped or (step + 1) % training["save_steps"] == 0):
+            if rank == 0 and (stopped or (step + 1) % save_steps == 0):
                 done = {**course.state(), "curve": report.state()}
                 state.save(folder, step + 1, done, lock and lock.check)
             if stopped:
                 distributed.wait()  # or the launcher would end the first process while it saves
                 name = signal.Signals(stopped).name
-                say(f"{settings['name']}: stopped by {name} after step {step + 1}; the same command goes on from there")
+                say(f"{settings.name}: stopped by {name} after step {step + 1}; the same command goes on from there")
                 raise SystemExit(128 + stopped)
-    course.finish(settings["name"])
+    course.finish(settings.name)
 
 
 class Course:
@@ -87,7 +89,7 @@ class Course:
         `Report.state` of an earlier run that this one goes on from; None without one.
     """
 
-    def __init__(self, learner: Learner, validation: Validation | None, training: dict):
+    def __init__(self, learner: Learner, validation: Validation | None, training: Training):
         self.learner, self.validation, self.training = learner, validation, training
         self.best: dict = {}
         self.waited = 0
@@ -96,11 +98,11 @@ class Course:
     @property
     def over(self) -> bool:
         """Whether `patience` validations brought no gain."""
-        return 0 < self.training["patience"] <= self.waited
+        return 0 < self.training.patience <= self.waited
 
     def validate(self, step: int, worker: Executor) -> float | None:
         """The validation MRR after a step, if one is due, the best weights kept."""
-        due = step % (self.training["validate_every"] or math.inf) == 0 or step == self.training["steps"]
+        due = step % (self.training.validate_every or math.inf) == 0 or step == self.training.steps
         if self.validation is None or not due:
             return None
         mrr = self.validation.mrr(self.learner, worker)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.tasks import activate
 from vlret.files import InputError
+from vlret.settings import Training
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.gradcache import accumulate
@@ -73,8 +74,8 @@ class Learner:
         Trained in place, what of it requires gradients.
     tasks
         A loss is made for each.
-    settings
-        `vlret.experiment.settings` of the experiment.
+    training, seed
+        How, and where all that is random begins.
 
     Raises
     ------
@@ -82,21 +83,21 @@ class Learner:
         If `precision` is fp16 without a GPU, or no part of the model can do `checkpointing`.
     """
 
-    def __init__(self, model: BiEncoder, tasks: Sequence[Task], settings: dict):
-        training, device = settings["training"], distributed.device()
-        self.training, self.seed, self.device = training, settings["seed"], device
-        if training["precision"] == "fp16" and device.type != "cuda":
+    def __init__(self, model: BiEncoder, tasks: Sequence[Task], training: Training, seed: int):
+        device = distributed.device()
+        self.training, self.seed, self.device = training, seed, device
+        if training.precision == "fp16" and device.type != "cuda":
             raise InputError("training.precision: fp16 needs a GPU; use bf16 or fp32")
-        if training["checkpointing"]:
+        if training.checkpointing:
             checkpoint_gradients(model)
-        self.pairs = Pairs(model, training["precision"], training["compile"]).to(device)
-        self.objectives = nn.ModuleList(Objective(task.settings["loss"]) for task in tasks).to(device)
+        self.pairs = Pairs(model, training.precision, training.compile).to(device)
+        self.objectives = nn.ModuleList(Objective(task.settings.loss) for task in tasks).to(device)
         self.names = [task.name for task in tasks]
         # A single task of another kind may leave a trained part without input as well, such as the visual embedding.
-        unused = any(entry["kind"] != "viquae" for entry in training["tasks"].values()) or len(tasks) > 1
+        unused = any(entry.kind != "viquae" for entry in training.tasks.values()) or len(tasks) > 1
         self.wrapped = distributed.wrapped(self.pairs, unused)
         self.optimizer = optimizer_of([self.pairs, self.objectives], training)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=training["precision"] == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -106,12 +107,12 @@ class Learner:
 
     def step(self, step: int, task: int, pieces: Iterator[Piece]) -> dict[str, Tensor | float]:
         """Take the optimizer's step number `step` and return `loss`, `gradient_norm` and `learning_rate`."""
-        rate = self.training["learning_rate"] * rate_at(step, self.training["warmup_steps"], self.training["steps"])
+        rate = self.training.learning_rate * rate_at(step, self.training.warmup_steps, self.training.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.add_gradients(step, task, pieces)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.training["max_gradient_norm"])
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.training.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -120,7 +121,7 @@ class Learner:
 
     def add_gradients(self, step: int, task: int, pieces: Iterator[Piece]) -> Tensor:
         """Add the scaled gradients of a step's batches to the trained parameters and return their mean loss."""
-        accumulation, losses = self.training["accumulation"], []
+        accumulation, losses = self.training.accumulation, []
         self.pairs.train()
         activate(self.pairs.biencoder, self.names[task])
         for number in range(accumulation):
@@ -163,14 +164,14 @@ def rate_at(step: int, warmup: int, steps: int) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def optimizer_of(modules: Sequence[nn.Module], training: dict) -> torch.optim.AdamW:
+def optimizer_of(modules: Sequence[nn.Module], training: Training) -> torch.optim.AdamW:
     """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT's optimizer."""
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training["weight_decay"]},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training["learning_rate"], fused=False)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=False)
 
 
 def checkpoint_gradients(model: nn.Module) -> None:

@@ -1,11 +1,12 @@
 """Contrastive objectives."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vlret.settings import Loss
 
 IGNORED = -100
 LARGEST_LOG_SCALE = math.log(100)
@@ -86,19 +87,13 @@ LOSSES = {"dpr": dpr_loss, "clip": clip_loss, "cosine": cosine_loss}
 
 
 class Objective(nn.Module):
-    """A loss with its temperature, which is learned (as the logarithm of its inverse, as in CLIP) or fixed.
+    """A loss with its temperature, which is learned (as the logarithm of its inverse, as in CLIP) or fixed."""
 
-    Parameters
-    ----------
-    settings
-        `name`, one of `LOSSES`; `temperature`, where it begins or stays; `learned`.
-    """
-
-    def __init__(self, settings: Mapping):
+    def __init__(self, settings: Loss):
         super().__init__()
-        self.loss = LOSSES[settings["name"]]
-        start = torch.tensor(-math.log(settings["temperature"]), dtype=torch.float32)
-        self.log_scale = nn.Parameter(start, requires_grad=settings["learned"])
+        self.loss = LOSSES[settings.name]
+        start = torch.tensor(-math.log(settings.temperature), dtype=torch.float32)
+        self.log_scale = nn.Parameter(start, requires_grad=settings.learned)
 
     def forward(self, questions: Tensor, passages: Tensor, labels: Tensor, excluded: Tensor) -> Tensor:
         """`[questions, dim]`, `[passages, dim]`, `[questions]`, `[questions, passages]` to one number."""

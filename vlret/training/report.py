@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlret.console import Status, clock
 from vlret.files import InputError, write_json
+from vlret.settings import ExperimentSettings
 from vlret.training import distributed
 from vlret.training.batches import Mixture
 
@@ -32,8 +33,13 @@ class Report:
         When a loss is not finite.
     """
 
-    def __init__(self, folder: Path, settings: dict, first: int, mixture: Mixture, stored: dict | None = None):
-        self.name, self.steps = settings["name"], settings["training"]["steps"]
+    def __init__(
+        self, folder: Path, settings: ExperimentSettings, first: int, mixture: Mixture, stored: dict | None = None
+    ):
+        self.name, self.steps = settings.name, settings.training.steps
+        self.remedy = "lower training.learning_rate"
+        if settings.training.precision == "fp16":
+            self.remedy = f"numbers above 65,504 are lost in fp16: set training.precision to bf16, or {self.remedy}"
         self.first, self.mixture, self.status = first, mixture, Status()
         self.losses: list[list[Tensor | float]] = stored["losses"] if stored else [[] for _ in mixture.tasks]
         self.taken: list[int] = stored["taken"] if stored else [0] * len(mixture.tasks)
@@ -61,7 +67,7 @@ class Report:
         task, before = self.mixture.place(step - 1)
         self.losses[task].append(measured["loss"])
         self.taken[task] = before + 1
-        self.questions += self.mixture.tasks[task].settings["batch_size"] * self.mixture.accumulation
+        self.questions += self.mixture.tasks[task].settings.batch_size * self.mixture.accumulation
         if step % EVERY == 0 or step == self.steps:
             self._write(step, measured)
         if self.writer and (time.monotonic() - self.told >= TOLD or step == self.steps):
@@ -89,7 +95,7 @@ class Report:
                 self.total, self.count = self.total + sum(values), self.count + len(values)
                 losses.clear()
         if not all(map(math.isfinite, means.values())):
-            raise InputError(f"{self.name}: the loss is no longer finite at step {step}; lower training.learning_rate")
+            raise InputError(f"{self.name}: the loss is no longer finite at step {step}; {self.remedy}")
         now = time.monotonic()
         speed = self.questions / max(now - self.since, 1e-9)
         self.questions, self.since = 0, now
@@ -108,7 +114,7 @@ class Report:
     def _tell(self, step: int, loss: float) -> None:
         self.told, task = time.monotonic(), self.mixture.tasks[0]
         asked = [
-            taken * one.settings["batch_size"] * self.mixture.accumulation
+            taken * one.settings.batch_size * self.mixture.accumulation
             for one, taken in zip(self.mixture.tasks, self.taken, strict=True)
         ]
         speed = sum(asked) / max(self.told - self.begun, 1e-9) * (step - self.first) / step

@@ -13,10 +13,10 @@ from datasets import load_from_disk
 
 from vlret.data.tables import all_questions, article_of
 from vlret.encoders.inputs import Side
-from vlret.experiment import IMAGES, task_parts
 from vlret.files import InputError
 from vlret.negatives.mine import read
 from vlret.runs import read_qrels
+from vlret.settings import IMAGES, ExperimentSettings
 from vlret.training.batches import Example, Task
 from vlret.training.corpus import (
     Tables,
@@ -28,8 +28,6 @@ from vlret.training.corpus import (
 )
 from vlret.training.distributed import say
 
-OF_A_TASK = ("batch_size", "negatives_per_question", "negatives", "loss")
-
 
 @dataclass(frozen=True)
 class Source:
@@ -38,9 +36,9 @@ class Source:
     Attributes
     ----------
     settings
-        `vlret.experiment.settings` of the experiment.
+        Of the experiment.
     tables
-        The dataset's tables and feature stores, as many as its tasks read (`vlret.experiment.TASK_PARTS`).
+        The dataset's tables and feature stores, as many as its tasks read (`vlret.settings.TASK_KINDS`).
     tokenizer
         The text encoder's.
     qrels
@@ -49,7 +47,7 @@ class Source:
         Miner -> the irrelevant passages that it found for the split.
     """
 
-    settings: Mapping
+    settings: ExperimentSettings
     tables: Tables
     tokenizer: object
     qrels: Path | None
@@ -65,31 +63,42 @@ class Source:
         """Every passage with its article's image."""
         return passage_side(self.settings, self.tables, self.tokenizer)
 
+    @property
+    def parts(self) -> dict[str, Path]:
+        """What there is of the dataset, by the names of `vlret.settings.Training.parts`."""
+        mined = {f"negatives.{miner}": path for miner, path in self.negatives.items()}
+        named = {**vars(self.tables), "qrels": self.qrels, **mined}
+        return {name: path for name, path in named.items() if path is not None}
+
     def examples(self, shares: Mapping[str, float]) -> list[Example]:
         """The questions of the split that have a relevant passage, with negatives of the miners of `shares`."""
-        positives = self.settings["training"]["positives"]
+        positives = self.settings.training.positives
         return judged_examples(self.tables.questions, self.qrels, self.negatives, shares, positives)
 
 
 def sources_of(evaluated: Source, files: Mapping[str, Path]) -> dict[str | None, Source]:
     """The datasets of an experiment's tasks by name, the evaluated one under None.
 
-    `files` are those of the others: `DATASET.PART` -> path, a part being one of `vlret.experiment.task_parts`.
+    `files` are those of the others: `DATASET.PART` -> path, a part being one of `vlret.settings.Training.parts`.
 
     Raises
     ------
     InputError
         If a task's dataset lacks a part that its kind reads.
     """
-    training, sources = evaluated.settings["training"], {None: evaluated}
-    for dataset in dict.fromkeys(filter(None, (entry.get("dataset") for entry in training["tasks"].values()))):
+    training, sees = evaluated.settings.training, evaluated.settings.model.kind == "joint"
+    sources = {None: evaluated}
+    for dataset in dict.fromkeys(task.dataset for task in training.tasks.values()):
         own = {name.partition(".")[2]: path for name, path in files.items() if name.partition(".")[0] == dataset}
-        asked = [part for part in task_parts(training, dataset) if part not in IMAGES or _sees(evaluated.settings)]
-        if missing := [part for part in asked if part not in own]:
-            raise InputError(f"training.tasks: {', '.join(missing)} of dataset {dataset} were not given (--datasets)")
-        negatives = {name.partition(".")[2]: own.pop(name) for name in [*own] if name.startswith("negatives.")}
-        qrels = own.pop("qrels", None)
-        sources[dataset] = replace(evaluated, tables=Tables(**own), qrels=qrels, negatives=negatives)
+        given = evaluated.parts if dataset is None else own
+        asked = [part for part in training.parts(dataset) if part not in IMAGES or sees]
+        if missing := [part for part in asked if part not in given]:
+            whose = "the evaluated dataset were not given" if dataset is None else f"{dataset} were not in --datasets"
+            raise InputError(f"training.tasks: {', '.join(missing)} of {whose}")
+        if dataset is not None:
+            negatives = {name.partition(".")[2]: own.pop(name) for name in [*own] if name.startswith("negatives.")}
+            qrels = own.pop("qrels", None)
+            sources[dataset] = replace(evaluated, tables=Tables(**own), qrels=qrels, negatives=negatives)
     return sources
 
 
@@ -101,13 +110,12 @@ def tasks_of(sources: Mapping[str | None, Source]) -> list[Task]:
     InputError
         If a miner of `training.negatives` has no file, or the tables lack what a task needs.
     """
-    training = sources[None].settings["training"]
+    training = sources[None].settings.training
     tasks = []
-    for name, entry in training["tasks"].items():
-        own = {key: entry.get(key, training[key]) for key in OF_A_TASK}
-        sides = KINDS[entry["kind"]](sources[entry.get("dataset")], own["negatives"])
-        task = Task(name, *sides, {**own, "weight": entry.get("weight", 1)})
-        if len(training["tasks"]) > 1:
+    for name in training.tasks:
+        settings = training.of_task(name)
+        task = Task(name, *KINDS[settings.kind](sources[settings.dataset], settings.negatives), settings)
+        if len(training.tasks) > 1:
             say(f"task {name}: {len(task.examples)} examples")
         tasks.append(task)
     return tasks
@@ -124,12 +132,12 @@ def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, l
     questions = all_questions(tables.questions)
     if "original_question" not in questions.column_names:
         raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
-    asked = question_texts(settings, questions, "original_question")
+    asked = question_texts(settings.prefix, questions, "original_question")
     known = questions["original_question"]
     passages = passage_texts(settings, load_from_disk(str(tables.passages)))
     return (
-        Side(asked, None, None, source.tokenizer, settings["tokens"]["question"]),
-        Side(passages, None, None, source.tokenizer, settings["tokens"]["passage"]),
+        Side(asked, None, None, source.tokenizer, settings.tokens.question),
+        Side(passages, None, None, source.tokenizer, settings.tokens.passage),
         [example for example in source.examples(shares) if known[example.unit]],
     )
 
@@ -221,7 +229,3 @@ def _entities(source: Source) -> list[tuple[str, int, dict[str, list[int]]]]:
         images = found.setdefault((row["wikidata_id"], row["article"]), {})
         images.setdefault(row["image"], []).append(unit)
     return [(entity, article, images) for (entity, article), images in found.items()]
-
-
-def _sees(settings: Mapping) -> bool:
-    return settings["model"]["kind"] == "joint"

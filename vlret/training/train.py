@@ -8,9 +8,12 @@ from pathlib import Path
 
 import torch
 
+from vlret.encoders.checkpoints import read_settings
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.files import InputError, read_json, remove
+from vlret.features.store import FeatureStore
+from vlret.files import InputError, remove
 from vlret.locks import Lock, TakenOver, locked
+from vlret.settings import IMAGES, Checkpoint, ExperimentSettings
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
@@ -23,19 +26,21 @@ from vlret.tuning.pretrained import save_pretrained
 
 
 def train(
-    settings: dict,
+    settings: ExperimentSettings,
     weights: Mapping[str, Path],
-    questions: Path,
-    passages: Path,
-    articles: Path,
-    question_features: Path | None,
-    article_features: Path | None,
-    qrels: Path,
+    threads: int,
+    qrels: Path | None,
     negatives: Mapping[str, Path],
     out: Path,
+    questions: Path | None = None,
+    passages: Path | None = None,
+    articles: Path | None = None,
+    question_features: Path | None = None,
+    article_features: Path | None = None,
     validation_qrels: Path | None = None,
     validation_negatives: Mapping[str, Path] | None = None,
     datasets: Mapping[str, Path] | None = None,
+    save_steps: int = 100,
     gpus: int | None = None,
     nodes: int | None = None,
 ) -> None:
@@ -48,19 +53,24 @@ def train(
     Parameters
     ----------
     settings
-        `vlret.experiment.settings` of the experiment.
+        All that decides what is trained, and how.
     weights
         The published weights, as `vlret.encoders.assemble.assemble` takes them.
-    questions, passages, articles, question_features, article_features
-        The dataset's tables and feature stores; no stores for a text model.
+    threads
+        Of each process.
     qrels, negatives
-        Of the training questions: judgements; miner -> the irrelevant passages it found.
+        Of the training questions: judgements; miner -> the irrelevant passages it found. None where no task reads them.
     out
         The folder of the checkpoint.
+    questions, passages, articles, question_features, article_features
+        The evaluated dataset's tables and feature stores, as many as its tasks read; no stores for a text model. A
+        joint model that is not trained needs those of the questions, whose width it is made for.
     validation_qrels, validation_negatives
         The same of the validation questions, which `validate_every` needs.
     datasets
         Files of the other datasets that tasks name, as `vlret.training.tasks.sources_of` takes them.
+    save_steps
+        Steps between two states that a stopped training goes on from.
     gpus, nodes
         Processes of each node, and nodes of the Slurm job, 1 where it is not given: this process's own command line is
         run in each, so that several are for the command alone.
@@ -68,23 +78,20 @@ def train(
     Raises
     ------
     InputError
-        If a miner of `settings["training"]["negatives"]` is not in `negatives`, entities do not fill a batch, what
-        validation needs is not there, or another copy took over since this one stood still, and made nothing.
+        If what a task reads was not given, entities do not fill a batch, what validation needs is not there, or another
+        copy took over since this one stood still, and made nothing.
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, the state saved; of several processes, with the exit code of
         the first that failed.
     """
-    if launched(gpus or 1, nodes or 1, settings["threads"]):
+    if launched(gpus or 1, nodes or 1, threads):
         return
-    _repeatable(settings["threads"])
+    _repeatable(threads)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
-    feature_dim = None
-    if settings["model"]["kind"] == "joint":
-        feature_dim = source.questions.features.dim
-    model = build(settings, weights, feature_dim)
-    stored = {**settings, "feature_dim": feature_dim}
-    if settings["tuning"]["method"] == "zs":
+    stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})
+    model = build(settings, weights, stored.feature_dim)
+    if settings.training is None:
         save_pretrained(model, stored, out)
         return
     with distributed.processes(), _alone(out, stored) as (lock, made):
@@ -93,9 +100,9 @@ def train(
             return
         tasks = tasks_of(sources_of(source, datasets or {}))
         checked = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
-        validation = validation_of(checked, tasks) if settings["training"]["validate_every"] else None
+        validation = validation_of(checked, tasks) if settings.training.validate_every else None
         state = out.parent / f"{out.name}.training"
-        fit(model, tasks, settings, state, validation, lock)
+        fit(model, tasks, settings, state, save_steps, validation, lock)
         if lock:
             save_pretrained(model, stored, out, lock.check)
             remove(state)
@@ -103,15 +110,28 @@ def train(
 
 def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
     """What the training is validated on: the validation questions of its first task of kind `viquae`."""
-    training = source.settings["training"]
+    training = source.settings.training
     if source.qrels is None:
         raise InputError("training.validate_every: the judgements of the validation questions were not given")
-    kinds = [None if "dataset" in entry else entry["kind"] for entry in training["tasks"].values()]
+    kinds = [None if task.dataset else task.kind for task in training.tasks.values()]
     if "viquae" not in kinds:
         raise InputError("training.validate_every: no task of kind viquae, whose questions could be validated on")
     task = tasks[kinds.index("viquae")]
-    task = replace(task, examples=source.examples(task.settings["negatives"]))
-    return Validation(task, training["validation_batches"], source.settings["seed"], training.get("chunk"))
+    task = replace(task, examples=source.examples(task.settings.negatives))
+    return Validation(task, training.validation_batches, source.settings.seed, training.chunk)
+
+
+def _feature_dim(source: Source, datasets: Mapping[str, Path]) -> int | None:
+    """The width of the features that a joint model sees: of the evaluated questions, or of the first task's images."""
+    settings = source.settings
+    if settings.model.kind != "joint":
+        return None
+    tasks = settings.training.tasks.values() if settings.training else ()
+    others = (datasets.get(f"{task.dataset}.{part}") for task in tasks for part in IMAGES)
+    store = next(filter(None, (source.tables.question_features, *others)), None)
+    if store is None:
+        raise InputError(f"{settings.name}: no feature store was given, and so it is not known how wide features are")
+    return FeatureStore.open(store).dim
 
 
 def _repeatable(threads: int) -> None:
@@ -123,7 +143,7 @@ def _repeatable(threads: int) -> None:
 
 
 @contextmanager
-def _alone(out: Path, stored: dict) -> Iterator[tuple[Lock | None, bool]]:
+def _alone(out: Path, stored: Checkpoint) -> Iterator[tuple[Lock | None, bool]]:
     """Keep other copies of the training out: the first process's lock for all, and whether one made `out` meanwhile.
 
     A copy that was overtaken ends well if the other did: Snakemake removes the outputs of a command that fails, and by
@@ -146,8 +166,8 @@ def _alone(out: Path, stored: dict) -> Iterator[tuple[Lock | None, bool]]:
             lock.release()
 
 
-def _made(out: Path, stored: dict) -> int | None:
+def _made(out: Path, stored: Checkpoint) -> int | None:
     """What tells one making of a checkpoint with these settings from another; None if there is none."""
-    if not (out / "config.json").is_file() or read_json(out / "config.json") != stored:
+    if not (out / "config.json").is_file() or read_settings(out) != stored:
         return None
     return out.stat().st_ino

@@ -34,8 +34,8 @@ class Validation:
 
     def __init__(self, task: Task, pools: int, seed: int, chunk: int | None):
         entities = len({example.entity for example in task.examples})
-        size = min(task.settings["batch_size"], entities)
-        sized = replace(task, settings={**task.settings, "batch_size": size})
+        size = min(task.settings.batch_size, entities)
+        sized = replace(task, settings=task.settings.model_copy(update={"batch_size": size}))
         self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk)
         self.own = range(distributed.rank(), pools, distributed.world())
 

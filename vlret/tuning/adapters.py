@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vlret.encoders.joint import AdapterSlot, initialise
 from vlret.encoders.tasks import PerTask
 from vlret.files import InputError
+from vlret.settings import Adapter as AdapterSettings
 
 WAYS = ("down", "up")
 Linear = Callable[[int, int], nn.Module]
@@ -79,10 +80,10 @@ def slots(encoder: nn.Module, cross_attention: bool) -> Iterator[tuple[nn.Module
                 yield parent, name, slot
 
 
-def add_adapters(encoder: nn.Module, settings: dict, tasks: list[str], linear: Linear = nn.Linear) -> None:
+def add_adapters(encoder: nn.Module, settings: AdapterSettings, tasks: list[str], linear: Linear = nn.Linear) -> None:
     """Put an adapter after every sublayer: two in a layer of an encoder, three in one of a decoder."""
-    for parent, name, slot in slots(encoder, settings["cross_attention"]):
-        make = partial(Bottleneck, slot.dim, settings["reduction_factor"], linear)
-        adapter = Adapter(tasks, make, slot.dim, settings["sharing"], settings["norms"])
+    for parent, name, slot in slots(encoder, settings.cross_attention):
+        make = partial(Bottleneck, slot.dim, settings.reduction_factor, linear)
+        adapter = Adapter(tasks, make, slot.dim, settings.sharing, settings.norms)
         initialise(adapter, encoder.init_std)
         setattr(parent, name, adapter)

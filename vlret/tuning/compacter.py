@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vlret.files import InputError
+from vlret.settings import Compacter, LowRankAdapter
 from vlret.tuning.adapters import add_adapters
 
 # The standard deviation of the rules at the start (phm_init_range of VL-Adapter).
@@ -76,15 +77,15 @@ class LowRankLinear(nn.Module):
         return hidden @ (self.W_left @ self.W_right) + self.b
 
 
-def add_compacters(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+def add_compacters(encoder: nn.Module, settings: Compacter, tasks: list[str]) -> None:
     """Put an adapter of hyper-complex projections after every sublayer; all share one rule if the settings say so."""
-    shared = settings["rule"] == "shared"
+    shared = settings.rule == "shared"
     if shared:
-        encoder.phm_rule = new_rule(settings["division"])
-    sizes = {"division": settings["division"], "rank": settings["rank"]}
+        encoder.phm_rule = new_rule(settings.division)
+    sizes = {"division": settings.division, "rank": settings.rank}
     add_adapters(encoder, settings, tasks, partial(HyperComplexLinear, **sizes, owner=encoder if shared else None))
 
 
-def add_low_rank_adapters(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
-    """Put an adapter of projections of `settings["rank"]` after every sublayer."""
-    add_adapters(encoder, settings, tasks, partial(LowRankLinear, rank=settings["rank"]))
+def add_low_rank_adapters(encoder: nn.Module, settings: LowRankAdapter, tasks: list[str]) -> None:
+    """Put an adapter of projections of a low rank after every sublayer."""
+    add_adapters(encoder, settings, tasks, partial(LowRankLinear, rank=settings.rank))

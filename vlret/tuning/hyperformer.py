@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from vlret.encoders.joint import initialise
 from vlret.encoders.tasks import PerTask
+from vlret.settings import HyperFormer
 from vlret.tuning.adapters import slots
 
 # The sublayers in the order of their embeddings, and what the originals call them in names of parameters.
@@ -61,25 +62,24 @@ class HyperNetwork(nn.Module):
     kinds
         The kinds of sublayers that have adapters.
     settings
-        `kind`: `unique` has generators for each kind of sublayer, `one` has one pair for all and tells them apart by
-        an embedding. `task_embedding`, `hidden` and `projected`: the widths of the embeddings, of the layer between,
-        and of what generators take. `reduction_factor`: `dim` over the width of the bottleneck.
+        Of the method. `kind`: `unique` has generators for each kind of sublayer, `one` has one pair for all and tells
+        them apart by an embedding.
 
     Source: Mahabadi et al. 2021, "Parameter-efficient Multi-task Fine-tuning for Transformers via Shared
     Hypernetworks", section 2 (Hyperformer++); github.com/ylsung/VL_adapter, `AdapterLayersHyperNetController` and
     `AdapterLayersOneHyperNetController`.
     """
 
-    def __init__(self, layers: int, dim: int, kinds: list[str], settings: dict):
+    def __init__(self, layers: int, dim: int, kinds: list[str], settings: HyperFormer):
         super().__init__()
-        self.one = settings["kind"] == "one"
-        embedding, projected = settings["task_embedding"], settings["projected"]
-        width = dim // settings["reduction_factor"]
+        self.one = settings.kind == "one"
+        embedding, projected = settings.task_embedding, settings.projected
+        width = dim // settings.reduction_factor
         self.layer_id_embeddings = nn.Embedding(layers, embedding)
         self.adapters_block_type = nn.Embedding(len(KINDS), embedding) if self.one else None
-        hidden = linear(embedding * (3 if self.one else 2), settings["hidden"])
+        hidden = linear(embedding * (3 if self.one else 2), settings.hidden)
         self.task_hypernet = nn.ModuleDict(
-            {"task_embeding_generator": nn.Sequential(hidden, nn.ReLU(), linear(settings["hidden"], projected))}
+            {"task_embeding_generator": nn.Sequential(hidden, nn.ReLU(), linear(settings.hidden, projected))}
         )
         self.LayerNorm = nn.LayerNorm(projected, eps=1e-6)
         for prefix in [""] if self.one else [f"{KINDS[kind]}_" for kind in kinds]:
@@ -114,9 +114,9 @@ class HyperAdapter(nn.Module):
         return hidden + network(tasks(), self.layer, self.kind, hidden)
 
 
-def add_hyperformer(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+def add_hyperformer(encoder: nn.Module, settings: HyperFormer, tasks: list[str]) -> None:
     """Put adapters after every sublayer that a network for each stack makes."""
-    embeddings = encoder.shared_task_embed = TaskEmbeddings(tasks, settings["task_embedding"])
+    embeddings = encoder.shared_task_embed = TaskEmbeddings(tasks, settings.task_embedding)
     for stack in (encoder.encoder, encoder.decoder):
         if stack is None:
             continue

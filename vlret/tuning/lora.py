@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from torch import nn
 
 from vlret.encoders.tasks import PerTask
+from vlret.settings import IA3, LoRA
 
 # What each changes, in the terms of an encoder's `projections`.
-LORA, IA3 = ("query", "value"), ("key", "value", "feed-forward")
+LORA_TARGETS, IA3_TARGETS = ("query", "value"), ("key", "value", "feed-forward")
 
 
 class Switch(PerTask):
@@ -55,7 +56,7 @@ def inject(encoder: nn.Module, config: object, tasks: list[str], single: bool) -
     encoder.tuner_layers = Switch(tasks, () if single else tuple(layers))
 
 
-def add_lora(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+def add_lora(encoder: nn.Module, settings: LoRA, tasks: list[str]) -> None:
     """Add `alpha / rank * B A` to the query and value projections of all attention, a decoder's too.
 
     Source: Hu et al. 2022, "LoRA", section 4; github.com/ylsung/VL_adapter, which has it for BART alone.
@@ -63,15 +64,15 @@ def add_lora(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
     from peft import LoraConfig
 
     config = LoraConfig(
-        r=settings["rank"],
-        lora_alpha=settings["alpha"],
-        lora_dropout=settings["dropout"],
-        target_modules=targets(encoder, LORA),
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets(encoder, LORA_TARGETS),
     )
-    inject(encoder, config, tasks, settings["sharing"] == "single")
+    inject(encoder, config, tasks, settings.sharing == "single")
 
 
-def add_ia3(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+def add_ia3(encoder: nn.Module, settings: IA3, tasks: list[str]) -> None:
     """Scale keys, values and what goes into the last feed-forward projection.
 
     Source: Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
@@ -80,5 +81,5 @@ def add_ia3(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
     from peft import IA3Config
 
     feed_forward = targets(encoder, ("feed-forward",))
-    config = IA3Config(target_modules=targets(encoder, IA3), feedforward_modules=feed_forward)
-    inject(encoder, config, tasks, settings["sharing"] == "single")
+    config = IA3Config(target_modules=targets(encoder, IA3_TARGETS), feedforward_modules=feed_forward)
+    inject(encoder, config, tasks, settings.sharing == "single")

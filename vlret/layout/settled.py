@@ -1,0 +1,79 @@
+"""Rows that are done, whose intermediates may be gone: what was deleted to save disk is made again for no one."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from vlret.experiment import Experiment, Row, mined_experiments, rows, training_of
+from vlret.layout.job import File
+from vlret.layout.jobs import Layout
+from vlret.made import made_by
+
+
+class Settled:
+    """Which experiments need nothing that they are made of, since their rows are there and of today's config and data.
+
+    Parameters
+    ----------
+    layout
+        Of the config.
+    place
+        Where a path of the layout is, which a module may move.
+    """
+
+    def __init__(self, layout: Layout, place: Callable[[str], Path]):
+        self.layout, self.place = layout, place
+
+    def spared(self, experiment: str | None) -> bool:
+        """Whether an experiment's rows are done, if it has any, and no row that is not done needs a result of it."""
+        return experiment is not None and not {experiment} & (self._wanted | self._undone)
+
+    @cached_property
+    def _open(self) -> list[Row]:
+        """The rows that are not done."""
+        since = max((self._time(file) for file in self._data()), default=0)
+        return [row for row in rows(self.layout.config) if not self._current(self.layout.metrics(row.name), since)]
+
+    @cached_property
+    def _undone(self) -> set[str]:
+        """The experiments that have an open row."""
+        return {row.parts.name for row in self._open if row.parts}
+
+    @cached_property
+    def _wanted(self) -> set[str]:
+        """The experiments whose results open rows need."""
+        if self.layout.config.evaluation.qrels == "dynamic" and self._open:
+            return {row.name for row in rows(self.layout.config)}  # all runs are pooled
+        found: set[str] = set()
+        waiting = [name for row in self._open for name in (*row.runs, row.parts.name if row.parts else "")]
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name in self.layout.experiments:
+                found.add(name)
+                waiting += self._needed(self.layout.experiments[name])
+        return found
+
+    def _needed(self, experiment: Experiment) -> list[str]:
+        run = training_of(self.layout.config, experiment)
+        return [*filter(None, [run.start]), *mined_experiments(run.miners()).values()] if run else []
+
+    def _current(self, metrics: File, since: float) -> bool:
+        path = self.place(metrics)
+        return path.is_file() and made_by(path) == self.layout.digest(metrics) and self._time(metrics) >= since
+
+    def _data(self) -> Iterator[File]:
+        """The tables of the evaluated dataset, and the user's own files that they are made of."""
+        dataset = self.layout.config.dataset
+        yield from (self.layout.table(name, dataset) for name in ("questions", "passages", "articles"))
+        yield from (self.layout.made("qrels", split, dataset=dataset) for split in ("validation", "test"))
+        for name in self.layout.fetched:
+            yield from self.layout.job("source", {"source": name}).watched
+
+    def _time(self, file: File) -> float:
+        """When a file was written; of a folder what Snakemake goes by."""
+        path = self.place(file)
+        stamp = path / ".snakemake_timestamp"
+        try:
+            return (stamp if stamp.exists() else path).stat().st_mtime
+        except FileNotFoundError:
+            return 0

@@ -1,0 +1,57 @@
+"""What all settings have in common: kinds of values, and classes of frozen fields."""
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+
+PART = r"[a-z0-9][a-z0-9+-]*"
+EXPERIMENT = rf"{PART}_{PART}_{PART}_{PART}"
+SPLITS = ("train", "validation", "test")
+PARTS = ("model", "tuning", "prefix", "pooling")
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads `5e-4`, which has no dot, as text."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        raise ValueError(f"{value!r} is text in YAML: write {float(value):.1e}")
+    return value
+
+
+Part = Annotated[StrictStr, Field(pattern=f"^{PART}$")]
+ExperimentName = Annotated[StrictStr, Field(pattern=f"^{EXPERIMENT}$")]
+Positive = Annotated[StrictInt, Field(ge=1)]
+Count = Annotated[StrictInt, Field(ge=0)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
+AboveZero = Annotated[Real, Field(gt=0)]
+NotNegative = Annotated[Real, Field(ge=0)]
+Share = Annotated[Real, Field(gt=0, lt=1)]
+Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Parts = Annotated[
+    list[Part],
+    Field(min_length=1),
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=Part | list[Part]
+    ),
+]
+Metric = Annotated[StrictStr, Field(pattern="^(mrr|precision|hit_rate)@[1-9][0-9]*$")]
+Miner = Annotated[StrictStr, Field(pattern=rf"^(bm25|article|random|same-type|(image|model)\.{EXPERIMENT})$")]
+Miners = Annotated[dict[Miner, AboveZero], Field(description="miner -> its share of the negatives")]
+
+
+class Settings(BaseModel):
+    """Frozen fields; an unknown one is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def brief(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as plain values: what a result is known by."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were given, by name, in the order of the class."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    def over(self, low: Self) -> Self:
+        """These fields, and for those that were not given the fields of `low`."""
+        return type(low)(**{**low.given(), **self.given()})
