@@ -135,7 +135,18 @@ class T5FeedForwardLayer(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """`[batch, positions, dim]` to the same shape."""
         inner = self.dropout(F.relu(self.DenseReluDense["wi"](self.layer_norm(hidden)), inplace=True))
-        return hidden + self.dropout(self.ff_adapter(self.DenseReluDense["wo"](inner)))
+        return hidden + self.dropout(self.ff_adapter(self._down(inner)))
+
+    def _down(self, inner: Tensor) -> Tensor:
+        """The second product; in single precision under fp16, out of whose range (65,504) T5's numbers go here.
+
+        Source: github.com/huggingface/transformers, issue 5651, where `wo` is kept in fp32 since.
+        """
+        kind, wo = inner.device.type, self.DenseReluDense["wo"]
+        if not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.float16:
+            return wo(inner)
+        with torch.autocast(kind, enabled=False):
+            return wo(inner.to(wo.weight.dtype))
 
 
 class T5Block(nn.Module):
