@@ -17,6 +17,7 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError
 from vlret.retrieval.embed import embed
+from vlret.settings import ExperimentSettings
 from vlret.training.train import train
 
 
@@ -75,13 +76,13 @@ def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp
     rows = load_from_disk(str(toy.folder / "articles")).to_dict()
     rows["title"][5] = "a long title of a work of art of the last century"
     Dataset.from_dict(rows).save_to_disk(str(tmp_path / "long"))
-    entry = {"kind": "dual", "visual": {"grid": [2, 2], "tokens": [1, 1]}}
+    entry = {"kind": "dual", "backbone": "toy", "visual": {"grid": [2, 2], "tokens": [1, 1]}}
     entry["text"] = {"architecture": "clip", "separator": "."}
-    settings = {**toy.settings("zs"), "model": {**toy.settings("zs")["model"], **entry}, "pooling": "1token"}
-    settings["tokens"] = {"question": 64, "passage": 64}
+    changes = {"model": entry, "pooling": "1token", "tokens": {"question": 64, "passage": 64}}
+    settings = ExperimentSettings(**{**toy.settings("zs").brief(), **changes})
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
-    train(settings=settings, **corpus, qrels=toy.qrels, negatives={}, out=tmp_path / "checkpoint")
-    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, out=tmp_path / "embeddings")
+    train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
+    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
     told = f"article: 1 of {len(rows['title'])} texts were longer than 24 tokens, and are cut"
     assert capsys.readouterr().err.count(told) == 1
     about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
