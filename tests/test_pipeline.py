@@ -15,7 +15,7 @@ import yaml
 
 from vlret.config import load_config
 from vlret.experiment import rows
-from vlret.files import read_json
+from vlret.files import KEPT, read_json
 from vlret.layout import Layout
 from vlret.made import NOTE, made_by
 from vlret.negatives.mine import MINERS, read
@@ -78,9 +78,9 @@ def digests(folder):
 
 
 def files(folder):
-    """The files of `results/`, those of a linked folder where the link is."""
+    """The files of `results/`, those of a folder that is kept where the link to it is."""
     for parent, folders, names in os.walk(folder / "results", followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
+        folders[:] = [name for name in folders if name[0] != "." and name != KEPT]
         yield from (Path(parent, name) for name in names)
 
 
