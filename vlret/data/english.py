@@ -22,7 +22,7 @@ UNITS = (
     "mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч "
     "кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ "
     "كوب اكواب"
-)  # that Terabyte and kilometre are one is spaCy's slip
+)  # `тбكم` is one in spaCy's list, where no space is between the two
 CLITICS = "'s 'S ’s ’S"
 
 NAME = r"A-Za-z0-9\u00a1-\uffff"  # of what a host's name consists
@@ -40,18 +40,19 @@ UNCASED = (  # whole blocks of other scripts, with their marks, digits and punct
     "3200-4DBF 4E00-9FFF AC00-D7AF F900-FAFF FB1D-FBB1 FBD3-FD3D FD50-FDC7 FDF0-FDFB FE30-FE4F FE70-FEFC"
 )
 RARE_UNCASED = "1EE00-1EEBB 1F200-1F2FF 20000-2A6DF 2A700-2EBEF 2F800-2FA1F"
-SYMBOLIC = (  # where the symbols of Unicode 11 are, and none of a later one
+SYMBOLIC = (  # where Unicode 11 has symbols, and no later version has others
     "A6-B0 482 58D-58E 60E-6FE 7F6 9FA B70 BF3-BFA C7F D4F D79 F01-F38 FBE-FCC FCE-FD8 109E-109F 1390-1399 1940 "
     "19DE-19FF 1B61-1B7C 2100-218B 2195-2426 2440-244A 249C-2B73 2B76-2B95 2B98-2BC8 2BCA-2BFE 2CE5-2CEA 2E80-2E99 "
     "2E9B-2EF3 2F00-2FD5 2FF0-2FFB 3004-303F 3190-31E3 3200-321E 322A-32FE 3300-4DFF A490-A4C6 A828-A82B A836-A839 "
     "AA77-AA79 FDFD FFE4 FFE8-FFEE FFFC-FFFD"
 )
 RARE_SYMBOLIC = (
-    "10137-1018E 10190-1019B 101A0 101D0-101FC 10877-10878 10AC8 1173F 16B3C-16B45 "
-    "1BC9C 1D000-1D0F5 1D100-1D126 1D129-1D1E8 1D200-1D245 1D300-1D356 1D800-1DA86 1ECAC 1F000-1F02B 1F030-1F093 1F0A0-1F0AE 1F0B1-1F0BF 1F0C1-1F0CF 1F0D1-1F0F5 1F110-1F16B 1F170-1F1AC 1F1E6-1F202 1F210-1F23B "
-    "1F240-1F248 1F250-1F251 1F260-1F265 1F300-1F6D4 1F6E0-1F6EC 1F6F0-1F6F9 1F700-1F773 1F780-1F7D8 1F800-1F80B "
-    "1F810-1F847 1F850-1F859 1F860-1F887 1F890-1F8AD 1F900-1F90B 1F910-1F93E 1F940-1F970 1F973-1F976 1F97A 1F97C-1F9A2 "
-    "1F9B0-1F9B9 1F9C0-1F9C2 1F9D0-1F9FF 1FA60-1FA6D"
+    "10137-1018E 10190-1019B 101A0 101D0-101FC 10877-10878 10AC8 1173F 16B3C-16B45 1BC9C 1D000-1D0F5 1D100-1D126 "
+    "1D129-1D1E8 1D200-1D245 1D300-1D356 1D800-1DA86 1ECAC 1F000-1F02B 1F030-1F093 1F0A0-1F0AE 1F0B1-1F0BF "
+    "1F0C1-1F0CF 1F0D1-1F0F5 1F110-1F16B 1F170-1F1AC 1F1E6-1F202 1F210-1F23B 1F240-1F248 1F250-1F251 1F260-1F265 "
+    "1F300-1F6D4 1F6E0-1F6EC 1F6F0-1F6F9 1F700-1F773 1F780-1F7D8 1F800-1F80B 1F810-1F847 1F850-1F859 1F860-1F887 "
+    "1F890-1F8AD 1F900-1F90B 1F910-1F93E 1F940-1F970 1F973-1F976 1F97A 1F97C-1F9A2 1F9B0-1F9B9 1F9C0-1F9C2 "
+    "1F9D0-1F9FF 1FA60-1FA6D"
 )
 
 CONTRACTIONS = {  # endings, their parts apart, and the words that take them, with or without the apostrophes
@@ -157,7 +158,8 @@ SUFFIX = re.compile(
 )
 LONGEST_SUFFIX = max(map(len, UNITS.split()))  # but for dots
 INFIX = re.compile(
-    "|".join(
+    "("
+    + "|".join(
         (
             *(r"\.\.+", _one("…" + SYMBOL, RARE_SYMBOL), r"[+\-*^](?<=[0-9].)(?=[0-9-])"),
             rf"\.(?<={_one(LOWER + QUOTE, RARE)}.)(?={_one(UPPER + QUOTE, RARE)})",
@@ -168,6 +170,7 @@ INFIX = re.compile(
             rf"[:<>=/](?<={BEFORE}.)(?={AFTER})",
         )
     )
+    + ")"
 )
 URL = re.compile(
     rf"""

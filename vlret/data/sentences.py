@@ -9,6 +9,7 @@ and `those`.
 
 import re
 import unicodedata
+from functools import lru_cache
 from itertools import accumulate
 
 from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PREFIX, SUFFIX, URL
@@ -16,6 +17,7 @@ from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PRE
 Token = tuple[int, str]  # where it starts, and itself
 
 
+@lru_cache(maxsize=2**16)
 def _cut(piece: str, exceptions: bool = True) -> tuple[str, ...]:
     """The tokens of a text without white space."""
     known = EXCEPTIONS if exceptions else {}
@@ -50,14 +52,10 @@ def _suffix(piece: str) -> str:
 
 
 def _cut_inside(piece: str) -> list[str]:
+    """The tokens of what has no affix, where no infix can be at either end."""
     if piece.isalpha() or ("." in piece and URL.fullmatch(piece)):
         return [piece]
-    found, offset = [], 0
-    for match in INFIX.finditer(piece):
-        if match.start() > 0:
-            found += [piece[offset : match.start()], match.group()]
-            offset = match.end()
-    return [token for token in [*found, piece[offset:]] if token]
+    return [token for token in INFIX.split(piece) if token]
 
 
 def _parted() -> dict[str, list[tuple[str, ...]]]:
@@ -135,7 +133,8 @@ def sentences(text: str) -> list[tuple[str, int]]:
 
     White space between two sentences belongs to the later one, except one space, which belongs to neither.
     """
-    words, known, special = _known(text)
+    words, known = _known(text)
+    special = [place for place, word in enumerate(known) if word.__class__ is not int]
     found: list[tuple[str, int]] = []
     start, last, count, ended, after = (0, 0), (0, 0), 0, False, 0
     for place in (*special, len(words)):
@@ -155,24 +154,19 @@ def sentences(text: str) -> list[tuple[str, int]]:
     return [*found, (_between(words, start, last), count)] if count else found
 
 
-def _known(text: str) -> tuple[list[str], list["Known"], list[int]]:
-    """A text in words, what is known of each, and which are more than a count; in one piece if they hang together."""
+def _known(text: str) -> tuple[list[str], list["Known"]]:
+    """A text in words, and what is known of each; or in one piece, if what its words are depends on each other."""
     words = text.split(" ")
     known = list(map(WORDS.__getitem__, words))
     if words[-1][-1:].isspace() and not words[-1][0].isspace():
         known[-1] = _look(words[-1])  # at the end of a text a line feed is no irregularity
-    special = _special(known)
-    if any(known[place] is IRREGULAR for place in special):
-        words = SINGLE_SPACE.split(text)
-        known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
-        special = _special(known)
-    if any(known[place] is IN_PARTS for place in special):
-        return [text], [_kinds(tokens(text))], [0]
-    return words, known, special
-
-
-def _special(known: list["Known"]) -> list[int]:
-    return [place for place, word in enumerate(known) if word.__class__ is not int]
+    if str in set(map(type, known)):
+        if IRREGULAR in known:
+            words = SINGLE_SPACE.split(text)
+            known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
+        if IN_PARTS in known:
+            return [text], [_kinds(tokens(text))]
+    return words, known
 
 
 def _between(words: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
@@ -226,15 +220,17 @@ def _kinds(found: list[Token]) -> tuple[tuple[int, int, str], ...]:
 
 
 def _kind(token: str) -> str:
+    if token.isalnum():
+        return OTHER
     if token in END_MARKS:
         return MARK
     return PUNCTUATED if all(unicodedata.category(character).startswith("P") for character in token) else OTHER
 
 
 Known = int | str | tuple[tuple[int, int, str], ...]
-MARK, PUNCTUATED, OTHER = "end mark", "punctuation", "other"
 IRREGULAR = "white space"
 IN_PARTS = "perhaps an exception in parts, which depends on the words around it"
+MARK, PUNCTUATED, OTHER = "end mark", "punctuation", "other"
 PIECE = re.compile(r"\S+|\s+")
 SINGLE_SPACE = re.compile(r"(?<=\S) (?=\S)")
 REMEMBERED = 2**18  # words, about 40 MB
