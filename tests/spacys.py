@@ -7,7 +7,7 @@ from spacy.tokens import Doc
 
 from vlret.data.english import CURRENCY, END_MARKS, EXCEPTIONS, PUNCTUATION, QUOTES, UNITS
 
-PIECES = [  # of a kind each; every kind is as likely
+PIECES = [  # of a kind each
     "a b I Bc NATO The end Next word über Été λόγος Жук жук don can That It x y s S 'm n't 've U.S. J. e.g. km theses",
     "0 1 2 5 12 42 1990 1,234 3.14 2.0. 10% 1/2 ½ ² ³ ٣ १२ 5km 5km2 7m² 20°C 300°F. 90° 12a.m. 5pm 3M £5 US$ 9US$ №",
     "° © ® ™ … …… .. ... . , ; : ! ? ?! / \\ | + - – — -- --- —— ~ ^ * = < > _ # & % ‰ § @ · ′ ⁄ → ♥ ☀ 😀 🪐 🇫🇷 𝄞",
@@ -38,11 +38,11 @@ def sentences(doc: Doc) -> list[tuple[str, int]]:
     return [(sentence.text, len(sentence)) for sentence in doc.sents]
 
 
-def texts(count: int, seed: int) -> list[str]:
-    """Strings of up to 30 pieces of every kind, a quarter of them white space."""
+def texts(count: int, seed: int, kinds: list[list[str]] = KINDS) -> list[str]:
+    """Strings of up to 30 pieces of the given kinds, each as likely, but a quarter of them white space."""
     draw = random.Random(seed)
 
     def piece() -> str:
-        return draw.choice(SPACES) if draw.random() < 0.25 else draw.choice(draw.choice(KINDS))
+        return draw.choice(SPACES) if draw.random() < 0.25 else draw.choice(draw.choice(kinds))
 
     return ["".join(piece() for _ in range(draw.randrange(1, 31))) for _ in range(count)]

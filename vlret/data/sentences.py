@@ -3,13 +3,11 @@
 meerqat (and so ViQuAE and cvlp) measures passages in these tokens, whatever the language of the articles, and never
 parts a sentence. The algorithm is spaCy's (`Tokenizer`, `Sentencizer`), its facts are in `english`: cut at white space,
 take affixes off each piece unless what is left is an exception, cut at infixes, then join what is an exception after
-all. meerqat pinned spaCy 3.3.0, which differs from it in four brackets and in contractions of `this`, `that`, `these`
-and `those`.
+all. spaCy 3.3.0 differs in four brackets and in contractions of `this`, `that`, `these` and `those`.
 """
 
 import re
 import unicodedata
-from functools import lru_cache
 from itertools import accumulate
 
 from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PREFIX, SUFFIX, URL
@@ -17,7 +15,6 @@ from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PRE
 Token = tuple[int, str]  # where it starts, and itself
 
 
-@lru_cache(maxsize=2**16)
 def _cut(piece: str, exceptions: bool = True) -> tuple[str, ...]:
     """The tokens of a text without white space."""
     known = EXCEPTIONS if exceptions else {}
@@ -69,6 +66,8 @@ def _parted() -> dict[str, list[tuple[str, ...]]]:
 
 
 PARTED = _parted()
+BEFORE_A_PART = {part for group in PARTED.values() for parts in group for part in parts[:-1]}
+AFTER_A_PART = {part for group in PARTED.values() for parts in group for part in parts[1:]}
 
 
 def tokens(text: str) -> list[Token]:
@@ -155,7 +154,7 @@ def sentences(text: str) -> list[tuple[str, int]]:
 
 
 def _known(text: str) -> tuple[list[str], list["Known"]]:
-    """A text in words, and what is known of each; or in one piece, if what its words are depends on each other."""
+    """A text in words, and what is known of each; those are one word that depend on each other."""
     words = text.split(" ")
     known = list(map(WORDS.__getitem__, words))
     if words[-1][-1:].isspace() and not words[-1][0].isspace():
@@ -164,9 +163,25 @@ def _known(text: str) -> tuple[list[str], list["Known"]]:
         if IRREGULAR in known:
             words = SINGLE_SPACE.split(text)
             known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
-        if IN_PARTS in known:
-            return [text], [_kinds(tokens(text))]
+        while IN_PARTS in known:
+            first, end = _reach(words, known.index(IN_PARTS))
+            words[first:end] = [" ".join(words[first:end])]
+            known[first:end] = [_kinds(tokens(words[first]))]
     return words, known
+
+
+def _reach(words: list[str], place: int) -> tuple[int, int]:
+    """`(first, end)` of the words around a place over whose ends no exception in parts can go."""
+
+    def together(place: int) -> bool:
+        return _apart(words[place - 1])[-1][1] in BEFORE_A_PART and _apart(words[place])[0][1] in AFTER_A_PART
+
+    first, end = place, place + 1
+    while first > 0 and together(first):
+        first -= 1
+    while end < len(words) and together(end):
+        end += 1
+    return first, end
 
 
 def _between(words: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
@@ -229,7 +244,7 @@ def _kind(token: str) -> str:
 
 Known = int | str | tuple[tuple[int, int, str], ...]
 IRREGULAR = "white space"
-IN_PARTS = "perhaps an exception in parts, which depends on the words around it"
+IN_PARTS = "an exception in parts, unless the words around it keep it from being one"
 MARK, PUNCTUATED, OTHER = "end mark", "punctuation", "other"
 PIECE = re.compile(r"\S+|\s+")
 SINGLE_SPACE = re.compile(r"(?<=\S) (?=\S)")
