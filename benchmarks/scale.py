@@ -2,8 +2,8 @@
 
 Files come from `tests/published.py` in the published layout. Ours are the commands that the workflow runs, and their
 memory is the most that all their processes had together. The reference is what ViQuAE's code does: `datasets.map` over
-the articles with one Python dict each and the passages collected in a list, once with our sentences and, where spaCy is
-installed, once with its `sentencizer`. Figures are CPU seconds, children's included. With `--stages` the rest of the
+the articles with one Python dict each and the passages collected in a list, once with our sentences and once with
+spaCy's `sentencizer`. Figures are CPU seconds, children's included. With `--stages` the rest of the
 workflow follows on the same knowledge base with a tiny random encoder, verb by verb; with `--workflow` Snakemake runs
 `config/viquae.yaml` on it, from archives of images to the table, with the tiny models and rows of `tests/miniature.py`.
 """
@@ -16,14 +16,17 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import spacy
 from datasets import Dataset, load_from_disk
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import published
+import spacys
 
 from vlret.data.passages import body, by_tokens
 from vlret.settings import Passages
@@ -139,38 +142,27 @@ def reference(articles: Path, folder: Path, cut) -> float:
     return (time.process_time() - start) / len(table)
 
 
-def spacys():
-    """Text to passages by spaCy's rule sentencizer, as ViQuAE's code groups its sentences; None without spaCy."""
-    try:
-        import spacy
-    except ImportError:
-        return None
-    pipeline = spacy.blank("en")
-    pipeline.add_pipe("sentencizer")
-
-    def cut(text: str) -> list[str]:
-        passages, group, length = [], [], 0
-        for sentence in pipeline(text).sents:
-            if group and length + len(sentence) > TOKENS.tokens:
-                passages.append(" ".join(group))
-                group, length = [], 0
-            group.append(sentence.text)
-            length += len(sentence)
-        return [*passages, " ".join(group)] if group else passages
-
-    return cut
+def spacys_passages(text: str, of: spacy.Language) -> list[str]:
+    """Passages by spaCy's rule sentencizer, as ViQuAE's code groups its sentences."""
+    passages, group, length = [], [], 0
+    for sentence in of(text).sents:
+        if group and length + len(sentence) > TOKENS.tokens:
+            passages.append(" ".join(group))
+            group, length = [], 0
+        group.append(sentence.text)
+        length += len(sentence)
+    return [*passages, " ".join(group)] if group else passages
 
 
 def compare(folder: Path, ours: float) -> None:
     """Say how fast the reference is on the same articles."""
-    spacy = spacys()
-    contestants = {"datasets.map, our sentences": lambda text: by_tokens(text, 100)}
-    if spacy is not None:
-        contestants["datasets.map, spaCy's sentencizer"] = spacy
+    contestants = {
+        "datasets.map, our sentences": lambda text: by_tokens(text, TOKENS.tokens),
+        "datasets.map, spaCy's sentencizer": partial(spacys_passages, of=spacys.pipeline()),
+    }
     for name, cut in contestants.items():
         seconds = reference(folder / "data" / "articles", folder, cut)
         print(f"  {name}: {1 / seconds:,.0f} articles/s of CPU; ours {seconds / ours:.1f} times as fast", flush=True)
-    print("" if spacy else "  spaCy is not installed, so its sentencizer was not timed")
 
 
 def workflow(folder: Path, articles: int) -> None:

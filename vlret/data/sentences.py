@@ -1,158 +1,130 @@
-"""English tokens and sentences by rule, as spaCy's blank English pipeline with its `sentencizer` finds them.
+"""English tokens and sentences, exactly as spaCy 3.8's blank English pipeline with its `sentencizer` finds them.
 
-meerqat (and so ViQuAE and cvlp) measures passages in spaCy tokens and never parts a sentence, so these rules decide
-what a passage is. The algorithm is spaCy's (`Tokenizer`, `Sentencizer`, `lang/en`, `lang/char_classes.py`): cut at
-white space, take affixes off each piece unless what is left is a known exception, then cut at infixes. Left out of
-its lists: emoticons, URLs, contractions without apostrophe, and the rarer units.
+meerqat (and so ViQuAE and cvlp) measures passages in these tokens, whatever the language of the articles, and never
+parts a sentence. The algorithm is spaCy's (`Tokenizer`, `Sentencizer`), its facts are in `english`: cut at white space,
+take affixes off each piece unless what is left is an exception, cut at infixes, then join what is an exception after
+all. spaCy 3.3.0 differs in four brackets and in contractions of `this`, `that`, `these` and `those`.
 """
 
 import re
 import unicodedata
-from functools import lru_cache
+from itertools import accumulate
 
-END_MARKS = frozenset("!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡。")
+from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PREFIX, SUFFIX, URL
 
-PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
-QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
-CURRENCY = "$£€¥฿₽﷼₴₠₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₵₶₷₸₹₺₻₼₾₿"
-UNITS = (
-    "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa "
-    "mbar mb MB kb KB gb GB tb TB T G M K %"
-)
-HYPHENS = "-–—~"
-
-CLITICS = "'s 'S ’s ’S"
-CONTRACTIONS = {
-    "n't": "ai are ca could dare did does do had has have is may might must need ought sha should was were wo would",
-    "'d": "he how i it she that there they we what when where who why you",
-    "'ll": "he how i it she that there they we what when where who why you",
-    "'ve": "could i might must should they we what where who would you",
-    "'re": "how there they we what when where who why you",
-    "'m": "i",
-}
-ABBREVIATIONS = """
-Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. Kans.
-Ky. La. Mar. Mass. Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. S.C. Sep.
-Sept. Tenn. Va. Wash. Wis. 'd a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr.
-Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. ä. ö. ü. 'S 's ’S ’s '' C++
-"""
+Token = tuple[int, str]  # where it starts, and itself
 
 
-def _exceptions() -> dict[str, tuple[str, ...]]:
-    """Pieces that are not cut by the affix rules, with their tokens."""
-    table = {word: (word,) for word in ABBREVIATIONS.split()}
-    table |= {f"{letter}.": (f"{letter}.",) for letter in "abcdefghijklmnopqrstuvwxyz"}
-    for ending, stems in CONTRACTIONS.items():
-        for stem in stems.split():
-            for cased in {stem, stem.capitalize()} - ({"i"} if stem == "i" else set()):
-                for mark in "'’":
-                    tail = ending.replace("'", mark)
-                    table[cased + tail] = (cased, tail)
-    table |= {word: (word[:-3], word[-3:]) for word in ("cannot", "Cannot")}
-    for hour in range(1, 13):
-        table |= {f"{hour}{half}": (str(hour), half) for half in ("a.m.", "am", "p.m.", "pm")}
-    return table
-
-
-EXCEPTIONS = _exceptions()
-
-
-def _letters(*categories: str) -> str:
-    """Letters of the given Unicode categories in the basic plane, as the inside of a character class."""
-    codes = [code for code in range(0x10000) if unicodedata.category(chr(code)) in categories]
-    ends = [code for code, after in zip(codes, [*codes[1:], 0], strict=True) if after != code + 1]
-    starts = [code for code, before in zip(codes, [0, *codes[:-1]], strict=True) if before != code - 1]
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(starts, ends, strict=True))
-
-
-def _any(characters: str) -> str:
-    return "[" + re.escape(characters) + "]"
-
-
-UPPER, LOWER, LETTER = _letters("Lu", "Lt", "Lo"), _letters("Ll", "Lo"), _letters("Lu", "Lt", "Ll", "Lo")
-SYMBOL = f"[{_letters('So')}]"
-ELLIPSES = [r"\.\.+", "…"]
-QUOTED = re.escape(QUOTES + PUNCTUATION)
-
-PREFIX = re.compile(
-    "|".join(
-        (
-            *("§", "%", "=", "—", "–", r"\+(?![0-9])", _any(PUNCTUATION), *ELLIPSES, _any(QUOTES)),
-            *(r"US\$", r"C\$", r"A\$", _any(CURRENCY), SYMBOL),
-        )
-    )
-)
-SUFFIXES = (
-    *(_any(PUNCTUATION), *ELLIPSES, _any(QUOTES), SYMBOL, *CLITICS.split(), "—", "–"),
-    *(r"(?<=[0-9])\+", r"(?<=°[FfCcKk])\.", rf"(?<=[0-9]){_any(CURRENCY)}"),
-    *(rf"(?<=[0-9]){re.escape(unit)}" for unit in UNITS.split()),
-    *(rf"(?<=[0-9{LOWER}%²\-+{QUOTED}])\.", rf"(?<=[{UPPER}][{UPPER}])\."),
-)
-LONGEST_SUFFIX = max(map(len, UNITS.split()))  # but for dots
-SUFFIX = re.compile(f"(?:{'|'.join(SUFFIXES)})$")
-INFIX = re.compile(
-    "|".join(
-        (
-            *(*ELLIPSES, SYMBOL, r"(?<=[0-9])[+\-*^](?=[0-9-])"),
-            rf"(?<=[{LOWER}{re.escape(QUOTES)}])\.(?=[{UPPER}{re.escape(QUOTES)}])",
-            rf"(?<=[{LETTER}]),(?=[{LETTER}])",
-            rf"(?<=[{LETTER}0-9])(?:——|---|--|{_any(HYPHENS)})(?=[{LETTER}])",
-            rf"(?<=[{LETTER}0-9])[:<>=/](?=[{LETTER}])",
-        )
-    )
-)
-
-
-@lru_cache(maxsize=2**17)
-def _cut(piece: str) -> tuple[str, ...]:
+def _cut(piece: str, exceptions: bool = True) -> tuple[str, ...]:
     """The tokens of a text without white space."""
+    known = EXCEPTIONS if exceptions else {}
     before: list[str] = []
     after: list[str] = []
-    while piece not in EXCEPTIONS and not piece.isalpha():
-        prefix, suffix = PREFIX.match(piece), _suffix(piece)
+    while piece and piece not in known and not piece.isalpha():
+        found = PREFIX.match(piece)
+        prefix = found.group() if found else ""
+        rest = piece[len(prefix) :]
+        if prefix and rest in known:
+            before.append(prefix)
+            piece = rest
+            break
+        suffix = _suffix(rest)
+        stem = piece[: len(piece) - len(suffix)]
+        if suffix and stem in known:
+            after.append(suffix)
+            piece = stem
+            break
         if not prefix and not suffix:
             break
-        if prefix:
-            before.append(prefix.group())
-            piece = piece[prefix.end() :]
-            if piece in EXCEPTIONS:
-                break
-            suffix = _suffix(piece)
-        if suffix:
-            after.append(suffix.group())
-            piece = piece[: suffix.start()]
-    return (*before, *EXCEPTIONS.get(piece, tuple(_cut_inside(piece))), *reversed(after))
+        before += [prefix] if prefix else []
+        after += [suffix] if suffix else []
+        piece = stem[len(prefix) :]
+    return (*before, *(known.get(piece) or _cut_inside(piece)), *reversed(after))
 
 
-def _suffix(piece: str) -> re.Match | None:
-    """The first place from which a suffix goes to the end; only dots can be many."""
-    return SUFFIX.search(piece, 0 if piece.endswith("..") else max(0, len(piece) - LONGEST_SUFFIX))
+def _suffix(piece: str) -> str:
+    """The longest suffix, or nothing; only one of dots can be longer than `LONGEST_SUFFIX`."""
+    found = SUFFIX.search(piece, 0 if piece.endswith("..") else max(0, len(piece) - LONGEST_SUFFIX))
+    return found.group() if found else ""
 
 
 def _cut_inside(piece: str) -> list[str]:
-    if piece.isalpha():
+    """The tokens of what has no affix, where no infix can be at either end."""
+    if piece.isalpha() or ("." in piece and URL.fullmatch(piece)):
         return [piece]
-    tokens, offset = [], 0
-    for match in INFIX.finditer(piece):
-        if match.start() > 0:
-            tokens += [piece[offset : match.start()], match.group()]
-            offset = match.end()
-    return [token for token in [*tokens, piece[offset:]] if token]
+    return [token for token in INFIX.split(piece) if token]
 
 
-def tokens(text: str) -> list[tuple[int, int]]:
-    """`(start, end)` of every token, in order. One space between words is no token, any other white space is one."""
-    spans = []
-    for match in re.finditer(r"\S+|\s+", text):
-        start, end = match.span()
-        if match.group().isspace():
-            start += text[start] == " " and start > 0
-            spans += [(start, end)] if end > start else []
-            continue
-        for token in _cut(match.group()):
-            spans.append((start, start + len(token)))
-            start += len(token)
-    return spans
+def _parted() -> dict[str, list[tuple[str, ...]]]:
+    """The exceptions that the rules alone would cut, in parts, by their first part."""
+    table: dict[str, list[tuple[str, ...]]] = {}
+    for word in EXCEPTIONS:
+        parts = _cut(word, exceptions=False)
+        if len(parts) > 1:
+            table.setdefault(parts[0], []).append(parts)
+    return table
+
+
+PARTED = _parted()
+BEFORE_A_PART = {part for group in PARTED.values() for parts in group for part in parts[:-1]}
+AFTER_A_PART = {part for group in PARTED.values() for parts in group for part in parts[1:]}
+
+
+def tokens(text: str) -> list[Token]:
+    """`(start, token)` of every token, in order. One space between words is no token, any other white space is one."""
+    apart = _apart(text)
+    exceptions = _joined(text, apart)
+    found, place = [], 0
+    for first, end, word in exceptions:
+        found += apart[place:first] + _placed(apart[first][0], EXCEPTIONS[word])
+        place = end
+    return found + apart[place:]
+
+
+def _apart(text: str) -> list[Token]:
+    """`tokens`, those exceptions still in parts that the rules have cut."""
+    found: list[Token] = []
+    for match in PIECE.finditer(text):
+        start, piece = match.start(), match.group()
+        if not piece.isspace():
+            found += _placed(start, _cut(piece))
+        elif piece[0] != " " or start == 0:
+            found.append((start, piece))
+        elif len(piece) > 1:
+            found.append((start + 1, piece[1:]))
+    return found
+
+
+def _placed(start: int, words: tuple[str, ...]) -> list[Token]:
+    """Tokens that follow each other from a place on."""
+    return list(zip(accumulate(map(len, words), initial=start), words, strict=False))
+
+
+def _joined(text: str, apart: list[Token]) -> list[tuple[int, int, str]]:
+    """`(first, end, word)` of each exception in parts; of those that overlap the longest counts, then the first.
+
+    What only looks like one, since white space is between the parts, is none, and yet keeps others from counting.
+    """
+    taken: set[int] = set()
+    exceptions = []
+    for first, end in sorted(_parts([token for _, token in apart]), key=lambda part: (part[0] - part[1], part[0])):
+        word = "".join(token for _, token in apart[first:end])
+        if text.startswith(word, apart[first][0]) and not taken & {first, end - 1}:
+            exceptions.append((first, end, word))
+        taken.update(range(first, end))
+    return sorted(exceptions)
+
+
+def _parts(words: tuple[str, ...] | list[str]) -> list[tuple[int, int]]:
+    """`(first, end)` of tokens that are the parts of an exception, if nothing is between them."""
+    if PARTED.keys().isdisjoint(words):
+        return []
+    return [
+        (first, first + len(parts))
+        for first, word in enumerate(words)
+        for parts in PARTED.get(word, ())
+        if tuple(words[first : first + len(parts)]) == parts
+    ]
 
 
 def sentences(text: str) -> list[tuple[str, int]]:
@@ -160,15 +132,8 @@ def sentences(text: str) -> list[tuple[str, int]]:
 
     White space between two sentences belongs to the later one, except one space, which belongs to neither.
     """
-    words = text.split(" ")
-    known = list(map(WORDS.__getitem__, words))
-    if words[-1][-1:].isspace() and not words[-1][0].isspace():
-        known[-1] = _look(words[-1])  # at the end of a text a line feed is no irregularity
+    words, known = _known(text)
     special = [place for place, word in enumerate(known) if word.__class__ is not int]
-    if IRREGULAR in (known[place] for place in special):
-        words = SINGLE_SPACE.split(text)
-        known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
-        special = [place for place, word in enumerate(known) if word.__class__ is not int]
     found: list[tuple[str, int]] = []
     start, last, count, ended, after = (0, 0), (0, 0), 0, False, 0
     for place in (*special, len(words)):
@@ -188,6 +153,37 @@ def sentences(text: str) -> list[tuple[str, int]]:
     return [*found, (_between(words, start, last), count)] if count else found
 
 
+def _known(text: str) -> tuple[list[str], list["Known"]]:
+    """A text in words, and what is known of each; those are one word that depend on each other."""
+    words = text.split(" ")
+    known = list(map(WORDS.__getitem__, words))
+    if words[-1][-1:].isspace() and not words[-1][0].isspace():
+        known[-1] = _look(words[-1])  # at the end of a text a line feed is no irregularity
+    if str in set(map(type, known)):
+        if IRREGULAR in known:
+            words = SINGLE_SPACE.split(text)
+            known = [_look(word) if WORDS[word] is IRREGULAR else WORDS[word] for word in words]
+        while IN_PARTS in known:
+            first, end = _reach(words, known.index(IN_PARTS))
+            words[first:end] = [" ".join(words[first:end])]
+            known[first:end] = [_kinds(tokens(words[first]))]
+    return words, known
+
+
+def _reach(words: list[str], place: int) -> tuple[int, int]:
+    """`(first, end)` of the words around a place over whose ends no exception in parts can go."""
+
+    def together(place: int) -> bool:
+        return _apart(words[place - 1])[-1][1] in BEFORE_A_PART and _apart(words[place])[0][1] in AFTER_A_PART
+
+    first, end = place, place + 1
+    while first > 0 and together(first):
+        first -= 1
+    while end < len(words) and together(end):
+        end += 1
+    return first, end
+
+
 def _between(words: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
     """The text from one `(word, character)` to another."""
     parts = words[start[0] : end[0] + 1]
@@ -202,7 +198,7 @@ class _Words(dict):
     `IRREGULAR` stands for what begins or ends in white space, or is empty: there the text was cut at the wrong spaces.
     """
 
-    def __missing__(self, word: str) -> "int | tuple[tuple[int, int, str], ...]":
+    def __missing__(self, word: str) -> "Known":
         if not word or word[0].isspace() or word[-1].isspace():
             return IRREGULAR
         found = _look(word)
@@ -213,8 +209,8 @@ class _Words(dict):
         return found
 
 
-def _look(word: str) -> "int | tuple[tuple[int, int, str], ...]":
-    """How many tokens a word has; or `(start, end, kind)` of each, if a sentence may end in it or after its first."""
+def _look(word: str) -> "Known":
+    """How many tokens a word has; or `_kinds` of it, if a sentence may end in it or after its first; or `IN_PARTS`."""
     if word.isalpha() and word not in EXCEPTIONS:
         return 1
     stem, last = word[:-1], word[-1:]
@@ -224,19 +220,33 @@ def _look(word: str) -> "int | tuple[tuple[int, int, str], ...]":
             return 2
         if "a" <= stem[-1] <= "z":
             return (0, len(stem), OTHER), (len(stem), len(word), MARK)
-    spans = [(start, end, _kind(word[start:end])) for start, end in tokens(word)]
-    whole = not spans or spans[-1][1] == len(word)
-    plain = whole and all(kind is OTHER for _, _, kind in spans[:1]) and all(kind is not MARK for _, _, kind in spans)
-    return len(spans) if plain else tuple(spans)
+    found = _apart(word)
+    parts = [token for _, token in found]
+    if any(EXCEPTIONS["".join(parts[first:end])] != tuple(parts[first:end]) for first, end in _parts(parts)):
+        return IN_PARTS
+    whole = not found or found[-1][0] + len(parts[-1]) == len(word)
+    plain = whole and END_MARKS.isdisjoint(parts) and all(_kind(token) is OTHER for token in parts[:1])
+    return len(parts) if plain else _kinds(found)
+
+
+def _kinds(found: list[Token]) -> tuple[tuple[int, int, str], ...]:
+    """`(start, end, kind)` of tokens."""
+    return tuple((start, start + len(token), _kind(token)) for start, token in found)
 
 
 def _kind(token: str) -> str:
+    if token.isalnum():
+        return OTHER
     if token in END_MARKS:
         return MARK
     return PUNCTUATED if all(unicodedata.category(character).startswith("P") for character in token) else OTHER
 
 
-MARK, PUNCTUATED, OTHER, IRREGULAR = "end mark", "punctuation", "other", ()
+Known = int | str | tuple[tuple[int, int, str], ...]
+IRREGULAR = "white space"
+IN_PARTS = "an exception in parts, unless the words around it keep it from being one"
+MARK, PUNCTUATED, OTHER = "end mark", "punctuation", "other"
+PIECE = re.compile(r"\S+|\s+")
 SINGLE_SPACE = re.compile(r"(?<=\S) (?=\S)")
 REMEMBERED = 2**18  # words, about 40 MB
 WORDS = _Words()
