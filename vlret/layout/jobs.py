@@ -24,7 +24,7 @@ from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
 from vlret.layout.own import Own
 from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
-from vlret.made import digest
+from vlret.made import digest, note_of
 from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
 
 FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
@@ -40,10 +40,12 @@ class Layout:
         The whole config.
     root
         The workflow's folder; the config's own paths are relative to it.
+    place
+        Where a path of the layout is, which a module may move.
     """
 
-    def __init__(self, config: Config, root: Path):
-        self.config, self.own = config, Own(root)
+    def __init__(self, config: Config, root: Path, place: Callable[[str], Path] = Path):
+        self.config, self.own, self.place = config, Own(root), place
         self.sources = declared(config, _table(root / "config" / "sources.yaml"))
         self.downloads = _table(root / "config" / "downloads.yaml")
         self.downloads_table = self.own.shown(Path("config/downloads.yaml"))
@@ -136,12 +138,17 @@ class Layout:
         return self._jobs[key]
 
     def digest(self, file: File) -> str | None:
-        """The digest that the note beside a result should have; None of a file that no job makes."""
+        """The digest that the note beside a result should have; None of a file that no job makes.
+
+        Nor will one make what somebody put in its place: it has no note, and nothing asks for it anew.
+        """
         if file.rule is None:
             return None
         key = file.rule, tuple(sorted(file.wildcards.items()))
         if key not in self._digests:
-            job = self.job(file.rule, file.wildcards)
+            job, path = self.job(file.rule, file.wildcards), self.place(file)
+            if job.known() is None and path.exists() and not note_of(path).is_file():
+                return None
             told = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
             known = {name: list(filter(None, digests)) for name, digests in told.items()}
             self._digests[key] = digest(**job.known_by(), inputs=known)
@@ -151,14 +158,14 @@ class Layout:
 
     def _download(self, package: str) -> Job:
         known = {"package": package, "sha256": self.downloads[package]["sha256"]}
-        return Job("data download", settings=known, resources={"table": self.downloads_table})
+        return Job("data download", settings=known, resources={"packages": self.downloads_table})
 
     def _repository(self, owner: str, name: str, revision: str) -> Job:
         return Job("data repository", named={"repository": f"{owner}/{name}", "revision": revision})
 
     def _source(self, source: str) -> Job:
         entry = self.fetched[source]
-        record = Path(f"{self.made('source', source=source)}.json")
+        record = self.place(f"{self.made('source', source=source)}.json")
         if record.is_file() and (message := contradiction(entry, read_json(record))):
             raise InputError(
                 f"{message}; take the pin back, or remove {record} and {record.with_suffix('')} to fetch anew"

@@ -34,7 +34,7 @@ class Rules:
     def __init__(self, workflow, config: Mapping, root: Path):
         self.workflow, self.moved = workflow, workflow.modifier.path_modifier
         try:
-            self.layout = Layout(self._read(config, root), root)
+            self.layout = Layout(self._read(config, root), root, self._place)
         except InputError as error:
             raise WorkflowError(str(error)) from None
         self.config = self.layout.config
@@ -70,7 +70,9 @@ class Rules:
             job = self._job(rule, wildcards)
             files = {name: [_flagged(file) for file in files] for name, files in job.files().items()}
             if self._spares and self._settled.spared(wildcards.get("experiment")):
-                files = {name: found for name, paths in files.items() if (found := [*filter(self._there, paths)])}
+                # Its rows are done: what is made of the same again for another experiment may be newer than they are.
+                there = {name: [ancient(path) for path in paths if self._there(path)] for name, paths in files.items()}
+                files = {name: paths for name, paths in there.items() if paths}
             if job.watched:
                 files["watched"] = [_flagged(file) for file in job.watched]
             if job.known():
@@ -164,7 +166,7 @@ class Rules:
 
     @cached_property
     def _settled(self) -> Settled:
-        return Settled(self.layout, self._place)
+        return Settled(self.layout)
 
     @cached_property
     def _spares(self) -> bool:
@@ -219,7 +221,7 @@ class Rules:
     def _aside(self, rule: str, job: Job, name: str) -> str:
         """The same as a file that is newer than any result, but not below `results/`."""
         path = Path(ASIDE) / "settings" / rule / f"{job.known()}.{name}.json"
-        path.touch() if path.is_file() else write_json(path, job.settings)
+        path.touch() if path.is_file() else write_json(path, job.settings, lasts=False)
         return str(path)
 
     def _executes(self) -> bool:

@@ -1,8 +1,7 @@
 """Rows that are done, whose intermediates may be gone: what was deleted to save disk is made again for no one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 from vlret.experiment import Experiment, Row, mined_experiments, rows, training_of
 from vlret.layout.job import File
@@ -17,12 +16,10 @@ class Settled:
     ----------
     layout
         Of the config.
-    place
-        Where a path of the layout is, which a module may move.
     """
 
-    def __init__(self, layout: Layout, place: Callable[[str], Path]):
-        self.layout, self.place = layout, place
+    def __init__(self, layout: Layout):
+        self.layout = layout
 
     def spared(self, experiment: str | None) -> bool:
         """Whether an experiment's rows are done, if it has any, and no row that is not done needs a result of it."""
@@ -58,7 +55,7 @@ class Settled:
         return [*filter(None, [run.start]), *mined_experiments(run.miners()).values()] if run else []
 
     def _current(self, metrics: File, since: float) -> bool:
-        path = self.place(metrics)
+        path = self.layout.place(metrics)
         return path.is_file() and made_by(path) == self.layout.digest(metrics) and self._time(metrics) >= since
 
     def _data(self) -> Iterator[File]:
@@ -71,7 +68,7 @@ class Settled:
 
     def _time(self, file: File) -> float:
         """When a file was written; of a folder what Snakemake goes by."""
-        path = self.place(file)
+        path = self.layout.place(file)
         stamp = path / ".snakemake_timestamp"
         try:
             return (stamp if stamp.exists() else path).stat().st_mtime
