@@ -137,7 +137,7 @@ rule entities:
         settings=R.known("entities"),
         options=R.options("entities"),
     shell:
-        "vlret data entities {params.options} --out $(dirname {output.articles}) --report {output.report} 2>&1 | tee {log}"
+        "vlret data entities {params.options} --out $(dirname {output.articles}) 2>&1 | tee {log}"
 
 
 rule normalise:

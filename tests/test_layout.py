@@ -81,6 +81,15 @@ def test_every_option_of_a_job_is_one_of_its_verbs(file):
         json.dumps(job.settings)
 
 
+def test_the_options_of_a_rules_shell_line_are_those_of_its_verb():
+    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    lines = re.findall(r'"vlret (\S+ \S+) (.*)2>&1', text)
+    assert len(lines) > 20
+    for verb, words in lines:
+        options = {option.replace("-", "_") for option in re.findall(r"--(\S+)", words)}
+        assert options <= signature_of(FUNCTIONS[verb]).parameters.keys(), verb
+
+
 def test_the_row_of_each_kind_has_its_run_and_its_metrics(layout):
     assert layout.run("bm25_zs_none_none").rule == "join"
     assert (layout.run(ADAPTER).rule, layout.run("bm25-effnet").rule) == ("search", "fuse")
