@@ -155,5 +155,5 @@ def test_an_error_of_input_is_one_line_that_can_be_shown_whatever_it_quotes():
 def test_what_is_no_json_object_is_refused_in_one_line(tmp_path, name):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="expected an object, found list|cannot be read .*Is a directory"):
+    with pytest.raises(InputError, match=r"expected an object, found list|cannot be read .*Is a directory"):
         read_json(tmp_path / name)
