@@ -310,7 +310,7 @@ def test_what_is_wrong_in_a_file_is_one_line_that_names_it(every, capsys, values
 def test_a_file_that_cannot_be_read_is_one_line(every, capsys):
     assert refused(capsys, *few("@nothing.json")) == "nothing.json: no such file"
     Path("list.json").write_text("[1]")
-    assert refused(capsys, *few("@list.json")) == "list.json: expected an object of options, found list"
+    assert refused(capsys, *few("@list.json")) == "list.json: expected an object, found list"
 
 
 # ---- The note of what was made --------------------------------------------------------------------------------------

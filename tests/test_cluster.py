@@ -41,7 +41,7 @@ def test_each_check_says_that_slurm_is_not_here(tmp_path):
     ("text", "message"),
     [
         (None, "slurm/config.yaml: no such file; run this at the top of the repository"),
-        ("a: [", "slurm/config.yaml: not valid YAML"),
+        ("a: [", "slurm/config.yaml, line 1: not valid YAML"),
         ("executor: slurm", "slurm/config.yaml: default-resources: missing"),
         ("default-resources: {runtime: 5}", "slurm/config.yaml: default: slurm_partition: missing"),
     ],

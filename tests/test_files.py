@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from vlret.data.images import ImageError
+from vlret.data.records import RecordError
 from vlret.files import InputError, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
 
 
@@ -139,3 +141,19 @@ def test_a_missing_file_is_named(tmp_path, read):
 def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_an_error_of_input_is_one_line_that_can_be_shown_whatever_it_quotes():
+    quoted = "a\nb\x1b[31m\u2028\ud800 é 🏛  x"
+    text = r"f: a\nb\x1b[31m\u2028\ud800 é 🏛  x"
+    assert str(InputError(f"f: {quoted}")) == text
+    assert str(RecordError(f"f: {quoted}")) == text
+    assert str(ImageError("f", quoted)) == r"f: a b\x1b[31m \ud800 é 🏛 x"
+
+
+@pytest.mark.parametrize("name", ["list.json", "folder"])
+def test_what_is_no_json_object_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"expected an object, found list|cannot be read .*Is a directory"):
+        read_json(tmp_path / name)

@@ -120,10 +120,7 @@ def _from_files(paths: Iterable[str], options: Mapping[str, Option]) -> dict[str
     """The options that files give, by name, each value with its place."""
     given = {}
     for path in paths:
-        content = read_json(Path(path))
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: expected an object of options, found {type(content).__name__}")
-        for name, value in content.items():
+        for name, value in read_json(Path(path)).items():
             option = options.get(name.replace("-", "_"))
             if option is None:
                 raise InputError(f"{path}: unknown option {name!r}; known: {', '.join(sorted(options))}")

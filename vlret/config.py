@@ -4,38 +4,19 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from vlret.explained import first_fault
 from vlret.files import InputError
 from vlret.settings import Config
 from vlret.validation import mistake
+from vlret.yamls import read
 
 MODELS = "config/models.yaml"
 DEFAULT = "config/config.yaml"
 # Keys whose mappings a later file replaces whole, since what it leaves out is not wanted.
 REPLACED = frozenset(("ablations", "fusions", "grid", "negatives", "tasks"))
 GIVEN = "--config"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice in a mapping is a mistake."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    seen = set()
-    for key, _ in node.value:
-        if key.tag != "tag:yaml.org,2002:merge":
-            value = loader.construct_object(key)
-            if value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {value!r} stands twice", key.start_mark)
-            seen.add(value)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def load_config(paths: Iterable[Path], root: Path = Path(), given: Mapping | None = None) -> Config:
@@ -74,31 +55,6 @@ def check(parts: Sequence[tuple[str, Mapping]]) -> Config:
         if message is None:
             return config
     raise InputError(f"{_holder(message, parts)}: {message}")
-
-
-def read(path: Path) -> dict:
-    """The values of a YAML file; `InputError` with file and line where it is not valid."""
-    try:
-        values = _Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}{_place(error)}: not valid YAML: {_problem(error)}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise InputError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
-    return values
-
-
-def _place(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f", line {mark.line + 1}" if mark else ""
-
-
-def _problem(error: Exception) -> str:
-    said = getattr(error, "problem", None) or str(error)
-    return " ".join(said.split())
 
 
 def lay_over(low: Mapping, high: Mapping) -> dict:

@@ -29,12 +29,22 @@ ESCAPED = "backslashreplace"  # writes half a character, which UTF-8 cannot hold
 class InputError(ValueError):
     """Input that a person can mend; its text is one line: what is wrong, in which file and field, what to do."""
 
+    def __str__(self) -> str:
+        """One line, whatever the file said that it quotes."""
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    r"""A text as any terminal and log can show it: what cannot be printed as `\n`, `\x1b`, `\ud800`."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
 
 def told(error: Exception) -> str:
-    """What an exception is and says: one line of at most 200 characters that UTF-8 can hold."""
+    """What an exception is and says: one line of at most 200 characters."""
     says = (isinstance(error, OSError) and error.strerror) or str(error)
-    text = " ".join(f"{type(error).__name__}: {says}".split()).removesuffix(":")
-    return text.encode("utf-8", ESCAPED).decode()[:200]
+    return one_line(" ".join(f"{type(error).__name__}: {says}".split()).removesuffix(":"))[:200]
 
 
 @contextmanager
@@ -176,7 +186,9 @@ def read_json(path: Path) -> dict:
         text = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    return _parsed(text, str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({told(error)})") from error
+    return read_record(text, str(path))
 
 
 def write_json(path: Path, value: object, lasts: bool = True) -> None:

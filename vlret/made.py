@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from vlret import __version__
-from vlret.files import read_json, write_json
+from vlret.files import InputError, read_json, write_json
 from vlret.signatures import REQUIRED, Signature, signature_of
 from vlret.verbs import VERBS
 
@@ -98,7 +98,10 @@ def made_by(path: Path) -> str | None:
     path = Path(path)
     for place in (note_of(path), *(folder / NOTE for folder in path.parents)):
         if place.is_file():
-            return read_json(place).get("digest")
+            known = read_json(place).get("digest")
+            if not isinstance(known, str | None):
+                raise InputError(f"{place}: field 'digest' is {type(known).__name__}, expected str; make {path} anew")
+            return known
     return None
 
 

@@ -5,9 +5,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from vlret.files import InputError
+from vlret.yamls import read
 
 PROFILE = Path("slurm")
 
@@ -35,13 +34,10 @@ def ask(*command: str, seconds: float = 30) -> str:
 def read_profile(folder: Path) -> dict:
     """The settings of a Snakemake profile; an `InputError` says which file is wrong."""
     path = folder / "config.yaml"
-    try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; run this at the top of the repository") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(profile, dict) or not isinstance(profile.get("default-resources"), dict):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run this at the top of the repository")
+    profile = read(path)
+    if not isinstance(profile.get("default-resources"), dict):
         raise InputError(
             f"{path}: default-resources: missing; it holds slurm_partition, slurm_account, runtime, mem_mb"
         )

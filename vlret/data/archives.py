@@ -8,13 +8,12 @@ import gzip
 import io
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vlret.console import meter, say
-from vlret.files import InputError, whole
+from vlret.files import InputError, told, whole
 
 CHUNK = 2**20
 GZIP = b"\x1f\x8b"
@@ -81,8 +80,10 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
         try:
             with _opened(paths, bar.update) as stream:
                 count, size = _unpack(stream, label, most_bytes, aside)
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-            raise InputError(f"{label}: cannot be unpacked ({' '.join(str(error).split())})") from error
+        except InputError:
+            raise
+        except Exception as error:  # of what a broken file makes tarfile and gzip raise there is no whole list
+            raise InputError(f"{label}: cannot be unpacked ({told(error)})") from error
         if not count:
             raise InputError(f"{label}: no file in this archive")
     say(f"{count} images, {size / 1e6:.1f} MB, of {len(paths)} files")

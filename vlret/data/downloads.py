@@ -5,14 +5,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from vlret.console import say
-from vlret.files import InputError, whole
+from vlret.files import InputError, told, whole
 from vlret.files import sha256 as sha256_of
+from vlret.yamls import read
 
 FIELDS = {"version": str, "file": str, "bytes": int, "bytes_unpacked": int, "sha256": str}
 CHUNK = 2**20
@@ -40,7 +39,7 @@ def download(package: str, packages: Path, out: Path, sha256: str | None = None)
         If the package is not in the table, cannot be fetched, has another size or checksum than pinned, or holds
         anything but plain files below its own folder.
     """
-    entry = _entry(package, packages)
+    entry = entry_of(package, read(packages), packages)
     if sha256 not in (None, entry["sha256"]):
         raise InputError(f"{packages}: {package} is pinned to {entry['sha256']}, but {sha256} is asked for")
     with tempfile.TemporaryDirectory(prefix="vlret-download-") as folder:
@@ -73,19 +72,18 @@ def unpack(archive: Path, most_bytes: int, folder: Path) -> None:
                         if left < 0:
                             raise InputError(f"{archive.name}: unpacks to more than {most_bytes} bytes; not unpacked")
                         sink.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise InputError(f"{archive.name}: cannot be unpacked ({error})") from error
+    except InputError:
+        raise
+    except Exception as error:  # of what a broken file makes zipfile and its decoders raise there is no whole list
+        raise InputError(f"{archive.name}: cannot be unpacked ({told(error)})") from error
 
 
-def _entry(package: str, table: Path) -> dict:
-    try:
-        entries = yaml.safe_load(Path(table).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{table}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(entries, dict) or package not in entries:
+def entry_of(package: str, entries: Mapping, table: Path | str) -> dict:
+    """What the table of packages, whose values are `entries`, says of one; `InputError` where that is not all of it."""
+    if not isinstance(entries.get(package), dict):
         raise InputError(f"{table}: no package {package}; add it with {', '.join(FIELDS)}")
     for field, kind in FIELDS.items():
-        if not isinstance(entries[package].get(field), kind):
+        if type(entries[package].get(field)) is not kind:
             raise InputError(f"{table}: field {package}.{field} is missing or not {kind.__name__}")
     return entries[package]
 

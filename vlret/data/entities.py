@@ -112,8 +112,6 @@ def find_images(table: Path, images: Path) -> Images:
     """
     found, missing = {}, []
     listed = read_json(table)
-    if not isinstance(listed, dict):
-        raise InputError(f"{table}: expected an object, wikidata_id -> list of images")
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
     for entity, names in listed.items():

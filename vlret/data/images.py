@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from vlret.files import InputError, told
+from vlret.files import InputError, one_line, told
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
 SIGNS = (  # the bytes that files of each begin with
@@ -66,11 +66,11 @@ class ImageError(InputError):
 
     def __init__(self, path: Path | str, reason: str):
         super().__init__(path, reason)
-        self.path, self.reason = path, " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
+        self.path, self.reason = path, one_line(" ".join(reason.split()))
 
     def __str__(self) -> str:
         """File and reason, one line."""
-        return f"{self.path}: {self.reason}"
+        return one_line(f"{self.path}: {self.reason}")
 
 
 def open_image(path: Path, svg_width: int = 512) -> Image.Image:
@@ -224,8 +224,10 @@ def _without_references(svg: bytes) -> bytes:
                 for name in [name for name in element.attrib if name.rpartition("}")[2] == "href"]:
                     if not re.match(r"\s*(#|data:image/(png|jpe?g|gif|webp)[;,])", element.attrib[name], re.IGNORECASE):
                         del element.attrib[name]
-    except ElementTree.ParseError as error:
-        raise ImageError("SVG", f"neither a known image format nor valid SVG ({error})") from error
+    except ImageError:
+        raise
+    except Exception as error:  # not only of its syntax: also of the encoding that it names
+        raise ImageError("SVG", f"neither a known image format nor valid SVG ({told(error)})") from error
     if root.tag.rpartition("}")[2] != "svg":
         raise ImageError("SVG", f"XML, but its root is <{root.tag.rpartition('}')[2]}>, not <svg>")
     return ElementTree.tostring(root, encoding="utf-8")

@@ -46,7 +46,7 @@ class RecordError(InputError):
     """What is wrong with one record, its place first, and the kind of problem that it is."""
 
     def __init__(self, message: str, kind: str = "malformed"):
-        super().__init__(message.encode("utf-8", "backslashreplace").decode())
+        super().__init__(message)
         self.kind = kind
 
     def __reduce__(self):
@@ -161,7 +161,7 @@ class Record:
             if default is REQUIRED:
                 raise RecordError(f"{self.place}: field {field!r} is missing")
             return default
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise RecordError(f"{self.place}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
         return self._writable(value, field) if isinstance(value, str) else value
 

@@ -24,6 +24,7 @@ OWN = {
     "trivia": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
 }
 PACKED = (".bz2", ".gz", ".xz", ".zst")
+SUMS = {"bytes": int, "sha256": str}  # what may be known of a file
 FIELDS = ("name", "path", "repository", "revision", "url", "files", "bytes_unpacked")
 
 
@@ -64,7 +65,7 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
             raise InputError(
                 f"{where}: no source is called {own['name']!r}; config/sources.yaml has {', '.join(table)}"
             )
-        known = dict(table[own["name"]])
+        known = _known(own["name"], table[own["name"]])
     found = {"name": purpose, "revision": "main", "sums": {}, "bytes_unpacked": None, **known, **own}
     if "path" not in found and "repository" not in found and "url" not in found:
         raise InputError(f"{where}: neither a name of config/sources.yaml nor a path nor a repository is given")
@@ -83,11 +84,27 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
     return {field: found[field] for field in wanted if field in found}
 
 
+def _known(name: str, entry: object) -> dict:
+    """What the table says of a source, without what is for people; `InputError` where it is not as it should be."""
+    where = f"config/sources.yaml: {name}"
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{where}: is {type(entry).__name__}, expected the fields of a source")
+    known = {field: value for field, value in entry.items() if field in (*FIELDS, "sums")}
+    _check_types(known, where)
+    for file, sums in known.get("sums", {}).items():
+        if not isinstance(sums, Mapping):
+            raise InputError(f"{where}: field 'sums.{file}' is {type(sums).__name__}, expected bytes and sha256")
+        for field, value in sums.items():
+            if SUMS.get(field) is not type(value):
+                raise InputError(f"{where}: field 'sums.{file}.{field}' is neither bytes, a number, nor sha256, a text")
+    return known
+
+
 def _check_types(own: Mapping, where: str) -> None:
-    """Raise `InputError` for a field of a config's source that is of another type than it should be."""
+    """Raise `InputError` for a field of a source that is of another type than it should be."""
     for field, value in own.items():
-        kind = {"files": Mapping, "bytes_unpacked": int}.get(field, str)
-        if not isinstance(value, kind):
+        kind = {"files": Mapping, "sums": Mapping, "bytes_unpacked": int}.get(field, str)
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{where}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
     for role, files in own.get("files", {}).items():
         if not isinstance(files, str) and not (isinstance(files, list) and all(isinstance(one, str) for one in files)):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from vlret.console import meter, say
-from vlret.files import InputError, read_json, remove, sha256, told, whole, write_json
+from vlret.files import InputError, remove, sha256, told, whole, write_json
 
 CHUNK = 2**20
 ATTEMPTS = 5  # in a row of which none brings a byte
@@ -198,7 +198,7 @@ def _cut(partial: Path, digest: str | None) -> int:
     """Keep of what came what is surely on the disk, or all where nothing is noted and a digest will tell; its bytes."""
     came = partial.stat().st_size if partial.is_file() else 0
     noted = synced_of(partial)
-    kept = min(came, read_json(noted) if noted.is_file() else came if digest else 0)
+    kept = min(came, int(noted.read_text(encoding="utf-8")) if noted.is_file() else came if digest else 0)
     if kept < came:
         os.truncate(partial, kept)
     return kept

@@ -1,18 +1,17 @@
 """Files of weights: read as tensors alone, loaded strictly, written whole."""
 
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vlret.explained import explain
-from vlret.files import InputError, read_json, whole, write_json
+from vlret.files import InputError, read_json, told, whole, write_json
 from vlret.settings import Checkpoint
 
 # In the order in which a folder in Hugging Face's layout is asked for them.
@@ -45,11 +44,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
         # Only the tensors that are asked for are then read from the disk; the format before torch 1.6 has no such way.
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a whole file of tensors alone: {reason}") from error
+    except Exception as error:  # of what a broken file makes torch raise there is no whole list
+        raise InputError(f"{path}: not a whole file of tensors alone: {told(error)}") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"{path}: expected tensors by name, found a {type(stored).__name__}")
+    if odd := [name for name in stored if not isinstance(name, str)]:
+        raise InputError(f"{path}: expected tensors by name, found one under {odd[0]!r}, a {type(odd[0]).__name__}")
     if odd := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
         raise InputError(f"{path}: expected tensors by name, found a {type(stored[odd[0]]).__name__} under {odd[0]!r}")
     return dict(stored)

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from vlret.console import say
-from vlret.files import InputError, read_json, remove, whole, write_json
+from vlret.files import InputError, read_json, remove, told, whole, write_json
 
 FEATURES, BOXES, COUNTS, DESCRIPTION = "features.npy", "boxes.npy", "counts.npy", "store.json"
 JOURNAL = "journal.jsonl"
 DTYPES = ("float16", "float32")
+AGAIN = "delete the store and extract again"
 
 
 class Shard(NamedTuple):
@@ -58,15 +60,14 @@ class FeatureStore:
         """Open the store in folder `path`; `InputError` where it is missing or its parts do not fit together."""
         path = Path(path)
         description = read_json(path / DESCRIPTION)
-        again = "delete the store and extract again"
         try:
+            _check_description(description)
             shards = [_open_shard(path / name) for name in description["shards"]]
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a whole feature store ({error}); {again}") from error
-        lengths = {tuple(map(len, shard)) for shard in shards}
-        rows = sum(len(shard.counts) for shard in shards)
-        if rows != len(description["images"]) or any(len(set(length)) > 1 for length in lengths):
-            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {again}")
+        except Exception as error:  # of what a broken array makes NumPy raise there is no whole list
+            raise InputError(f"{path}: not a whole feature store ({told(error)}); {AGAIN}") from error
+        kinds = {(shard.features.dtype, *shard.features.shape[1:]) for shard in shards}
+        if sum(len(shard.counts) for shard in shards) != len(description["images"]) or len(kinds) > 1:
+            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {AGAIN}")
         return cls(shards, description)
 
     def __len__(self) -> int:
@@ -126,9 +127,32 @@ def is_whole(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file() and not (folder / JOURNAL).exists()
 
 
+def _check_description(description: Mapping) -> None:
+    """Raise `ValueError` where a description lacks what a store is found by, or has it otherwise."""
+    images, unreadable, shards = (description.get(field) for field in ("images", "unreadable", "shards"))
+    if not isinstance(images, dict) or list(images.values()) != list(range(len(images))):
+        raise ValueError("images: not the rows of images by their names, counted from 0")
+    if not isinstance(unreadable, dict) or not all(isinstance(reason, str) for reason in unreadable.values()):
+        raise ValueError("unreadable: not reasons by names of images")
+    if not isinstance(shards, list) or not shards or not all(isinstance(name, str) for name in shards):
+        raise ValueError("shards: not the names of folders")
+    if outside := [name for name in shards if name != "." and (Path(name).name != name or name == "..")]:
+        raise ValueError(f"shards: {outside[0]!r} is no folder of the store")
+
+
 def _open_shard(folder: Path) -> Shard:
-    features, boxes = (np.load(folder / name, mmap_mode="r") for name in (FEATURES, BOXES))
-    return Shard(features, boxes, np.load(folder / COUNTS))
+    """The arrays in a folder; raises `ValueError`, or what NumPy does, where they are not those of a shard."""
+    features, boxes, counts = (open_memmap(folder / name, mode="r") for name in (FEATURES, BOXES, COUNTS))
+    if features.ndim != 3 or features.dtype not in DTYPES:
+        raise ValueError(f"{FEATURES}: {features.dtype} {list(features.shape)}, expected [images, regions, dim]")
+    images, regions, _ = features.shape
+    if boxes.shape != (images, regions, 4) or boxes.dtype != np.float32:
+        raise ValueError(f"{BOXES}: {boxes.dtype} {list(boxes.shape)}, expected float32 {[images, regions, 4]}")
+    if counts.shape != (images,) or counts.dtype != np.int32:
+        raise ValueError(f"{COUNTS}: {counts.dtype} {list(counts.shape)}, expected int32 {[images]}")
+    if len(counts) and not 0 <= counts.min() <= counts.max() <= regions:
+        raise ValueError(f"{COUNTS}: an image of {counts.min()} or {counts.max()} regions, of {regions}")
+    return Shard(features, boxes, np.array(counts))
 
 
 def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from vlret.data.declared import declared, made_for_us
+from vlret.data.downloads import entry_of
 from vlret.data.pinned import contradiction
 from vlret.data.sources import layout as names_in
 from vlret.experiment import (
@@ -26,6 +25,7 @@ from vlret.layout.own import Own
 from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
 from vlret.made import digest, note_of
 from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
+from vlret.yamls import read
 
 FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
 Wildcards = Mapping[str, str]
@@ -46,8 +46,8 @@ class Layout:
 
     def __init__(self, config: Config, root: Path, place: Callable[[str], Path] = Path):
         self.config, self.own, self.place = config, Own(root), place
-        self.sources = declared(config, _table(root / "config" / "sources.yaml"))
-        self.downloads = _table(root / "config" / "downloads.yaml")
+        self.sources = declared(config, read(root / "config" / "sources.yaml"))
+        self.downloads = read(root / "config" / "downloads.yaml")
         self.downloads_table = self.own.shown(Path("config/downloads.yaml"))
         self.fetched = {source["name"]: source for sources in self.sources.values() for source in sources.values()}
         self._jobs: dict[tuple, Job] = {}
@@ -157,7 +157,7 @@ class Layout:
     # ---- Files from elsewhere ----------------------------------------------------------------------------------------
 
     def _download(self, package: str) -> Job:
-        known = {"package": package, "sha256": self.downloads[package]["sha256"]}
+        known = {"package": package, "sha256": entry_of(package, self.downloads, self.downloads_table)["sha256"]}
         return Job("data download", settings=known, resources={"packages": self.downloads_table})
 
     def _repository(self, owner: str, name: str, revision: str) -> Job:
@@ -499,11 +499,6 @@ class Layout:
         known = {"rows": told, "settings": evaluation.brief(), "seed": self.config.seed}
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
-
-
-def _table(path: Path) -> dict[str, dict]:
-    """A table of the workflow's own."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _plain(entry: object) -> object:

@@ -1,0 +1,91 @@
+"""YAML files: a mapping of text keys, each once, of a size that nobody minds, and of text that UTF-8 can hold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from vlret.files import InputError, told
+
+MOST_VALUES = 100_000  # in a file, aliases resolved: ten lines of aliases of aliases make billions
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mistakes are told at their place."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {}, set())
+        return node
+
+    def construct_scalar(self, node: yaml.Node) -> object:
+        value = super().construct_scalar(node)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = value[error.start]
+            raise _mistake(f"half of a character, {half!a}, which UTF-8 cannot hold", node) from error
+        return value
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    seen = set()
+    for key, _ in node.value:
+        if key.tag != "tag:yaml.org,2002:merge":
+            value = loader.construct_object(key, deep=True)
+            if not isinstance(value, str):
+                kind = type(value).__name__
+                raise _mistake(f"a key is {kind}, expected text; put it into quotation marks", key)
+            if value in seen:
+                raise _mistake(f"key {value!r} stands twice", key)
+            seen.add(value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _count(node: yaml.Node, counts: dict[yaml.Node, int], above: set[yaml.Node]) -> int:
+    """How many values a node holds, those of aliases each time; it must not hold itself."""
+    if node in above:
+        raise _mistake("an alias within what it stands for", node)
+    if node not in counts:
+        inside = [] if isinstance(node, yaml.ScalarNode) else node.value
+        if isinstance(node, yaml.MappingNode):
+            inside = [part for pair in inside for part in pair]
+        above.add(node)
+        counts[node] = 1 + sum(_count(part, counts, above) for part in inside)
+        above.remove(node)
+    if counts[node] > MOST_VALUES:
+        raise _mistake(f"more than {MOST_VALUES} values, those of aliases each time", node)
+    return counts[node]
+
+
+def _mistake(what: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+
+
+def read(path: Path) -> dict:
+    """The values of a YAML file; an `InputError` with file and line where it is not valid, or no mapping of texts."""
+    try:
+        values = _Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # not only of its syntax: also of its depth, its numbers' length, its dates
+        raise InputError(f"{path}{_place(error)}: not valid YAML: {_problem(error)}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
+    return values
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark else ""
+
+
+def _problem(error: Exception) -> str:
+    return " ".join((getattr(error, "problem", None) or told(error)).split())
