@@ -334,7 +334,7 @@ def test_the_words_of_a_rule_are_no_reason_to_run_it(folder):
 
 
 def test_a_new_version_of_a_verb_makes_its_results_anew(folder):
-    folder.edit("vlret/made.py", "VERSIONS: dict[str, int] = {}", 'VERSIONS: dict[str, int] = {"retrieval embed": 2}')
+    folder.edit("vlret/made.py", "VERSIONS: dict[str, int] = {", 'VERSIONS: dict[str, int] = {"retrieval embed": 2, ')
     assert folder.planned() == {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "fuse": 1} | {
         "search_ablation": 1,
         "metrics": 8,

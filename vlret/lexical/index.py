@@ -9,8 +9,6 @@ On disk a folder of
 - `index.json`: counts and the analysis, which a search repeats on its questions.
 """
 
-import re
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -24,9 +22,9 @@ from vlret.console import progress
 from vlret.data.tables import read_batches
 from vlret.files import InputError, read_json, whole, write_json
 from vlret.lexical.invert import document_frequencies, fill
+from vlret.lexical.words import words
 from vlret.settings import Analysis
 
-WORD = re.compile(r"\w+")
 POSTINGS_AT_ONCE = 200_000_000  # five bytes each
 # Those of Lucene's EnglishAnalyzer.
 ENGLISH = """a an and are as at be but by for if in into is it no not of on or such that the their then there these they
@@ -37,11 +35,11 @@ Stem = Callable[[list[str]], list[str]]
 
 
 def analyse(text: str, stop_words: Collection[str] = (), stem: Stem | None = None) -> list[str]:
-    """The terms of a text, in order: NFKC, lower case, Unicode words (`\\w+`), less the stop words, their stems."""
-    words = WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    """The terms of a text, in order: its words (`vlret.lexical.words`), less the stop words, their stems."""
+    terms = words(text)
     if stop_words:
-        words = [word for word in words if word not in stop_words]
-    return words if stem is None else stem(words)
+        terms = [term for term in terms if term not in stop_words]
+    return terms if stem is None else stem(terms)
 
 
 def stemmer(asked: str) -> Stem | None:
@@ -91,8 +89,8 @@ class Index:
 
     def known(self, text: str) -> list[tuple[int, int]]:
         """`(term number, count in the text)` for each term of the text that the index knows, by number."""
-        words = analyse(text, self.stop_words, self.stem)
-        counts = Counter(self.terms[term] for term in words if term in self.terms)
+        held = analyse(text, self.stop_words, self.stem)
+        counts = Counter(self.terms[term] for term in held if term in self.terms)
         return sorted(counts.items())
 
     def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +201,7 @@ def _number(
     lengths = array("i")
     with open(spool, "wb") as stream:
         for text in texts:
-            words = analyse(text, stop_words, stem)
-            stream.write(np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int32).tobytes())
-            lengths.append(len(words))
+            held = analyse(text, stop_words, stem)
+            stream.write(np.array([numbers.setdefault(term, len(numbers)) for term in held], np.int32).tobytes())
+            lengths.append(len(held))
     return list(numbers), np.array(lengths, dtype=np.int32)
