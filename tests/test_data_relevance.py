@@ -120,6 +120,71 @@ def test_preprocessing_and_matching_are_the_definition_on_any_characters():
     assert found > 2000
 
 
+# Answer -> texts that hold it, texts that do not; the third, what meerqat's rule finds of the first.
+WHOLE = {
+    "£50": (["It cost £50.", "£50", "(£50)"], ["It cost £500.", "us£50", "£5"], []),
+    "90°": (["An angle of 90°.", "90°"], ["190°", "90°C", "90"], []),
+    "C♯": (["In C♯ minor", "C♯"], ["AC♯", "C♯m", "C"], []),
+    "हिन्दी": (["यह हिन्दी है।", "हिन्दी"], ["हिन्दीभाषी", "हिन्द"], []),
+    "हिन्द": (["जय हिन्द!"], ["यह हिन्दी है।"], ["जय हिन्द!"]),
+    "cafe": (["A cafe’s", "cafe"], ["cafe\u0301", "cafes"], ["A cafe’s", "cafe"]),
+    "☀": (["Under ☀\ufe0f and rain", "☀"], ["☀x"], []),
+    "Niger": (["Niger’s coast", "“Niger”"], ["Nigeria"], ["Niger’s coast", "“Niger”"]),
+}
+
+
+@pytest.mark.parametrize("answer", WHOLE)
+def test_whole_words_finds_symbols_and_marks_at_an_answers_ends_and_no_part_of_a_word(answer: str):
+    held, free, by_meerqat = WHOLE[answer]
+    passages = PreprocessedPassages.of([*held, *free])
+    rows = list(range(len(passages)))
+    expected = rows[: len(held)]
+    assert find_relevant(rows, answer, [], passages, "whole-words") == (expected, expected)
+    assert find_relevant(rows, "none", [answer], passages, "whole-words") == ([], expected)
+    assert [text for text in held if contains(preprocess(text), answer)] == by_meerqat
+
+
+def test_whole_words_is_the_definition_on_any_characters_and_meerqats_where_answers_are_of_letters():
+    """Against an expression an answer and passage, and meerqat's rule where both can say the same."""
+    beside = "[^\\W_]|[\u0300-\u036f\u093e-\u094d]"
+    random = Random(0)
+    found = same = 0
+    for _ in range(3000):
+        drawn = ["".join(random.choices("ab £°é\u0301\u093f", k=random.randrange(5))) for _ in range(3)]
+        texts = ["".join(random.choices("ab £°é\u0301\u093f", k=9)) for _ in range(5)] + ["".join(drawn)]
+        wanted = [preprocess(answer) for answer in drawn]
+        holds = [
+            [bool(one and re.search(f"(?<!{beside}){one}(?!{beside})", preprocess(text))) for one in wanted]
+            for text in texts
+        ]
+        expected = [row for row in range(6) if holds[row][0]], [row for row in range(6) if any(holds[row])]
+        passages = PreprocessedPassages.of(texts)
+        assert find_relevant(range(6), drawn[0], drawn[1:], passages, "whole-words") == expected
+        plain = PreprocessedPassages.of([re.sub("[\u0301\u093f]", "", text) for text in texts])
+        first, *others = ["".join(filter(str.isalnum, answer)) for answer in drawn]
+        by_meerqat = find_relevant(range(6), first, others, plain)
+        assert find_relevant(range(6), first, others, plain, "whole-words") == by_meerqat
+        found, same = found + len(expected[1]), same + len(by_meerqat[1])
+    assert min(found, same) > 1500
+
+
+def test_judgements_and_pools_are_made_by_the_rule_that_is_asked(tmp_path: Path):
+    splits = {split: [question(split, 0, ["£50", "Rome"])] for split in ("train", "validation", "test")}
+    made = make(tmp_path, splits)
+    PreprocessedPassages.write(["it cost £50", "£500", "rome", "£50", "x£50"], made["normalised"])
+    judge(**made)
+    assert read_qrels(tmp_path / "qrels" / "test.trec") == {"test": {2}}
+    judge(**made, matching="whole-words")
+    assert read_qrels(tmp_path / "qrels" / "test.trec") == {"test": {0, 2}}
+    ranking = Ranking(np.arange(5), np.arange(5, 0.0, -1))
+    write_run(tmp_path / "run.trec", dict.fromkeys(splits, ranking), "run")
+    arguments = [tmp_path / "run.trec"], made["questions"], made["normalised"], tmp_path / "pool", tmp_path / "p.json"
+    pool(*arguments)
+    assert read_qrels(tmp_path / "pool" / "test.trec") == {"test": {2, 4}}
+    pool(*arguments, matching="whole-words")
+    assert read_qrels(tmp_path / "pool" / "test.trec") == {"test": {0, 2, 3}}
+
+
 def test_retrieved_twice_is_relevant_twice_and_the_order_is_kept():
     passages = PreprocessedPassages.of(["Rome", "x", "In Rome."])
     assert find_relevant([2, 1, 0, 2], "x", ["rome"], passages) == ([1], [2, 1, 0, 2])

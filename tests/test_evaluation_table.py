@@ -180,6 +180,16 @@ def test_the_caption_says_when_judgements_are_of_what_the_rows_retrieve(inputs, 
         assert "same static" not in text
 
 
+def test_the_caption_says_how_answers_were_found_where_it_is_not_meerqats_way(inputs, out, tmp_path):
+    table(**inputs, out=tmp_path / "t.tex", matching="whole-words")
+    for suffix in (".tex", ".md", ".html"):
+        text = (tmp_path / "t.tex").with_suffix(suffix).read_text()
+        assert (
+            "by the rule whole-words: a passage contains one where no letter, digit or mark stands beside it." in text
+        )
+        assert "looked for" not in out.with_suffix(suffix).read_text()
+
+
 def test_equal_figures_are_equally_bold(inputs, tmp_path):
     twin = [row("bm25"), row("twin")]
     metrics = [tmp_path / "0.json", tmp_path / "1.json"]

@@ -74,6 +74,19 @@ def test_what_holds_an_answer_is_no_negative_whatever_its_article(inputs, tmp_pa
     assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 stands third"
 
 
+def test_answers_are_found_by_the_rule_that_is_asked(inputs, tmp_path):
+    ask(inputs["questions"], NOWHERE | {"q0": ["€5"]})
+    PreprocessedPassages.write(
+        [
+            f"word{row} €5" if row == 9 else f"word{row}"
+            for row in range(len(PreprocessedPassages.open(inputs["normalised"])))
+        ],
+        inputs["normalised"],
+    )
+    assert 9 in mined(inputs, tmp_path, miner="bm25")["q0"]
+    assert 9 not in mined(inputs, tmp_path, miner="bm25", matching="whole-words")["q0"]
+
+
 def stored(number):
     """A stored question with what cvlp mines for it, of the passages that its search finds."""
     mining = RELEVANCE["irrelevant_mining"][number]

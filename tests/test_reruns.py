@@ -277,6 +277,10 @@ EDITS = {
         {"datasets": {"mine": {"relevance": {"link": "provenance"}}, "second": {"relevance": {"link": "provenance"}}}},
         {"qrels": 1, **JUDGED},
     ),
+    "how answers are matched": (
+        {"datasets": {"mine": {"relevance": {"matching": "whole-words"}}}},
+        {"qrels": 1, **JUDGED},
+    ),
 }
 
 

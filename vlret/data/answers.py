@@ -1,12 +1,17 @@
-"""Where answers stand in passages: normalisation, and matching against passages that were normalised once.
+r"""Where answers stand in passages: normalisation, and matching against passages that were normalised once.
 
 The definitions are meerqat's (`answer_preprocess`, `find_relevant`, as ViQuAE and cvlp use them), with one difference:
 an answer that normalises to nothing (such as `the` or `?`) matches no passage, where there it matches every one.
+
+Of two ways of matching one is theirs, `meerqat`: a word boundary (`\b`) on either side. Where an answer begins or ends
+with a symbol (`£50`, `90°`, `c♯`) or a vowel sign, as words of Hindi do, that wants a letter beside it. `whole-words`
+wants what meerqat's means: beside an answer stands no letter, no digit and none of their marks.
 """
 
 import mmap
 import re
 import string
+import unicodedata
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlret.files import InputError
+from vlret.settings import Matching
 
 PUNCTUATION = string.punctuation.encode()
 ARTICLES = re.compile(r"\b(?:an?|the)\b")
@@ -56,26 +62,42 @@ def has_answer(output: dict) -> bool:
 
 
 class Needle(NamedTuple):
-    """A preprocessed answer as it is looked for: UTF-8, and whether its first and its last character are of a word."""
+    """A preprocessed answer as it is looked for.
+
+    Attributes
+    ----------
+    text
+        UTF-8.
+    first, last
+        Whether no character of a word may stand before it, and behind it; otherwise one has to.
+    marks
+        Whether marks are characters of words.
+    """
 
     text: bytes
     first: bool
     last: bool
+    marks: bool
 
     @classmethod
-    def of(cls, answer: str) -> "Needle | None":
+    def of(cls, answer: str, matching: Matching = "meerqat") -> "Needle | None":
         """An answer as published, preprocessed; None where nothing is left of it."""
         wanted = preprocess(answer)
-        return cls(_bytes(wanted), wanted[0].isalnum(), wanted[-1].isalnum()) if wanted else None
+        if not wanted:
+            return None
+        if matching == "whole-words":
+            return cls(_bytes(wanted), True, True, True)
+        return cls(_bytes(wanted), wanted[0].isalnum(), wanted[-1].isalnum(), False)
 
     def places(self, texts: bytes, ends: Sequence[int]) -> list[int]:
-        r"""Which of the texts hold the answer between two word boundaries (`\b`), in order.
+        """Which of the texts hold the answer, in order.
 
         `texts`: preprocessed ones, each with a line feed at its end; `ends`: the place behind each line feed.
         """
         found, at, size = [], texts.find(self.text), len(self.text)
         while at >= 0:
-            if _word_before(texts, at) != self.first and _word_at(texts, at + size) != self.last:
+            before, behind = _word_before(texts, at, self.marks), _word_at(texts, at + size, self.marks)
+            if before != self.first and behind != self.last:
                 found.append(bisect_right(ends, at))
                 at = texts.find(self.text, ends[found[-1]])
             else:
@@ -87,23 +109,29 @@ class Needle(NamedTuple):
         return self.text in text and bool(self.places(text + b"\n", [len(text) + 1]))
 
 
-def _word_at(texts: bytes, at: int) -> bool:
+def _word_at(texts: bytes, at: int, marks: bool) -> bool:
     """Whether a character of a word begins at a byte of UTF-8 texts."""
     byte = texts[at]
     if byte < 128:
         return ASCII_WORD[byte]
     size = 2 + (byte >= 0xE0) + (byte >= 0xF0)
-    return texts[at : at + size].decode("utf-8", "surrogatepass").isalnum()
+    character = texts[at : at + size].decode("utf-8", "surrogatepass")
+    return character.isalnum() or (marks and _is_mark(character))
 
 
-def _word_before(texts: bytes, at: int) -> bool:
+def _is_mark(character: str) -> bool:
+    """Whether a character is a mark; not one that says how a symbol is drawn, as behind many an emoji."""
+    return unicodedata.category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
+
+
+def _word_before(texts: bytes, at: int, marks: bool) -> bool:
     """Whether the character that ends before a byte of UTF-8 texts is of a word."""
     if not at:
         return False
     start = at - 1
     while texts[start] & 0xC0 == 0x80:
         start -= 1
-    return _word_at(texts, start)
+    return _word_at(texts, start, marks)
 
 
 def _bytes(text: str) -> bytes:
@@ -172,23 +200,27 @@ class PreprocessedPassages:
 
 
 def find_relevant(
-    retrieved: Sequence[int], original_answer: str, answers: Sequence[str], passages: PreprocessedPassages
+    retrieved: Sequence[int],
+    original_answer: str,
+    answers: Sequence[str],
+    passages: PreprocessedPassages,
+    matching: Matching = "meerqat",
 ) -> tuple[list[int], list[int]]:
     """The passages among `retrieved` that hold the original answer, and those that hold any answer; order is kept."""
     texts, ends = passages.join(retrieved)
-    original = Needle.of(original_answer)
+    original = Needle.of(original_answer, matching)
     with_original = set(original.places(texts, ends)) if original else set()
     relevant = set(with_original)
-    for needle in _needed(answers):
+    for needle in _needed(answers, matching):
         if needle != original:
             relevant.update(needle.places(texts, ends))
     return tuple([retrieved[place] for place in sorted(places)] for places in (with_original, relevant))
 
 
-def _needed(answers: Iterable[str]) -> list[Needle]:
+def _needed(answers: Iterable[str], matching: Matching) -> list[Needle]:
     """The shortest first, without those that hold an earlier one: where they stand, that one stands too."""
     kept: list[Needle] = []
-    needles = {needle for answer in answers if (needle := Needle.of(answer))}
+    needles = {needle for answer in answers if (needle := Needle.of(answer, matching))}
     for needle in sorted(needles, key=lambda needle: (len(needle.text), needle.text)):
         if not any(short.stands_in(needle.text) for short in kept):
             kept.append(needle)

@@ -15,6 +15,7 @@ from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, read_batches
 from vlret.files import InputError, whole, write_json, write_jsonl
 from vlret.runs import read_run, write_qrels
+from vlret.settings import Matching
 
 INDICES = ("id", "original_answer_provenance_indices", "provenance_indices")
 EVALUATED = ("validation", "test")  # what runs are evaluated on
@@ -53,6 +54,7 @@ def judge(
     report: Path,
     link: Literal["wikidata", "provenance"] = "wikidata",
     articles: Path | None = None,
+    matching: Matching = "meerqat",
 ) -> None:
     """Write the static judgements of every question of a dataset, `out/{split}.trec` and `out/{split}.jsonl`.
 
@@ -75,6 +77,8 @@ def judge(
         `output.provenance`, of articles with one title the last (meerqat's `find_relevant_item`).
     articles
         The table of articles, which links by `provenance` need.
+    matching
+        How an answer stands in a text, see `vlret.data.answers`.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def judge(
             wanted = np.asarray(rows, owners.dtype)
             firsts, ends = (np.searchsorted(owners, wanted, side).tolist() for side in ("left", "right"))
             linked[question] = list(chain.from_iterable(map(range, firsts, ends)))
-    _write(splits, linked, texts, out, report, f"{questions}: check answers and links", indices=True)
+    _write(splits, linked, texts, matching, out, report, f"{questions}: check answers and links", indices=True)
 
 
 def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterator[list[int]]:
@@ -106,7 +110,9 @@ def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterator[list
     return (linked_rows(output["provenance"], titles) for output in records["output"])
 
 
-def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report: Path) -> None:
+def pool(
+    runs: list[Path], questions: Path, normalised: Path, out: Path, report: Path, matching: Matching = "meerqat"
+) -> None:
     """Write the dynamic judgements `out/validation.trec` and `out/test.trec` of the runs of one table.
 
     Relevant is a passage that any of the runs ranks for the question, however low, and whose normalised text
@@ -125,6 +131,8 @@ def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report:
         The folder to write.
     report
         By split, questions without an answer and without a relevant passage, as `judge` has it.
+    matching
+        How an answer stands in a text, see `vlret.data.answers`.
 
     Raises
     ------
@@ -145,6 +153,7 @@ def pool(runs: list[Path], questions: Path, normalised: Path, out: Path, report:
         splits,
         {question: rows.tolist() for question, rows in pooled.items()},
         texts,
+        matching,
         out,
         report,
         f"do the runs fit {questions}?",
@@ -155,6 +164,7 @@ def _write(
     splits: Mapping[str, Dataset],
     candidates: Mapping[str, Sequence[int]],
     texts: PreprocessedPassages,
+    matching: Matching,
     out: Path,
     report: Path,
     advice: str,
@@ -168,7 +178,7 @@ def _write(
             found = {}
             for question, output in zip(records["id"], records["output"], strict=True):
                 answers = output["original_answer"] or "", output["answer"]
-                found[question] = find_relevant(candidates[question], *answers, texts)
+                found[question] = find_relevant(candidates[question], *answers, texts, matching)
             qrels = {question: relevant for question, (_, relevant) in found.items()}
             if not any(qrels.values()):
                 raise InputError(f"no question of {split} has a relevant passage; {advice}")

@@ -32,6 +32,11 @@ RELEVANT = {
     "rows are judged by the same dynamic qrels, pooled over all of them (choices on validation were made by static "
     "ones)",
 }
+MATCHED = {
+    "meerqat": "",
+    "whole-words": " Answers are looked for by the rule whole-words: a passage contains one where no letter, digit or "
+    "mark stands beside it.",
+}
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -145,8 +150,9 @@ def caption(results: Results) -> str:
     judged = f" ({lacking} of them without relevant passage, counted as zero)" if lacking else ""
     return (
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
-        f"entities. {RELEVANT[settings.qrels]}. The best value of a column is bold. Superscripts name the rows "
-        f"with a significantly lower value: {tested(results)}. The {100 * settings.interval:g}\u00a0% interval "
+        f"entities. {RELEVANT[settings.qrels]}.{MATCHED[results.matching]} The best value of a column is bold. "
+        f"Superscripts name the rows with a significantly lower value: {tested(results)}. "
+        f"The {100 * settings.interval:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
         f"{absent(results)}"

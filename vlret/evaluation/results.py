@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlret.settings import Evaluation
+from vlret.settings import Evaluation, Matching
 
 PARTS = ("model", "tuning", "prefix", "pooling")
 
@@ -17,7 +17,7 @@ class Results:
     `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
     `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values` and `corrected`, the
     same adjusted for the number of pairs: metric → `[rows, rows]`; `absent`: names of rows that are not there yet;
-    `config`: a digest of all that the rows were made with.
+    `config`: a digest of all that the rows were made with; `matching`: how answers were found in passages.
     """
 
     rows: list[dict]
@@ -32,6 +32,7 @@ class Results:
     counts: dict[str, int]
     absent: Sequence[str] = ()
     config: str = ""
+    matching: Matching = "meerqat"
 
     @property
     def shown(self) -> list[str]:

@@ -13,7 +13,7 @@ from vlret.evaluation.results import PARTS, Results
 from vlret.evaluation.significance import bootstrap_interval, corrected, number_groups, randomisation_test, t_test
 from vlret.files import InputError, read_json, whole
 from vlret.made import digest, made_by
-from vlret.settings import Evaluation
+from vlret.settings import Evaluation, Matching
 
 
 def table(
@@ -24,6 +24,7 @@ def table(
     seed: int,
     out: Path,
     partial: bool = False,
+    matching: Matching = "meerqat",
 ) -> None:
     """Compare runs: write the table as LaTeX, CSV, Markdown and HTML, and the p-values of all pairs.
 
@@ -47,6 +48,8 @@ def table(
         The LaTeX file.
     partial
         Whether rows whose metrics are not there, or of other settings, are left out and named in the caption.
+    matching
+        How the judgements found answers in passages, which the caption says where it is not as in meerqat.
 
     Raises
     ------
@@ -64,7 +67,8 @@ def table(
         raise InputError("table: no row is there yet")
     used = [found[row["name"]] for row in rows] if absent else list(found.values())
     results = compute(_read(used, rows, settings.metrics), questions, rows, settings, seed)
-    results = replace(results, absent=list(absent), config=digest("evaluation table", 1, {"rows": rows}, {}))
+    config = digest("evaluation table", 1, {"rows": rows}, {})
+    results = replace(results, absent=list(absent), config=config, matching=matching)
     rendered = {suffix: render(results) for suffix, render in renderings.SUFFIXES.items()}
     for suffix, text in rendered.items():
         with whole(out.with_suffix(suffix)) as aside:

@@ -23,7 +23,7 @@ from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
 from vlret.layout.own import Own
 from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
-from vlret.made import digest, note_of
+from vlret.made import digest, made_by
 from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
 from vlret.yamls import read
 
@@ -147,7 +147,7 @@ class Layout:
         key = file.rule, tuple(sorted(file.wildcards.items()))
         if key not in self._digests:
             job, path = self.job(file.rule, file.wildcards), self.place(file)
-            if job.known() is None and path.exists() and not note_of(path).is_file():
+            if job.known() is None and path.exists() and made_by(path) is None:
                 return None
             told = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
             known = {name: list(filter(None, digests)) for name, digests in told.items()}
@@ -291,7 +291,11 @@ class Layout:
         inputs = {name: self.table(name, dataset) for name in ("questions", "passages", "normalised")}
         if link == "provenance":
             inputs["articles"] = self.table("articles", dataset)
-        return Job("data qrels", inputs, {"link": link})
+        return Job("data qrels", inputs, {"link": link, **self._matching(dataset)})
+
+    def _matching(self, dataset: str) -> dict[str, object]:
+        """How a dataset's answers are found in passages."""
+        return {"matching": self.config.datasets[dataset].relevance.matching}
 
     def _limits(self, dataset: str) -> dict[str, object]:
         return {"limits": dict(self.config.datasets[dataset].limits)}
@@ -369,7 +373,7 @@ class Layout:
         elif name := mined_experiment(miner):
             lexical = kind_of(self.config, self.experiment(name)) == "lexical"
             inputs["run"] = self.run(name) if lexical else self.made("search_mined", experiment=name)
-        known = {"depth": depth, "seed": self.config.seed}
+        known = {"depth": depth, "seed": self.config.seed, **self._matching(dataset)}
         return Job("negatives mine", inputs, known, {"miner": miner, "split": split})
 
     # ---- Training ------------------------------------------------------------------------------------------------
@@ -480,7 +484,7 @@ class Layout:
     def _pool(self) -> Job:
         inputs: dict[str, Files] = {"runs": [self.run(row.name) for row in rows(self.config)]}
         inputs |= {name: self.table(name, self.config.dataset) for name in ("questions", "normalised")}
-        return Job("data pool", inputs)
+        return Job("data pool", inputs, self._matching(self.config.dataset))
 
     def _metrics(self, row: str) -> Job:
         return self._measured(row, [self.made("qrels", split, dataset=self.config.dataset) for split in JUDGED])
@@ -497,6 +501,7 @@ class Layout:
         metrics = [self.metrics(row.name) for row in every]
         told = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
         known = {"rows": told, "settings": evaluation.brief(), "seed": self.config.seed}
+        known |= self._matching(self.config.dataset)
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
 

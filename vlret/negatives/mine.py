@@ -20,6 +20,7 @@ from vlret.data.tables import article_of
 from vlret.files import InputError, whole
 from vlret.negatives import Known, article, bm25, image, model, random, same_type
 from vlret.runs import read_qrels, read_run
+from vlret.settings import Matching
 
 MINERS = {
     "bm25": bm25,
@@ -43,6 +44,7 @@ def mine(
     depth: int,
     seed: int,
     out: Path,
+    matching: Matching = "meerqat",
 ) -> None:
     """Write a Parquet table of `question` (id), `passages` and `relevant` (lists of int32), a row a question.
 
@@ -73,6 +75,8 @@ def mine(
         Of all that is drawn.
     out
         The file to write.
+    matching
+        How an answer stands in a text, see `vlret.data.answers`.
 
     Raises
     ------
@@ -100,9 +104,9 @@ def mine(
         wanted = depth + len(linked) + depth // 2
         found = module.candidates(question, row["article"], known, wanted, generator)
         answers = output["original_answer"] or "", output["answer"]
-        holding = find_relevant(found.tolist(), *answers, texts)[1]
+        holding = find_relevant(found.tolist(), *answers, texts, matching)[1]
         kept = found[~np.isin(found, [*linked, *holding])][:depth]
-        mined[question] = kept, find_relevant(ranked[:depth], *answers, texts)[0]
+        mined[question] = kept, find_relevant(ranked[:depth], *answers, texts, matching)[0]
     bare = sum(not len(kept) for kept, _ in mined.values())
     say(f"{miner} negatives, {split}: {len(mined)} questions, {bare} without any")
     _write(out, mined)

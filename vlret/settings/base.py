@@ -1,7 +1,7 @@
 """What all settings have in common: kinds of values, and classes of frozen fields."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
@@ -34,6 +34,7 @@ Parts = Annotated[
         lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=Part | list[Part]
     ),
 ]
+Matching = Literal["meerqat", "whole-words"]
 Metric = Annotated[StrictStr, Field(pattern="^(mrr|precision|hit_rate)@[1-9][0-9]*$")]
 Miner = Annotated[StrictStr, Field(pattern=rf"^(bm25|article|random|same-type|(image|model)\.{EXPERIMENT})$")]
 Miners = Annotated[dict[Miner, AboveZero], Field(description="miner -> its share of the negatives")]

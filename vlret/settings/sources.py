@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, StrictInt, StrictStr, Tag, model_validator
 
-from vlret.settings.base import Count, NotNegative, Part, Positive, Real, Settings, Share
+from vlret.settings.base import Count, Matching, NotNegative, Part, Positive, Real, Settings, Share
 
 
 class PackageWeights(Settings):
@@ -143,6 +143,9 @@ class Relevance(Settings):
     """Which articles' passages are judged: the one with the question's `wikidata_id`, or all that provenance names."""
     titles: StrictStr = ""
     """What stands between title and text where answers are looked for; in the text alone if it is empty."""
+    matching: Matching = "meerqat"
+    """How an answer stands in a text: with a word boundary at both ends, which a symbol at the end of an answer such as
+    £50 never is, or with no letter, digit or mark beside it, which finds those, too."""
 
 
 class BM25(Settings):
