@@ -125,6 +125,14 @@ class Folder:
         assert (done.returncode != 0) == fails, done.stdout[-3000:]
         return done.stdout
 
+    def told(self, *arguments: str) -> list[str]:
+        """What a view of `vlret` prints."""
+        command = [sys.executable, "-m", "vlret", *arguments]
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return [" ".join(line.split()) for line in done.stdout.splitlines()]
+
     def planned(self, *arguments: str, **how) -> dict[str, int]:
         """Rules and counts of a dry-run."""
         return counts(self.snakemake(*arguments, "-n", **how))
@@ -413,3 +421,41 @@ def test_two_grids_of_one_folder_share_what_they_have_in_common(folder):
     folder.snakemake("--cores", "8", target=target, files=files)
     assert folder.planned() == {}, "the first grid's table is as it was"
     assert folder.planned(target=target, files=files) == {}
+
+
+def test_the_plan_tells_why_what_and_how_long(folder):
+    asked = ("--configfile", "grid.yaml", "--jobs", "2")
+    assert folder.told("plan", *asked) == [
+        f"{TABLE} of grid.yaml: nothing would run, it is as the config and the data ask"
+    ]
+    folder.config(datasets__mine__limits={"unreadable image": 5})
+    assert len(folder.told("plan", *asked)) == 1, "a limit changes no result"
+    folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})
+    lines = folder.told("plan", *asked)
+    assert lines[0] == f"{TABLE} of grid.yaml: 5 jobs would run"
+    assert "training.learning_rate: 0.001 → 0.5 5 train vlminilm_lora_none_avg" in lines
+    assert any(line.startswith(f"{LORA} train, embed, search, metrics ") for line in lines), lines
+    assert any(line.startswith("train 1 0:00:0") and line.endswith(f"checkpoints/{LORA}") for line in lines), "replaced"
+    assert lines[-1].startswith("time: about 0:00:0")
+    (folder.path / "mine" / "test.jsonl").write_text("one more")
+    lines = folder.told("plan", *asked)
+    assert any(line.startswith("mine/test.jsonl changed ") and "source mine-questions" in line for line in lines)
+    shutil.rmtree(folder.path / "results" / "mine" / "benchmarks")
+    assert any(line.startswith("not in it, since none has run here yet: ") for line in folder.told("plan", *asked))
+
+
+def test_views_take_the_config_as_snakemake_does(folder):
+    (folder.path / "cluster").mkdir()
+    (folder.path / "cluster" / "config.yaml").write_text("configfile: grid.yaml\njobs: 7\n")
+    grid = folder.told("grid", "--status", "--configfile", "grid.yaml")
+    assert grid[-1] == "9 rows: 9 done, 0 stale, 0 running, 0 failed, 0 to run"
+    assert folder.told("grid", "--status", "--profile", "cluster") == grid
+    assert any(line.startswith("metrics 9 0 0 0") for line in folder.told("status")), "of the newest run"
+    assert (
+        folder.told("grid", "--profile", "cluster", "--config", "table=other")[-1]
+        == "9 rows: 9 done, 0 to run, 0 stale"
+    )
+    other = folder.told("plan", "--profile", "cluster", "--config", "table=other")
+    assert other[0] == "results/other.tex of grid.yaml: 1 job would run"
+    folder.config(training__defaults={"steps": 12, "learning_rate": 1.0e-3})
+    assert " with 7 at a time; " in folder.told("plan", "--profile", "cluster")[-1]

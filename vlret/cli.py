@@ -16,6 +16,7 @@ from vlret.signatures import docstring_of, signature_of
 from vlret.verbs import VERBS, Verb
 
 # What torchrun and Slurm call the first of several processes that run one command together: it alone writes the note.
+CONFIG = {"configfile": Path, "config": str, "profile": str}  # options of a view, as Snakemake has them
 FIRST = {"RANK": "0", "SLURM_NODEID": "0"}
 
 
@@ -24,6 +25,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="vlret", description="Knowledge-based visual question answering, retrieval.")
     top.add_argument("--version", action="version", version=f"vlret {__version__}")
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    plan = commands.add_parser("plan", help="what Snakemake would run, why, and how long it may take")
+    _add_config(plan)
+    plan.add_argument("--jobs", help="how many run at a time", type=int)
+    plan.add_argument("target", nargs="?", help="as Snakemake's (default: the table)")
+    plan.set_defaults(function="vlret.plan:show")
     grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
     _add_config(grid)
     grid.add_argument("--status", action="store_true", help="by files alone, in a moment: also running and failed")
@@ -54,9 +60,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--configfile", nargs="+", help="as Snakemake's", type=Path, default=[Path("config/config.yaml")]
-    )
+    for name, kind in CONFIG.items():
+        parser.add_argument(f"--{name}", nargs="+", help="as Snakemake's", type=kind, action="extend", default=[])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,9 +95,11 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
 
 def view(given: Mapping[str, object]) -> int:
     """Print what a view shows; `| head` may have seen enough of it."""
-    options = {name: value for name, value in given.items() if name not in ("stage", "verb", "function")}
+    from vlret.asked import Asked  # with Pydantic
+
+    options = {name: value for name, value in given.items() if name not in ("stage", "verb", "function", *CONFIG)}
     try:
-        _function(given["function"])(**options)
+        _function(given["function"])(Asked(**{name: given[name] for name in CONFIG}), **options)
     except BrokenPipeError:
         # What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlret.config import load_config
+from vlret.asked import Asked
 from vlret.encoders.biencoder import BiEncoder
 from vlret.experiment import kind_of, settings
 from vlret.files import InputError
-from vlret.layout import Layout
 from vlret.settings import ExperimentSettings, Settings
 from vlret.tuning.methods import build
 
 COLUMNS = ("part", "parameters", "trained", "added")
 
 
-def describe(experiment: str, configfile: list[Path]) -> None:
+def describe(asked: Asked, experiment: str) -> None:
     """Print the parts of an experiment, its parameters (total, trained, added) and the size of its checkpoint.
 
     The parts are told whatever is there; to count parameters its published weights have to be fetched.
@@ -24,7 +23,7 @@ def describe(experiment: str, configfile: list[Path]) -> None:
     InputError
         If the experiment is not in the grid, has no encoder (BM25), or its published weights were not fetched yet.
     """
-    layout = Layout(load_config(configfile), Path())
+    layout = asked.layout()
     config, chosen = layout.config, layout.experiment(experiment)
     if kind_of(config, chosen) == "lexical":
         raise InputError(f"{experiment}: BM25 has no encoder to describe")

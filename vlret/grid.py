@@ -4,9 +4,8 @@ import csv
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from vlret.config import load_config
+from vlret.asked import Asked
 from vlret.experiment import Row, rows
 from vlret.files import InputError
 from vlret.jobs import DONE, FAILED, RUNNING, newest_run
@@ -14,26 +13,26 @@ from vlret.layout import Layout
 from vlret.status import STALE, TO_RUN, made, states
 
 
-def show(configfile: list[Path], status: bool = False) -> None:
+def show(asked: Asked, status: bool = False) -> None:
     """Print the grid as a table: each row, its parts, and its state.
 
     With `status` it is `done`, `stale`, `running`, `failed` or `to run`, told by files alone. Otherwise Snakemake
     itself is asked too (`--summary`), so that this never disagrees with what it would do: stale is a row whose metrics
     are there but would be made again, or were made with other settings.
     """
-    layout = Layout(load_config(configfile), Path())
+    layout = asked.layout()
     every = rows(layout.config)
     if status:
         print(listing(every, states(layout, newest_run()), (DONE, STALE, RUNNING, FAILED, TO_RUN)))
     else:
-        print(listing(every, asked(layout, every, configfile), (DONE, TO_RUN, STALE)))
+        print(listing(every, said(layout, every, asked), (DONE, TO_RUN, STALE)))
 
 
-def asked(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dict[str, str]:
+def said(layout: Layout, every: Sequence[Row], asked: Asked) -> dict[str, str]:
     """What Snakemake and the notes say of each row's metrics, by name."""
     paths = {str(layout.metrics(row.name)): row.name for row in every}
     command = [sys.executable, "-m", "snakemake", "--summary", "--quiet", "all", "--nolock"]
-    command += ["--configfile", *map(str, configfile), "--", *paths]
+    command += [*asked.words(), "--", *paths]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise InputError(f"snakemake --summary failed: {' '.join(answer.stderr.split())}")

@@ -15,6 +15,7 @@ STARTED = re.compile(r"\s*(?:local)?(?:rule|checkpoint) (\S+):$")
 FIELD = re.compile(r"\s+(jobid|output|log): (.*)")
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
+PATH = re.compile(r"Path\('([^']*)'\)")
 AGAIN = re.compile(r"Trying to restart job (\d+)\.")
 
 
@@ -46,6 +47,10 @@ class Run:
         The log; None where nothing was run yet.
     host
         Where Snakemake was started.
+    command
+        The words of its command line.
+    configfiles
+        The config files that it read.
     totals
         Rule -> how many of its jobs the run is to do.
     jobs
@@ -56,6 +61,8 @@ class Run:
 
     path: Path | None = None
     host: str = ""
+    command: list[str] = field(default_factory=list)
+    configfiles: list[str] = field(default_factory=list)
     totals: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     ended: bool = False
@@ -96,6 +103,10 @@ def read_run(path: Path, text: str) -> Run:
             run.totals = _totals(lines)
         elif line.startswith("  Host: "):
             run.host = run.host or line.split()[1]
+        elif line.startswith("  Command: "):
+            run.command = run.command or line.split()[1:]
+        elif line.startswith("  Config file(s): "):
+            run.configfiles = run.configfiles or PATH.findall(line)
         elif line.startswith("[") and (at := _time(line)):
             now = at
         elif line.startswith("Complete log"):

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from vlret.config import load_config
+from vlret.asked import Asked
 from vlret.evaluation.table import table
 from vlret.files import InputError
-from vlret.layout import Layout
 from vlret.settings import Evaluation
 
 
-def show(configfile: list[Path], out: Path | None = None) -> None:
+def show(asked: Asked, out: Path | None = None) -> None:
     """Print the table of the rows that are done; those that are not are named in its caption.
 
     The files are written to `out` and beside it, `results/<table>.partial.tex` if not given; the table that the
@@ -20,7 +19,7 @@ def show(configfile: list[Path], out: Path | None = None) -> None:
     InputError
         If no row is done.
     """
-    layout = Layout(load_config(configfile), Path())
+    layout = asked.layout()
     job, made = layout.job("table", {}), layout.made("table", "tex")
     path = out or Path(made).with_suffix(".partial.tex")
     questions = Path(job.inputs["questions"])

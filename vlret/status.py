@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vlret.config import load_config
+from vlret.asked import Asked, of_run
 from vlret.console import clock
 from vlret.experiment import Experiment, kind_of, rows, trained
 from vlret.files import read_json
@@ -23,9 +23,12 @@ TO_RUN, STALE = "to run", "stale"
 TAIL = 4096  # bytes of a log that hold its last line
 
 
-def show(configfile: list[Path], watch: bool) -> None:
-    """Print what is done, running, queued and failed, and how trainings come on; with `watch` again and again."""
-    layout = Layout(load_config(configfile), Path())
+def show(asked: Asked, watch: bool) -> None:
+    """Print what is done, running, queued and failed, and how trainings come on; with `watch` again and again.
+
+    If no config is named, it is that of the newest run.
+    """
+    layout = (asked or of_run(newest_run())).layout()
     files = expected(layout)
     while True:
         text = overview(layout, files, newest_run())

@@ -1,0 +1,136 @@
+"""`vlret plan`: the dry-run for people, told by Snakemake's own."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from vlret.asked import Asked
+from vlret.console import clock
+from vlret.experiment import rows
+from vlret.layout import OUTPUTS
+from vlret.planned import NOT_MADE, Plan, Planned, dry_run
+from vlret.status import aligned
+
+SHOWN = 3  # names in a line
+
+
+def show(asked: Asked, target: str | None = None, jobs: int | None = None) -> None:
+    """Print what would run: why, stage by stage and row by row, what it replaces, and how long it may take.
+
+    Parameters
+    ----------
+    target
+        As Snakemake's; the table of the config by default.
+    jobs
+        How many jobs run at a time; the profile's `jobs`, or as many as the cores allow.
+    """
+    layout = asked.layout()
+    target = target or str(layout.made("table"))
+    plan = Plan(layout, dry_run(asked, target))
+    head = f"{target} of {', '.join(map(str, asked.files()))}: "
+    if not plan.jobs:
+        print(f"{head}nothing would run, it is as the config and the data ask")
+        return
+    print(f"{head}{len(plan.jobs)} {'job' if len(plan.jobs) == 1 else 'jobs'} would run")
+    slots = jobs or (asked.setting("jobs") or [0])[0] or max(1, (os.cpu_count() or 1) // layout.config.compute.threads)
+    parts = (why(plan), stages(plan), experiments(plan), replaced(plan), times(plan, int(slots)))
+    print("\n".join(line for part in parts for line in part))
+
+
+def why(plan: Plan) -> Iterable[str]:
+    """A line a cause: how many jobs it makes run, and which of them directly."""
+    direct: dict[str, list[Planned]] = {}
+    for job, causes in zip(plan.jobs, plan.causes, strict=True):
+        for cause in causes:
+            direct.setdefault(cause, []).append(job)
+    every = Counter(cause for causes in plan.roots for cause in causes)
+    # What is missing since something before it is made anew needs no cause of its own.
+    named = sorted(direct, key=lambda cause: (cause == NOT_MADE, -every[cause]))
+    cells = [(cause, every[cause], _some([job.name for job in direct[cause]])) for cause in named]
+    return aligned([("why", "jobs", "first of them"), *cells])
+
+
+def stages(plan: Plan) -> Iterable[str]:
+    """A line a rule, in the order of the work: its jobs and the time they may take."""
+    found: dict[str, list[int]] = {rule: [] for rule in OUTPUTS}
+    for row, job in enumerate(plan.jobs):
+        found.setdefault(job.rule, []).append(row)
+    cells = [
+        (rule, len(these), _time(plan.seconds[row] for row in these), _some(map(_of(plan), these)))
+        for rule, these in found.items()
+        if these
+    ]
+    return aligned([("stage", "jobs", "one after another", "of"), *cells])
+
+
+def experiments(plan: Plan) -> Iterable[str]:
+    """A line a row of the table that would change: which of its jobs run, and why."""
+    owned: dict[str, list[int]] = {}
+    for row in plan.order:
+        wildcards = plan.jobs[row].wildcards
+        name = wildcards.get("row") or wildcards.get("fusion") or wildcards.get("run") or wildcards.get("experiment")
+        if name:
+            name = f"{name}.{wildcards['ablation']}" if "ablation" in wildcards else name
+            owned.setdefault(name, []).append(row)
+    names = [row.name for row in rows(plan.layout.config)]
+    cells = []
+    for name in [*(name for name in owned if name not in names), *(name for name in names if name in owned)]:
+        rules = dict.fromkeys(plan.jobs[row].rule for row in owned[name])
+        causes = dict.fromkeys(cause for row in owned[name] for cause in plan.roots[row])
+        told = [cause for cause in causes if cause != NOT_MADE] or list(causes)
+        cells.append((name, ", ".join(rules), _some(told)))
+    return aligned([("row", "would run", "because"), *cells]) if cells else []
+
+
+def replaced(plan: Plan) -> Iterable[str]:
+    """A line a rule whose results are there and would be replaced: how many, and what they cost."""
+    found: dict[str, list[Planned]] = {}
+    for row in plan.order:
+        job = plan.jobs[row]
+        if plan.layout.place(job.outputs[0]).exists():
+            found.setdefault(job.rule, []).append(job)
+    cells = []
+    for rule, jobs in found.items():
+        seconds = [plan.last(job) for job in jobs]
+        hours = sum((each or 0) * plan.gpus(job) for each, job in zip(seconds, jobs, strict=True)) / 3600
+        shown = f"{hours:.1f}" if hours else ""
+        cells.append((rule, len(jobs), _time(seconds), shown, _some(job.outputs[0] for job in jobs)))
+    return aligned([("replaces results of", "", "which took", "GPU-hours", "such as"), *cells]) if cells else []
+
+
+def times(plan: Plan, slots: int) -> list[str]:
+    """How long all of it may take."""
+    unknown = Counter(job.rule for job, seconds in zip(plan.jobs, plan.seconds, strict=True) if seconds is None)
+    known = len(plan.jobs) - unknown.total()
+    if not known:
+        return ["", "time: unknown, since no job of these stages has run here yet"]
+    hours = sum((each or 0) * plan.gpus(job) for each, job in zip(plan.seconds, plan.jobs, strict=True)) / 3600
+    least = "at least " if unknown else "about "
+    lines = [
+        "",
+        f"time: {least}{clock(plan.scheduled(slots))} with {slots} at a time; one after another "
+        f"{clock(sum(filter(None, plan.seconds)))}, the longest chain {clock(plan.longest())}"
+        + (f"; {hours:.1f} GPU-hours" if hours else ""),
+    ]
+    if unknown:
+        missing = ", ".join(f"{number} {rule}" for rule, number in unknown.items())
+        lines.append(f"not in it, since none has run here yet: {missing}")
+    return lines
+
+
+def _of(plan: Plan) -> Callable[[int], str]:
+    return lambda row: " ".join(plan.jobs[row].wildcards.values())
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    every = [name for name in dict.fromkeys(names) if name]
+    more = len(every) - SHOWN
+    return ", ".join(every[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _time(seconds: Iterable[float | None]) -> str:
+    """A sum of seconds; a question mark where none is known, and a plus where some are not."""
+    every = list(seconds)
+    known = [each for each in every if each is not None]
+    return clock(sum(known)) + ("" if len(known) == len(every) else "+") if known else "?"

@@ -1,0 +1,242 @@
+"""What Snakemake would do, and why: the jobs of a dry-run, their causes, and the times they took before."""
+
+import csv
+import heapq
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vlret.asked import Asked
+from vlret.experiment import Experiment, tuning_and_run
+from vlret.files import InputError, read_json
+from vlret.jobs import STARTED
+from vlret.layout import Layout
+from vlret.made import note_of
+
+FIELD = re.compile(r"\s{4,8}(input|output|benchmark|reason|wildcards): (.*)")
+SETTINGS = re.compile(r"(results|\.snakemake)/settings/")
+MISSING, UPDATED, AFTER = "Missing output files", "Updated input files", "Input files updated by another job"
+NOT_MADE, FORCED, DEFAULT = "not made yet", "asked for with --forcerun or the like", "(default)"
+ON_GPUS = frozenset(("train", "pretrain", "embed", "ablate", "features"))
+
+
+@dataclass
+class Planned:
+    """A job that Snakemake would run.
+
+    Attributes
+    ----------
+    rule, wildcards, benchmark
+        As in the rules.
+    inputs, outputs
+        Paths.
+    reason
+        Snakemake's own words by kind, each with the files it names.
+    """
+
+    rule: str
+    wildcards: Mapping[str, str]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    benchmark: str
+    reason: Mapping[str, Sequence[str]]
+
+    @property
+    def name(self) -> str:
+        """The rule and its wildcards in one line."""
+        return " ".join([self.rule, *self.wildcards.values()])
+
+
+def dry_run(asked: Asked, target: str) -> list[Planned]:
+    """The jobs that Snakemake would run for a target; `InputError` with its last words where it fails."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", *asked.words(), "--", target]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if answer.returncode:
+        lines = [line for line in answer.stdout.splitlines() if line.strip()]
+        raise InputError(f"snakemake --dry-run failed: {lines[-1].strip().removeprefix('vlret: error: ')}")
+    return parsed(answer.stdout)
+
+
+def parsed(output: str) -> list[Planned]:
+    """The jobs in the output of a dry-run."""
+    jobs, entry = [], None
+    for line in output.splitlines():
+        if found := STARTED.match(line):
+            entry = {"rule": found[1]}
+            jobs.append(entry)
+        elif line[:4] != "    ":
+            entry = None
+        elif entry is not None and (found := FIELD.match(line)):
+            entry[found[1]] = found[2]
+    return [
+        Planned(
+            rule=job["rule"],
+            wildcards=dict(pair.split("=", 1) for pair in job.get("wildcards", "").split(", ") if pair),
+            inputs=job.get("input", "").split(", "),
+            outputs=[path.removesuffix(" (update)") for path in job.get("output", "").split(", ")],
+            benchmark=job.get("benchmark", ""),
+            reason=_reasons(job.get("reason", "")),
+        )
+        for job in jobs
+        if "output" in job
+    ]
+
+
+def _reasons(text: str) -> dict[str, list[str]]:
+    parts = (part.partition(": ") for part in text.split("; ") if part)
+    return {kind: files.split(", ") if files else [] for kind, _, files in parts}
+
+
+# ---- Why -----------------------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """The jobs of a dry-run as a graph, with their causes.
+
+    Parameters
+    ----------
+    layout
+        Of the config.
+    jobs
+        All that would run.
+    """
+
+    def __init__(self, layout: Layout, jobs: Sequence[Planned]):
+        self.layout, self.jobs = layout, jobs
+        makers = {path: row for row, job in enumerate(jobs) for path in job.outputs}
+        # An input may lie in a folder that a job makes.
+        self.before = [
+            {makers[place] for path in job.inputs for place in _places(path) if place in makers} - {row}
+            for row, job in enumerate(jobs)
+        ]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The rows of the jobs, each behind those it waits for."""
+        found, seen = [], set()
+        waiting = [(row, False) for row in reversed(range(len(self.jobs)))]
+        while waiting:
+            row, ready = waiting.pop()
+            if ready:
+                found.append(row)
+            elif row not in seen:
+                seen.add(row)
+                waiting += [(row, True), *((each, False) for each in self.before[row] if each not in seen)]
+        return found
+
+    @cached_property
+    def causes(self) -> list[tuple[str, ...]]:
+        """Why each job itself would run; empty where it only follows others."""
+        return [tuple(dict.fromkeys(self._causes(row))) for row in range(len(self.jobs))]
+
+    @cached_property
+    def roots(self) -> list[tuple[str, ...]]:
+        """Why each job would run: its own causes and those of the jobs it waits for, without what is not made yet."""
+        found: dict[int, tuple[str, ...]] = {}
+        for row in self.order:
+            inherited = [cause for each in sorted(self.before[row]) for cause in found[each]]
+            every = dict.fromkeys([*self.causes[row], *inherited])
+            found[row] = tuple(every)
+        return [found[row] for row in range(len(self.jobs))]
+
+    def _causes(self, row: int) -> Iterable[str]:
+        job = self.jobs[row]
+        for kind, files in job.reason.items():
+            if kind == UPDATED:
+                yield from (cause for file in files for cause in self._updated(job, file))
+            elif kind == MISSING:
+                yield NOT_MADE
+            elif kind == "Forced execution":
+                yield FORCED
+            elif kind != AFTER:
+                yield f"{kind}: {', '.join(files)}".removesuffix(": ")
+
+    def _updated(self, job: Planned, file: str) -> list[str]:
+        if SETTINGS.match(file):
+            return self._changes(job) or ["made with other settings, of which there is no note"]
+        return [f"{file} changed"]
+
+    def _changes(self, job: Planned) -> list[str]:
+        """Which settings of a job changed since its result was made, from what to what."""
+        note = note_of(self.layout.place(job.outputs[0]))
+        if not note.is_file():
+            return []
+        known = self.layout.job(job.rule, job.wildcards).known_by()
+        told = read_json(note)
+        if told.get("version") != known["version"]:
+            return [f"a new version of `vlret {known['verb']}`"]
+        before, after = _flat(told.get("settings", {})), _flat(known["settings"])
+        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        return [f"{key}: {before.get(key, DEFAULT)} → {after.get(key, DEFAULT)}" for key in keys]
+
+    # ---- How long -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def seconds(self) -> list[float | None]:
+        """How long each job took last time, or the median of its rule's jobs; None where none has run."""
+        medians = {rule: self._median(rule) for rule in {job.rule for job in self.jobs}}
+        return [self.last(job) or medians[job.rule] for job in self.jobs]
+
+    def last(self, job: Planned) -> float | None:
+        """The seconds that a job took last time."""
+        return _seconds(self.layout.place(job.benchmark)) if job.benchmark else None
+
+    def _median(self, rule: str) -> float | None:
+        pattern = re.sub(r"{\w+}", "*", self.layout.beside(rule, "benchmarks", ".tsv"))
+        times = [seconds for path in Path().glob(pattern) if (seconds := _seconds(path))]
+        return statistics.median(times) if times else None
+
+    def gpus(self, job: Planned) -> int:
+        """How many GPUs a job holds."""
+        if job.rule not in ON_GPUS or self.layout.config.compute.environment != "gpu":
+            return 0
+        if job.rule not in ("train", "pretrain"):
+            return 1
+        run = tuning_and_run(self.layout.config, Experiment.parse(job.wildcards["experiment"]))[1]
+        return run.gpus * run.nodes if run else 1
+
+    def longest(self) -> float:
+        """Seconds of the longest chain of jobs that wait for one another, of those whose time is known."""
+        ends: dict[int, float] = {}
+        for row in self.order:
+            ends[row] = (self.seconds[row] or 0) + max((ends[each] for each in self.before[row]), default=0)
+        return max(ends.values(), default=0)
+
+    def scheduled(self, slots: int) -> float:
+        """Seconds until the last job ends if `slots` run at a time, each as soon as it may, in the plan's order."""
+        ends: dict[int, float] = {}
+        free = [0.0] * slots
+        for row in self.order:
+            start = max([heapq.heappop(free), *(ends[each] for each in self.before[row])])
+            ends[row] = start + (self.seconds[row] or 0)
+            heapq.heappush(free, ends[row])
+        return max(ends.values(), default=0)
+
+
+def _places(path: str) -> list[str]:
+    return [path, *map(str, Path(path).parents)]
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    """Nested settings as `{dotted key: value}`; the option that holds an experiment's is left out."""
+    if not isinstance(value, Mapping) or not value:
+        return {path or "all": value}
+    found = {}
+    for key, part in value.items():
+        inside = "" if not path and key == "settings" and isinstance(part, Mapping) else f"{path}.{key}".lstrip(".")
+        found |= _flat(part, inside)
+    return found
+
+
+def _seconds(path: Path) -> float | None:
+    """The wall-clock seconds in one of Snakemake's benchmark files."""
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    return float(rows[0]["s"]) if rows else None
