@@ -382,11 +382,20 @@ def test_an_edited_record_and_a_replaced_image_are_noticed(folder):
 def test_a_training_that_failed_stays_to_be_done(folder, monkeypatch):
     folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})
     monkeypatch.setenv("VLRET_FAILS", "training train")
-    folder.snakemake("--cores", "8", fails=True)
+    said = folder.snakemake("--cores", "8", fails=True)
+    log = f"results/mine/logs/train/{LORA}.log"
+    assert said.splitlines()[-1] == f"vlret: error: training train fails (train: {log})", "behind all of Snakemake's"
     monkeypatch.delenv("VLRET_FAILS")
     assert folder.planned() == ONE
     folder.config(training__experiments__vlminilm_lora_none_avg={"negatives": {f"model.{MINILM}": 1}})
     assert folder.planned() == {}, "what was made of the checkpoint of before is there"
+
+
+def test_a_mistake_is_told_last(folder):
+    folder.config(training__defaults={"stepss": 10})
+    said = folder.snakemake("-n", fails=True).splitlines()
+    assert said[-1].startswith("vlret: error: grid.yaml: training.defaults: unknown key 'stepss'")
+    assert not any(line.startswith("vlret: error") for line in said[:-1])
 
 
 def test_results_of_a_colleague_are_known_without_snakemakes_notes(folder):

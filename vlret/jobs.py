@@ -15,6 +15,7 @@ STARTED = re.compile(r"\s*(?:local)?(?:rule|checkpoint) (\S+):$")
 FIELD = re.compile(r"\s+(jobid|output|log): (.*)")
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
+TAIL = 4096  # bytes of a log that hold its last line
 PATH = re.compile(r"Path\('([^']*)'\)")
 AGAIN = re.compile(r"Trying to restart job (\d+)\.")
 
@@ -130,6 +131,17 @@ def read_run(path: Path, text: str) -> Run:
         elif (found := AGAIN.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].state = QUEUED
     return run
+
+
+def last_line(job: Job) -> str:
+    """The last line of a job's log; of one that is written over, what stands there now."""
+    path = Path(job.log.split(", ")[0])
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - TAIL))
+        lines = stream.read().decode("utf-8", errors="replace").replace("\r", "\n").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _own(lines: Iterable[str]) -> Iterator[str]:

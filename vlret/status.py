@@ -13,14 +13,13 @@ from vlret.asked import Asked, of_run
 from vlret.console import clock
 from vlret.experiment import Experiment, kind_of, rows, trained
 from vlret.files import read_json
-from vlret.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Run, newest_run
+from vlret.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Run, last_line, newest_run
 from vlret.layout import OUTPUTS, File, Layout
 from vlret.made import made_by
 
 REFRESH = 2.0  # seconds between two looks with --watch
 STILL = 60.0  # seconds without progress after which a training is said to stand still
 TO_RUN, STALE = "to run", "stale"
-TAIL = 4096  # bytes of a log that hold its last line
 
 
 def show(asked: Asked, watch: bool) -> None:
@@ -79,17 +78,6 @@ def stages(files: Mapping[str, Mapping[str, str]], run: Run) -> list[tuple]:
 
 def _urgency(run: Run, job: Job) -> tuple[int, float]:
     return (QUEUED, DONE, FAILED, RUNNING).index(run.state(job)), job.since
-
-
-def last_line(job: Job) -> str:
-    """The last line of a job's log; of one that is written over, what stands there now."""
-    path = Path(job.log.split(", ")[0])
-    if not path.is_file():
-        return ""
-    with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - TAIL))
-        lines = stream.read().decode("utf-8", errors="replace").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def trainings(layout: Layout) -> list[tuple]:

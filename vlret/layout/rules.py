@@ -1,6 +1,8 @@
 """What the rules of the Snakefile ask: the one place where `vlret.layout` meets Snakemake."""
 
-from collections.abc import Callable, Mapping
+import atexit
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from snakemake.io import ancient, directory, local
 from vlret.config import DEFAULT, MODELS, check, load_config, read
 from vlret.experiment import Experiment, tuning_and_run
 from vlret.files import InputError, read_json, write_json
+from vlret.jobs import FAILED, last_line, read_run
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
 from vlret.layout.paths import SETTINGS
@@ -17,6 +20,7 @@ from vlret.layout.settled import Settled
 from vlret.made import note_of
 from vlret.settings import EXPERIMENT, PART, SPLITS, Config
 
+SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, each behind this
 ASIDE = ".snakemake"  # where a dry-run writes what it may not write to results/
 
 
@@ -32,11 +36,13 @@ class Rules:
     """
 
     def __init__(self, workflow, config: Mapping, root: Path):
+        self.last_words: list[str] = []
+        atexit.register(self._say_last)
         self.workflow, self.moved = workflow, workflow.modifier.path_modifier
         try:
             self.layout = Layout(self._read(config, root), root, self._place)
         except InputError as error:
-            raise WorkflowError(str(error)) from None
+            raise self._mistake(error) from None
         self.config = self.layout.config
 
     def _read(self, config: Mapping, root: Path) -> Config:
@@ -183,13 +189,35 @@ class Rules:
         """Where a path is, which a module may have moved."""
         return Path(self.moved.modify(path))
 
+    # ---- What people read when something failed -------------------------------------------------------------------
+
+    def failed(self, log: str | Sequence[str]) -> None:
+        """Say last, after all that Snakemake says, which jobs of a run failed and why."""
+        for path in _listed(log):
+            run = read_run(Path(path), Path(path).read_text(encoding="utf-8", errors="replace"))
+            jobs = [job for job in run.jobs.values() if job.state == FAILED]
+            for job in jobs[:SHOWN]:
+                why = last_line(job).removeprefix(ERROR) or "its log is empty"
+                self.last_words.append(f"{why} ({job.rule}: {job.log.split(', ')[0]})")
+            if len(jobs) > SHOWN:
+                self.last_words.append(f"and {len(jobs) - SHOWN} more jobs failed; `vlret status` lists them")
+
+    def _mistake(self, error: InputError) -> WorkflowError:
+        """A mistake as Snakemake takes it, which is said again behind its traceback."""
+        self.last_words.append(str(error))
+        return WorkflowError(str(error))
+
+    def _say_last(self) -> None:
+        for message in dict.fromkeys(self.last_words):
+            print(f"{ERROR}{message}", file=sys.stderr)
+
     # ---- Jobs and their settings -----------------------------------------------------------------------------------
 
     def _job(self, rule: str, wildcards) -> Job:
         try:
             return self.layout.job(rule, {name: str(value) for name, value in wildcards.items()})
         except InputError as error:
-            raise WorkflowError(str(error)) from None
+            raise self._mistake(error) from None
 
     def _settings(self, rule: str, job: Job, wildcards) -> str:
         """The file of a job's settings, whose name says what is in it, and whose time when it was first asked for.
