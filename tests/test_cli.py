@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path, PosixPath  # noqa: F401 (for `eval`)
 
 import pytest
@@ -14,8 +15,10 @@ from pydantic import TypeAdapter
 from vlret import cli, made, signatures
 from vlret.arguments import options_of
 from vlret.cli import main
-from vlret.settings import IA3, LoRA  # noqa: F401
+from vlret.files import InputError
+from vlret.settings import IA3, LoRA, Passages  # noqa: F401
 from vlret.signatures import REQUIRED, signature_of
+from vlret.typed import typed
 from vlret.verbs import VERBS, Verb
 
 VLRET = [sys.executable, "-m", "vlret"]
@@ -418,3 +421,17 @@ def test_the_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"vlret {cli.__version__}\n"
+
+
+def test_settings_may_be_plain_mappings_in_python(tmp_path):
+    calls = []
+
+    @typed
+    def make(settings: Passages, limits: Mapping[str, int], out: Path = tmp_path) -> None:
+        calls.append((settings, limits))
+
+    make({"unit": "tokens", "tokens": 7}, limits={"malformed": 1})
+    make(Passages(unit="sentence"), {})
+    assert calls == [(Passages(unit="tokens", tokens=7), {"malformed": 1}), (Passages(unit="sentence"), {})]
+    with pytest.raises(InputError, match="settings: unknown key 'token'; known: "):
+        make({"token": 7}, {})

@@ -17,7 +17,6 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError
 from vlret.retrieval.embed import embed
-from vlret.settings import ExperimentSettings
 from vlret.training.train import train
 
 
@@ -79,7 +78,7 @@ def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp
     entry = {"kind": "dual", "backbone": "toy", "visual": {"grid": [2, 2], "tokens": [1, 1]}}
     entry["text"] = {"architecture": "clip", "separator": "."}
     changes = {"model": entry, "pooling": "1token", "tokens": {"question": 64, "passage": 64}}
-    settings = ExperimentSettings(**{**toy.settings("zs").brief(), **changes})
+    settings = {**toy.settings("zs"), **changes}
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
     train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")

@@ -14,7 +14,7 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
 from vlret.runs import read_qrels
-from vlret.settings import Task
+from vlret.settings import ExperimentSettings, Task
 from vlret.training.corpus import Tables
 from vlret.training.tasks import Source, judged_examples, sources_of, tasks_of
 from vlret.training.train import train
@@ -28,7 +28,7 @@ def toy(tmp_path_factory):
 
 
 def source(toy, **training):
-    settings = toy.settings("full", **training)
+    settings = ExperimentSettings(**toy.settings("full", **training))
     corpus = {**toy.corpus}
     tokenizer = tokenizer_of(settings, corpus.pop("weights"))
     return Source(settings, Tables(**corpus), tokenizer, toy.qrels, toy.negatives)
@@ -115,7 +115,7 @@ def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
     loss = {"name": "cosine", "temperature": 0.5, "learned": False}
     entries = {"main": {"kind": "viquae"}, "named": {"kind": "triviaqa", "batch_size": 4, "loss": loss, "weight": 0.5}}
     main, named = tasks_of({None: source(toy, tasks=entries)})
-    training = toy.settings("full").training
+    training = ExperimentSettings(**toy.settings("full")).training
     shared = {key: getattr(training, key) for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
     assert main.settings == Task(kind="viquae", **shared, weight=1.0)
     own = {"batch_size": 4, "loss": loss, "weight": 0.5}

@@ -55,7 +55,7 @@ class Toy:
         return {"validation_qrels": self.folder / "validation.trec", "validation_negatives": mined}
 
     def settings(self, method, kind="joint", **training):
-        """An experiment's; `training` differs from what is given here."""
+        """An experiment's, as a mapping; `training` differs from what is given here."""
         visual = {"grid": [2, 2], "tokens": [2, 2]}
         model = {"kind": kind, "backbone": "toy", "visual": visual, "text": {"architecture": "bert", "separator": "."}}
         if kind == "image":
@@ -80,7 +80,7 @@ class Toy:
                 "loss": {"name": "dpr", "temperature": 0.1, "learned": True},
                 **training,
             }
-        return ExperimentSettings.model_validate(values)
+        return ExperimentSettings.model_validate(values).brief()
 
     def command(self, method, out, save_steps=7, **training):
         """The same training as `vlret training train` takes it."""
@@ -88,7 +88,7 @@ class Toy:
         options += [f"--weights=text={self.corpus['weights']['text']}"]
         options += [f"--qrels={self.qrels}", f"--negatives=random={self.negatives['random']}", f"--out={out}"]
         options += ["--threads=1", f"--save-steps={save_steps}"]
-        settings = json.dumps(self.settings(method, **training).brief())
+        settings = json.dumps(self.settings(method, **training))
         return ["training", "train", f"--settings={settings}", *options]
 
     def embedded(self, method, checkpoint=None, batch_size=4, kind="joint"):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vlret import __version__
+from vlret.disk import disk_errors
 from vlret.files import InputError
 from vlret.signatures import docstring_of, signature_of
 from vlret.verbs import VERBS, Verb
 
-# What torchrun and Slurm call the first of several processes that run one command together: it alone writes the note.
 CONFIG = {"configfile": Path, "config": str, "profile": str}  # options of a view, as Snakemake has them
+# What torchrun and Slurm call the first of several processes that run one command together: it alone writes the note.
 FIRST = {"RANK": "0", "SLURM_NODEID": "0"}
 
 
@@ -87,10 +88,11 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
     values, left = parse(str(verb), function, signature, arguments)
     values |= left
     settings, inputs = known_by(signature, values)
-    function(**values)
-    first = all(os.environ.get(name, number) == number for name, number in FIRST.items())
-    if first and (out := values.get("out")) and out.exists():
-        write_note(out, told(str(verb), version_of(str(verb)), settings, inputs))
+    with disk_errors(values.get("out")):
+        function(**values)
+        first = all(os.environ.get(name, number) == number for name, number in FIRST.items())
+        if verb.result and first and (out := values.get("out")) and out.exists():
+            write_note(out, told(str(verb), version_of(str(verb)), settings, inputs))
 
 
 def view(given: Mapping[str, object]) -> int:
@@ -99,7 +101,8 @@ def view(given: Mapping[str, object]) -> int:
 
     options = {name: value for name, value in given.items() if name not in ("stage", "verb", "function", *CONFIG)}
     try:
-        _function(given["function"])(Asked(**{name: given[name] for name in CONFIG}), **options)
+        with disk_errors(options.get("out")):
+            _function(given["function"])(Asked(**{name: given[name] for name in CONFIG}), **options)
     except BrokenPipeError:
         # What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

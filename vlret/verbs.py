@@ -4,11 +4,15 @@ from typing import NamedTuple
 
 
 class Verb(NamedTuple):
-    """`vlret STAGE NAME` calls `function`, "module:function", with its parameters as options."""
+    """`vlret STAGE NAME` calls `function`, "module:function", with its parameters as options.
+
+    What it makes is a result of the workflow, with a note of its settings, unless `result` is false.
+    """
 
     stage: str
     name: str
     function: str
+    result: bool = True
 
     def __str__(self) -> str:
         return f"{self.stage} {self.name}"
@@ -27,7 +31,7 @@ VERBS = (
     Verb("data", "passages", "vlret.data.passages:split"),
     Verb("data", "published-passages", "vlret.data.published_passages:import_passages"),
     Verb("data", "entities", "vlret.data.entities:build"),
-    Verb("data", "entity-images", "vlret.data.entity_images:fetch_images"),
+    Verb("data", "entity-images", "vlret.data.entity_images:fetch_images", result=False),
     Verb("data", "normalise", "vlret.data.relevance:normalise"),
     Verb("data", "qrels", "vlret.data.relevance:judge"),
     Verb("data", "pool", "vlret.data.relevance:pool"),

@@ -23,8 +23,10 @@ from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, write_splits, write_table
 from vlret.files import InputError, read_json, write_json
 from vlret.settings import SPLITS, Split
+from vlret.typed import typed
 
 
+@typed
 def build(
     articles: Path,
     passages: Path,

@@ -19,6 +19,7 @@ from vlret.data.parallel import in_order
 from vlret.data.sentences import sentences
 from vlret.data.tables import read_batches, write_batches
 from vlret.settings import Passages
+from vlret.typed import typed
 
 PASSAGE = Features({"article": Value("int32"), "title": Value("string"), "text": Value("string")})
 SPECIAL = ("Section::::", "BULLET::::")
@@ -48,6 +49,7 @@ def by_sentence(text: str) -> list[str]:
     return [stripped for sentence, _ in sentences(text) if (stripped := sentence.strip())]
 
 
+@typed
 def split(articles: Path, settings: Passages, out: Path, workers: int = 1) -> None:
     """Cut a dataset of articles into a dataset of passages; a passage's id is its row.
 

@@ -23,6 +23,7 @@ from vlret.data.sample_facts import Article, Country, Facts, read_articles, read
 from vlret.data.sample_images import Emoji, draw, look_alikes, photograph, plain
 from vlret.files import InputError, whole, write_jsonl
 from vlret.settings import Sample, Split
+from vlret.typed import typed
 
 # Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
 PHRASINGS = {
@@ -37,6 +38,7 @@ SHOWN = "the country with this flag"
 DRAWN = 512  # pixels a side of the drawing that a question's image is taken of
 
 
+@typed
 def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: Sample, seed: int, out: Path) -> None:
     """Write the sample as raw files to the folder `out`.
 

@@ -14,8 +14,10 @@ from vlret.evaluation.significance import bootstrap_interval, corrected, number_
 from vlret.files import InputError, read_json, whole
 from vlret.made import digest, made_by
 from vlret.settings import Evaluation, Matching
+from vlret.typed import typed
 
 
+@typed
 def table(
     metrics: list[Path],
     questions: Path,

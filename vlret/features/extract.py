@@ -21,8 +21,10 @@ from vlret.features.workers import prepared
 from vlret.files import InputError, is_file, remove, sha256, unfinished
 from vlret.locks import Lock, locked
 from vlret.settings import FeatureSettings
+from vlret.typed import typed
 
 
+@typed
 def extract(
     backbone: str,
     weights: Path,

@@ -24,6 +24,7 @@ from vlret.files import InputError, read_json, whole, write_json
 from vlret.lexical.invert import document_frequencies, fill
 from vlret.lexical.words import words
 from vlret.settings import Analysis
+from vlret.typed import typed
 
 POSTINGS_AT_ONCE = 200_000_000  # five bytes each
 # Those of Lucene's EnglishAnalyzer.
@@ -99,6 +100,7 @@ class Index:
         return self.passages[here], self.frequencies[here]
 
 
+@typed
 def build(passages: Path, settings: Analysis, out: Path) -> None:
     """Index the passages' text, title first, in memory for the terms and for a bounded number of postings.
 

@@ -19,6 +19,7 @@ from vlret.lexical.index import Index
 from vlret.lexical.score import add, take_best
 from vlret.runs import Ranking, write_run
 from vlret.settings import BM25
+from vlret.typed import typed
 
 
 class Searcher:
@@ -60,6 +61,7 @@ def impacts(norms: np.ndarray) -> np.ndarray:
     return table
 
 
+@typed
 def search(
     index: Path,
     questions: Path,

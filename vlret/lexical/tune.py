@@ -13,10 +13,12 @@ from vlret.lexical.index import Index
 from vlret.lexical.score import reciprocal_ranks
 from vlret.runs import read_qrels
 from vlret.settings import Range
+from vlret.typed import typed
 
 CUT = 100
 
 
+@typed
 def tune(index: Path, questions: Path, qrels: Path, b: Range, k1: Range, out: Path, heatmap: Path) -> None:
     """Write b and k1 with the best MRR@100 over the validation questions, the whole surface, and a picture of it.
 

@@ -11,10 +11,12 @@ from vlret.console import progress
 from vlret.files import InputError, write_json
 from vlret.runs import Ranking, per_question, read_qrels, read_run, run_name, sort_ranking, write_run
 from vlret.settings import RRF, Fusion, Interpolation
+from vlret.typed import typed
 
 METRIC = "mrr@100"
 
 
+@typed
 def fuse(runs: list[Path], qrels: Path, settings: Fusion, k: int, tag: str, out: Path, report: Path) -> None:
     """Write the fusion of `runs`; an interpolation has the weights with the highest MRR@100 on the `qrels`.
 

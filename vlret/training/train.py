@@ -23,8 +23,10 @@ from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
 from vlret.tuning.pretrained import save_pretrained
+from vlret.typed import typed
 
 
+@typed
 def train(
     settings: ExperimentSettings,
     weights: Mapping[str, Path],
