@@ -57,3 +57,20 @@ def test_what_is_no_folder_of_ours_is_not_used(tmp_path, monkeypatch, kind):
     (tmp_path / "elsewhere").mkdir()
     taken.touch() if kind == "file" else taken.symlink_to(tmp_path / "elsewhere")
     assert jit.place() not in (None, taken)
+
+
+def test_metrics_take_none_of_what_else_ranx_imports():
+    script = """
+import sys
+from vlret.jit import load
+metrics = load("ranx.metrics")
+assert {"ranx", "matplotlib", "pandas", "scipy.stats"}.isdisjoint(sys.modules)
+import ranx
+assert ranx.metrics is load("ranx.metrics") is metrics and ranx.evaluate
+try:
+    load("no_such_library.metrics")
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "no_such_library\n"), done.stderr

@@ -4,9 +4,10 @@ Whatever imports numba, or a library that does, imports this first: numba reads 
 kept on disk are an error to it where it finds none.
 """
 
-import importlib
+import importlib.util
 import os
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -48,5 +49,18 @@ __all__ = ["load", "njit", "place"]
 
 
 def load(module: str) -> ModuleType:
-    """A module of a library that compiles by numba."""
-    return importlib.import_module(module)
+    """A module of a library that compiles by numba, without all else that the library's package imports.
+
+    `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas, SciPy and data sets, seconds for each row's job.
+    """
+    package = module.partition(".")[0]
+    if module in sys.modules or package in sys.modules:
+        return importlib.import_module(module)
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise ModuleNotFoundError(f"no module named {package!r}", name=package)
+    sys.modules[package] = importlib.util.module_from_spec(found)  # not executed
+    try:
+        return importlib.import_module(module)
+    finally:
+        del sys.modules[package]  # whoever imports the package itself gets all of it
