@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -48,13 +49,14 @@ from numba import njit  # noqa: E402
 __all__ = ["load", "njit", "place"]
 
 
+@cache
 def load(module: str) -> ModuleType:
     """A module of a library that compiles by numba, without all else that the library's package imports.
 
     `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas, SciPy and data sets, seconds for each row's job.
     """
     package = module.partition(".")[0]
-    if module in sys.modules or package in sys.modules:
+    if package in sys.modules:
         return importlib.import_module(module)
     found = importlib.util.find_spec(package)
     if found is None:
@@ -62,5 +64,6 @@ def load(module: str) -> ModuleType:
     sys.modules[package] = importlib.util.module_from_spec(found)  # not executed
     try:
         return importlib.import_module(module)
-    finally:
-        del sys.modules[package]  # whoever imports the package itself gets all of it
+    finally:  # whoever imports the package itself gets all of it
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[name]
