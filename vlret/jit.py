@@ -53,7 +53,7 @@ __all__ = ["load", "njit", "place"]
 def load(module: str) -> ModuleType:
     """A module of a library that compiles by numba, without all else that the library's package imports.
 
-    `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas, SciPy and data sets, seconds for each row's job.
+    `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas and SciPy, seconds for each row's job.
     """
     package = module.partition(".")[0]
     if package in sys.modules:
