@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlret.console import progress, say
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.inputs import Side, ahead, question_text
+from vlret.encoders.inputs import Side, prefetch, question_text
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, whole, write_json
 from vlret.settings import Checkpoint
@@ -183,9 +183,9 @@ def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str
     """The units and inputs of each batch, sorted within windows, so that only a window's texts are held."""
     size = _window(batch_size)
     spans = (np.arange(start, min(start + size, len(side))) for start in range(0, len(side), size))
-    windows = ahead((units, side.tokens(units)) for units in spans)
+    windows = prefetch((units, side.tokens(units)) for units in spans)
     for units, batches in ((units, side.batches(units, batch_size, tokens)) for units, tokens in windows):
-        for places, inputs in ahead(batches):
+        for places, inputs in prefetch(batches):
             yield units[places], inputs
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.inputs import ahead
+from vlret.encoders.inputs import prefetch
 from vlret.files import unfinished
 from vlret.locks import BEAT, Lock
 from vlret.settings import ExperimentSettings, Training
@@ -51,10 +51,10 @@ def fit(
     mixture = Mixture(tasks, *mixing, world, training.chunk)
     learner = Learner(model, tasks, training, settings.seed)
     course = Course(learner, validation, training)
-    first = course.go_on(folder, settings.name)
+    first = course.resume(folder, settings.name)
     shown = Report(folder, settings, first, mixture, course.curve)
     with signals() as stop, ThreadPoolExecutor(1) as worker, shown as report:
-        stream = ahead(pieces(mixture, range(first, training.steps), rank, world), worker)
+        stream = prefetch(pieces(mixture, range(first, training.steps), rank, world), worker)
         for step in range(first, training.steps):
             task, _ = mixture.place(step)
             measured = learner.step(step, task, stream)
@@ -116,7 +116,7 @@ class Course:
         """All that the steps to come depend on."""
         return {**self.learner.state(), "best": self.best, "waited": self.waited}
 
-    def go_on(self, folder: Path, name: str) -> int:
+    def resume(self, folder: Path, name: str) -> int:
         """Become what the last state in `folder` holds and return the steps that it has behind it."""
         stored = state.last(folder)
         if stored is None:

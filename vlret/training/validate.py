@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vlret.encoders.inputs import ahead
+from vlret.encoders.inputs import prefetch
 from vlret.encoders.tasks import activate
 from vlret.training import distributed
 from vlret.training.batches import Batches, Task
@@ -45,7 +45,7 @@ class Validation:
         learner.pairs.eval()
         activate(learner.pairs.biencoder, self.name)
         found = torch.zeros(2, dtype=torch.float64, device=learner.device)
-        pieces = ahead(self._pieces(), worker)
+        pieces = prefetch(self._pieces(), worker)
         for piece in pieces:
             vectors = [
                 learner.pairs(**piece.inputs),
