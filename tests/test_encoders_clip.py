@@ -83,8 +83,8 @@ def test_long_titles_are_truncated_as_by_clips_tokenizer(tmp_path, capsys):
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
     train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
-    told = f"article: 1 of {len(rows['title'])} texts were longer than 24 tokens, and are cut"
-    assert capsys.readouterr().err.count(told) == 1
+    message = f"article: 1 of {len(rows['title'])} texts were truncated to 24 tokens"
+    assert capsys.readouterr().err.count(message) == 1
     about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
     assert about["cut"] == {"question": 0, "article": 1}
     tokenizer = tokenizer_of(settings, corpus["weights"])

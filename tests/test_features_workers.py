@@ -73,7 +73,7 @@ def test_missing_files_and_paths_are_rejected(folder):
     assert results[2].reason == "not a file name in the image folder"
 
 
-@pytest.mark.parametrize("crew", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_crashing_decoder_costs_only_its_file(folder, workers):
     widths = [20, 13, 21, 22, 13, 13, *range(30, 60)]
     names = folder(widths)
@@ -172,8 +172,8 @@ def test_no_process_outlives_the_reader(folder):
     names = folder(list(range(20, 80)))
     pairs = prepared(names, folder.path, size, 2)
     next(pairs)
-    crew = pairs.gi_frame.f_locals["crew"]
-    processes = [worker.process for worker in crew.workers]
+    pool = pairs.gi_frame.f_locals["pool"]
+    processes = [worker.process for worker in pool.workers]
     assert len(processes) == 2
     pairs.close()
     assert all(process.poll() is not None for process in processes)

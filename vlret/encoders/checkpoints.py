@@ -48,10 +48,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: damaged, or not only tensors: {told(error)}") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"{path}: expected tensors by name, found a {type(stored).__name__}")
-    if odd := [name for name in stored if not isinstance(name, str)]:
-        raise InputError(f"{path}: expected tensors by name, found one under {odd[0]!r}, a {type(odd[0]).__name__}")
-    if odd := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
-        raise InputError(f"{path}: expected tensors by name, found a {type(stored[odd[0]]).__name__} under {odd[0]!r}")
+    if wrong := [name for name in stored if not isinstance(name, str)]:
+        raise InputError(f"{path}: expected tensors by name, found key {wrong[0]!r}, a {type(wrong[0]).__name__}")
+    if wrong := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
+        raise InputError(
+            f"{path}: expected tensors by name, found a {type(stored[wrong[0]]).__name__} under {wrong[0]!r}"
+        )
     return dict(stored)
 
 

@@ -11,7 +11,7 @@ from vlret.settings import ExperimentSettings
 
 # `<extra_id_k>` marks a span of text, `<vis_extra_id_k>` the k-th object of an image.
 EXTRA = 100
-CLIP_POSITIONS = 77  # where an open_clip_config.json does not say it
+CLIP_POSITIONS = 77  # the default of open_clip_config.json
 UNBOUNDED = 10**9
 
 

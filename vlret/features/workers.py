@@ -35,7 +35,7 @@ from vlret.features.workers import work
 work(pipe)
 """
 AHEAD = 32  # files per worker that may be prepared ahead of use
-ASKED = 2  # files queued per worker, so that it never waits for the next
+QUEUED = 2  # files queued per worker, so that it never waits for the next
 
 
 def prepared(
@@ -78,7 +78,7 @@ class _Pool:
         while place not in self.done:
             self._start_workers()
             self._enqueue(place + AHEAD * self.size)
-            connection.wait([worker.pipe for worker in self.workers if worker.asked], timeout=1)
+            connection.wait([worker.pipe for worker in self.workers if worker.queue], timeout=1)
             for worker in list(self.workers):
                 self._receive(worker)
         return self.done.pop(place)
@@ -90,18 +90,18 @@ class _Pool:
     def _enqueue(self, end: int) -> None:
         """Fill the workers' queues with files before place `end`."""
         for worker in self.workers:
-            while len(worker.asked) < ASKED and self.waiting and self.waiting[0] < end:
-                worker.ask(self.waiting.popleft(), self.names)
+            while len(worker.queue) < QUEUED and self.waiting and self.waiting[0] < end:
+                worker.enqueue(self.waiting.popleft(), self.names)
 
     def _receive(self, worker: "_Worker") -> None:
         try:
-            while worker.asked and worker.has_result():
-                self.done[worker.asked[0]] = worker.receive()
-                worker.asked.popleft()
+            while worker.queue and worker.has_result():
+                self.done[worker.queue[0]] = worker.receive()
+                worker.queue.popleft()
         except (EOFError, ConnectionError):
             self._replace(worker)
             return
-        if worker.asked and worker.started and time.monotonic() - worker.since > SECONDS:
+        if worker.queue and worker.started and time.monotonic() - worker.since > SECONDS:
             self._give_up(worker, f"not decoded within {SECONDS} s; convert it")
             self._replace(worker)
 
@@ -111,14 +111,14 @@ class _Pool:
         self.workers.remove(worker)
         if not worker.started:
             raise RuntimeError(f"an image decoding process exited with code {worker.process.returncode} at its start")
-        if worker.asked and worker.asked[0] in self.suspects:
+        if worker.queue and worker.queue[0] in self.suspects:
             self._give_up(worker, f"crashed its decoding process (code {worker.process.returncode}); convert it")
-        elif worker.asked:
-            self.suspects.add(worker.asked[0])
-        self.waiting.extendleft(reversed(worker.asked))
+        elif worker.queue:
+            self.suspects.add(worker.queue[0])
+        self.waiting.extendleft(reversed(worker.queue))
 
     def _give_up(self, worker: "_Worker", reason: str) -> None:
-        place = worker.asked.popleft()
+        place = worker.queue.popleft()
         self.done[place] = ImageError(self.arguments[0] / self.names[place], reason)
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ class _Worker:
 
     def __init__(self, folder: Path, prepare: Callable):
         self.pipe, theirs = connection.Pipe()
-        self.asked: deque[int] = deque()
+        self.queue: deque[int] = deque()
         self.started, self.since = False, time.monotonic()
         # Neither forked, which breaks threads and the GPU, nor spawned by multiprocessing, which would import this
         # process's main module again.
@@ -141,10 +141,10 @@ class _Worker:
         for message in (sys.path, (folder, prepare)):
             self.pipe.send(message)
 
-    def ask(self, place: int, names: Sequence[str]) -> None:
-        if not self.asked:
+    def enqueue(self, place: int, names: Sequence[str]) -> None:
+        if not self.queue:
             self.since = time.monotonic()
-        self.asked.append(place)
+        self.queue.append(place)
         try:
             self.pipe.send(names[place])
         except ConnectionError:
