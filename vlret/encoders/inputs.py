@@ -80,7 +80,7 @@ class Side:
     def batches(
         self, units: Sequence[int], size: int, tokens: Sequence[list[int]] | None = None
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Places in `units` and `inputs` of at most `size` units of similar length, longest first."""
+        """Yield places in `units`, and their `inputs`, for at most `size` of similar length, longest first."""
         units, order = np.asarray(units), np.arange(len(units))
         tokens = self.tokens(units) if tokens is None else tokens
         if tokens is not None:

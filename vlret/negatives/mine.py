@@ -125,9 +125,9 @@ def _known(miner: str, passages: Path, run: Path | None, articles: Path | None) 
     """The inputs of a miner."""
     module = _miner(miner)
     if run is None and getattr(module, "NEEDS_RUN", False):
-        raise InputError(f"miner {miner} needs a run")
+        raise InputError(f"miner {miner} needs a run: give --run")
     if articles is None and getattr(module, "NEEDS_TYPES", False):
-        raise InputError(f"miner {miner} needs the table of articles")
+        raise InputError(f"miner {miner} needs the table of articles: give --articles")
     owners = article_of(passages)
     types = _types(articles) if getattr(module, "NEEDS_TYPES", False) else None
     return Known(owners, None if run is None else read_run(run), types)

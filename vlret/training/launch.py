@@ -24,7 +24,7 @@ LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 
 
 def launch(gpus: int, nodes: int, threads: int) -> bool:
-    """Run this command in `gpus` processes on each of `nodes` nodes, `threads` cores each; False if it is one of them.
+    """Run this command in `gpus` processes per node, `threads` cores each; False in one of them, or if one suffices.
 
     Raises
     ------

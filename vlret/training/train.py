@@ -66,7 +66,7 @@ def train(
         The evaluated dataset's tables and feature stores that its tasks read; a text model reads no stores. An
         untrained joint model needs the question features for their width.
     validation_qrels, validation_negatives
-        The same for the validation questions; needed by `validate_every`.
+        Judgements and mined passages of the validation questions, for `validate_every`.
     datasets
         Files of the other datasets that tasks name, as for `vlret.training.tasks.sources_of`.
     save_steps
@@ -94,7 +94,7 @@ def train(
     if settings.training is None:
         save_pretrained(model, stored, out)
         return
-    with distributed.processes(), _exclusively(out, stored) as (lock, finished):
+    with distributed.processes(), _exclusive(out, stored) as (lock, finished):
         if finished:
             distributed.say(f"{out}: finished by another process with the same settings; using it")
             return
@@ -143,7 +143,7 @@ def _make_deterministic(threads: int) -> None:
 
 
 @contextmanager
-def _exclusively(out: Path, stored: Checkpoint) -> Iterator[tuple[Lock | None, bool]]:
+def _exclusive(out: Path, stored: Checkpoint) -> Iterator[tuple[Lock | None, bool]]:
     """Lock out other runs of the training; yields the first process's lock, and whether another run finished `out`.
 
     A run whose lock was taken over succeeds if the other did: if it failed, Snakemake would remove the other's
