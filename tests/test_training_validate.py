@@ -109,7 +109,7 @@ def test_validation_improves_with_training(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "own", "message"),
     [
-        ([], {}, "validate_every: needs judgements of the validation questions"),
+        ([], {}, "validate_every: no judgements to validate with"),
         (["validation_qrels"], {}, "training.negatives: missing mined passages of random"),
         (
             ["validation_qrels", "validation_negatives"],

@@ -140,7 +140,7 @@ class T5FeedForwardLayer(nn.Module):
     def _down(self, inner: Tensor) -> Tensor:
         """The down-projection; in fp32 under fp16 autocast, where T5's activations overflow (65,504).
 
-        Source: github.com/huggingface/transformers, issue 5651, which keeps `wo` in fp32.
+        Source: github.com/huggingface/transformers, issue 5651: `wo` is kept in fp32.
         """
         kind, wo = inner.device.type, self.DenseReluDense["wo"]
         if not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.float16:

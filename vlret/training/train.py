@@ -112,7 +112,7 @@ def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
     """Validation on the validation questions of the first task of kind `viquae`."""
     training = source.settings.training
     if source.qrels is None:
-        raise InputError("training.validate_every: needs judgements of the validation questions")
+        raise InputError("training.validate_every: no judgements to validate with: give --validation-qrels")
     kinds = [None if task.dataset else task.kind for task in training.tasks.values()]
     if "viquae" not in kinds:
         raise InputError("training.validate_every: needs a task of kind viquae to validate")
