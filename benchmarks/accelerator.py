@@ -1,7 +1,7 @@
-"""On a GPU, in bf16: passages/s encoded and questions/s trained on at t5-base's shape, and how much of it they use.
+"""GPU speed and utilisation in bf16: passages/s encoded and questions/s trained on with t5-base's sizes.
 
-Utilisation counts the operations that the real positions need, padding not among them, three times in training; it is
-told as a share of what one large bf16 product reaches on the same GPU, and of the datasheet's peak where it is known.
+Utilisation counts the operations of unpadded positions, three times in training, relative to the speed of one large
+bf16 product on the same GPU and, if known, to the datasheet's peak.
 """
 
 import statistics
@@ -21,11 +21,11 @@ from vlret.encoders.t5 import T5Config
 from vlret.retrieval.embed import encode
 
 BATCH = 256
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16 of NVIDIA's datasheets, SXM
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16 from NVIDIA's datasheets, SXM
 
 
 def operations(config: T5Config, tokens: np.ndarray) -> float:
-    """The floating-point operations of encoding texts of `tokens` `[texts]` tokens with an image each."""
+    """The floating-point operations to encode texts of `tokens` `[texts]` tokens with an image each."""
     inner, positions = config.num_heads * config.d_kv, tokens.astype(np.float64) + REGIONS
     linear = 2 * (4 * config.d_model * inner + 2 * config.d_model * config.d_ff) * positions
     visual = 2 * (FEATURE_DIM + 5) * config.d_model * REGIONS
@@ -33,7 +33,7 @@ def operations(config: T5Config, tokens: np.ndarray) -> float:
 
 
 def seconds(run: Callable[[], object], rounds: int, device: torch.device) -> float:
-    """The median of some rounds after one that is not counted."""
+    """The median of `rounds` rounds after a warm-up."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -45,7 +45,7 @@ def seconds(run: Callable[[], object], rounds: int, device: torch.device) -> flo
 
 
 def product_rate(device: torch.device, size: int = 8192) -> float:
-    """Operations a second of a square bf16 product."""
+    """Operations per second of a square bf16 product."""
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / seconds(lambda: left @ right, 20, device)
 
@@ -84,7 +84,7 @@ def autocast(loss: Callable[[], torch.Tensor], device: torch.device) -> Callable
 def main():
     given = options(__doc__, passages=20_000, questions=128)
     if not torch.cuda.is_available():
-        print("accelerator: skipped, torch sees no CUDA device here")
+        print("accelerator: skipped, as torch sees no CUDA device")
         return
     with tempfile.TemporaryDirectory() as folder:
         measure(given, torch.device("cuda"), Path(folder))

@@ -1,9 +1,9 @@
-"""A seeded corpus of term numbers, of any size in bounded memory: what the lexical contestants index and search.
+"""A seeded corpus of term numbers for the lexical benchmark, of any size in bounded memory.
 
-Ranks of words are rounded log-uniform numbers, so that a word's chance falls as one over its rank (Zipf; to 2% from the
-second on); lengths of passages are log-normal, 100 words on average. A question has 12 words, half of them from the
-passage that answers it. Numbers are ranks, so common words have small ones, as where words are numbered as they appear.
-Run alone, this says what it draws.
+Word ranks are rounded log-uniform numbers, so a word's probability is inversely proportional to its rank (Zipf; within
+2% from the second on); passage lengths are log-normal, 100 words on average. A question has 12 words, half of them from
+the passage that answers it. Numbers are ranks, so common words have small ones, as with numbering by first appearance.
+Run directly, it prints statistics.
 """
 
 from pathlib import Path
@@ -15,11 +15,11 @@ from vlret.lexical.index import write_index
 from vlret.settings import Analysis
 
 TYPES, WORDS, SPREAD, QUESTION_WORDS = 500_000, 100, 0.4, 12
-BLOCK = 100_000  # passages drawn at once
+BLOCK = 100_000  # passages sampled at a time
 
 
 class Corpus(NamedTuple):
-    """Term numbers of all passages `tokens [tokens]` int32 and `lengths [passages]` int32."""
+    """The term numbers of all passages, `tokens [tokens]` int32, and `lengths [passages]` int32."""
 
     tokens: np.ndarray
     lengths: np.ndarray
@@ -45,7 +45,7 @@ def corpus(passages: int, seed: int = 0) -> Corpus:
 
 
 def questions(of: Corpus, count: int, seed: int = 1) -> dict[str, tuple[str, int]]:
-    """Text and answering passage of each question, by id."""
+    """The text and answering passage of each question, by id."""
     random = np.random.default_rng(seed)
     starts = np.cumsum(of.lengths, dtype=np.int64) - of.lengths
     drawn = {}
@@ -58,7 +58,7 @@ def questions(of: Corpus, count: int, seed: int = 1) -> dict[str, tuple[str, int
 
 
 def index(of: Corpus, folder: Path) -> None:
-    """Our index of the corpus; word `w7` has the number 7."""
+    """Our index of the corpus; word `w7` has number 7."""
     folder.mkdir()
     terms = [f"w{number}" for number in range(TYPES)]
     write_index(folder, terms, of.tokens, of.lengths, Analysis(stop_words=[]))
@@ -69,7 +69,7 @@ def main():
     counts = np.sort(np.bincount(drawn.tokens, minlength=TYPES))[::-1]
     print(f"20000 passages of {drawn.lengths.mean():.1f} words ({np.percentile(drawn.lengths, [1, 99])}: 1%, 99%)")
     print(f"the commonest word makes {counts[0] / counts.sum():.1%}, the tenth {counts[9] / counts.sum():.2%},")
-    print(f"{np.count_nonzero(counts)} of {TYPES} words stand somewhere")
+    print(f"{np.count_nonzero(counts)} of {TYPES} words occur")
 
 
 if __name__ == "__main__":

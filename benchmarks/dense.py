@@ -1,4 +1,4 @@
-"""Exact dense search from a memory-mapped file, in ratios: against the matrix product alone, and FAISS's flat index."""
+"""The speed of exact search from a memory-mapped file, relative to only the matrix product and FAISS's flat index."""
 
 import tempfile
 from pathlib import Path
@@ -23,13 +23,13 @@ def unit_vectors(rows: int, dim: int, seed: int) -> torch.Tensor:
 
 
 def stored(vectors: torch.Tensor, path: Path) -> Units:
-    """The vectors as a file, mapped, of one passage each."""
+    """The vectors in a memory-mapped file, one passage each."""
     np.save(path, vectors.numpy())
     return Units(read_vectors(path), np.arange(len(vectors) + 1), path)
 
 
 def agreement(units: Units, questions: torch.Tensor, index: faiss.Index) -> float:
-    """The share of FAISS's passages among ours."""
+    """The share of FAISS's passages that are among ours."""
     ours, (_, theirs) = exact.search(units, questions.numpy(), K), index.search(questions.numpy(), K)
     return float(np.mean([np.isin(rows, one.passages).mean() for rows, one in zip(theirs, ours, strict=True)]))
 
@@ -59,9 +59,7 @@ def main():
     )
     print(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
     for name, label in (("half", "float16"), ("single", "float32")):
-        print(
-            f"{label} file: {seconds[name] / seconds['product']:.2f}x the time of the product alone (oneDNN; ", end=""
-        )
+        print(f"{label} file: {seconds[name] / seconds['product']:.2f}x the time of only the product (oneDNN; ", end="")
         print(
             f"{seconds[name] / seconds['torch']:.2f}x of torch's), {seconds['faiss'] / seconds[name]:.1f}x the speed ",
             end="",

@@ -1,9 +1,8 @@
-"""Encoding passages, in ratios: ours against cvlp's way, against `sentence-transformers`, and against ours in bf16.
+"""The speed of encoding passages relative to cvlp's approach, `sentence-transformers`, and bf16.
 
-All have the same weights, texts, features and threads, give the same vectors, and take turns in one process. There are
-few passages by default, so that this ends in some six minutes on two idle cores: `--passages 2000` is the whole
-comparison. Ours takes 8 at a time: on a CPU larger batches gain nothing, and their states outgrow what the allocator
-keeps.
+All have the same weights, texts, features and threads, compute the same vectors, and take turns in one process. The
+default number of passages takes about six minutes on two idle cores; `--passages 2000` is the full comparison. Ours
+uses batches of 8: larger ones gain nothing on a CPU, and their states outgrow the allocator's cache.
 """
 
 import tempfile
@@ -32,13 +31,13 @@ def single(ours: BiEncoder, of) -> np.ndarray:
 
 
 def lowered(ours: BiEncoder, of) -> np.ndarray:
-    """In bf16 where autocast puts it, the parameters staying fp32."""
+    """In bf16 by autocast, with fp32 parameters."""
     with torch.autocast("cpu", torch.bfloat16):
         return single(ours, of)
 
 
 def without_onednn(ours: BiEncoder, of) -> np.ndarray:
-    """With torch's own choice for fp32 products: what is gained besides oneDNN's."""
+    """With torch's default fp32 products, to show the gain without oneDNN."""
     with torch.backends.mkldnn.flags(enabled=False):
         return single(ours, of)
 
@@ -63,14 +62,14 @@ def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
         },
         given,
     )
-    print(f"{count} passages with visual features, fp32: ours {seconds['cvlp'] / seconds['ours']:.2f}x cvlp's way")
-    print(f"  without oneDNN's products {seconds['cvlp'] / seconds['without']:.2f}x cvlp's way")
+    print(f"{count} passages with visual features, fp32: ours {seconds['cvlp'] / seconds['ours']:.2f}x cvlp's speed")
+    print(f"  without oneDNN's products {seconds['cvlp'] / seconds['without']:.2f}x cvlp's speed")
     print(f"  bf16 {seconds['ours'] / seconds['bf16']:.2f}x ours in fp32; smallest cosine to it {similar:.4f}")
-    print(f"  ours {count / seconds['ours']:.1f} passages/s, cvlp's way {count / seconds['cvlp']:.1f}")
+    print(f"  ours {count / seconds['ours']:.1f} passages/s, cvlp's {count / seconds['cvlp']:.1f}")
 
 
 def published(ours: BiEncoder, config: T5Config, folder: Path) -> SentenceTransformer:
-    """The text encoder as `sentence-transformers` has it, from a folder in the published layout."""
+    """The text encoder in `sentence-transformers`, from a folder in the published layout."""
     sizes = dict(vars(config))
     theirs = transformers.T5Config(**{name: sizes[name] for name in sizes if not name.startswith("num_decoder")})
     encoder = transformers.T5EncoderModel(theirs)

@@ -1,8 +1,8 @@
-"""Extracting features from image files, in shares of the backbone's own speed on images that are decoded already.
+"""The speed of feature extraction from image files, relative to the backbone's on decoded images.
 
-The backbone is CLIP's ViT-B/32 with random weights, the images are JPEGs of the size of thumbnails on the web. The
-backbone may use all cores, and the workers decode beside it: where it does, the share falls short of 1 by what decoding
-costs, which is told too. A GPU leaves the cores to the workers.
+The backbone is CLIP's ViT-B/32 with random weights, the images are JPEGs of web thumbnail size. If the backbone uses
+all cores, decoding in workers slows it down, so the ratio is below 1 by the cost of decoding, also reported. A GPU
+leaves the cores to the workers.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SIDES = (384, 512)  # wikimage's thumbnails are 512 pixels wide
 
 
 def photographs(folder: Path, count: int) -> list[str]:
-    """Write smooth random images with some noise, about as large as photographs are in JPEG."""
+    """Write smooth random images with some noise, whose JPEG size is like that of photographs."""
     random = np.random.default_rng(0)
     folder.mkdir()
     names = [f"{number:05}.jpg" for number in range(count)]
@@ -42,7 +42,7 @@ def photographs(folder: Path, count: int) -> list[str]:
 
 
 def clip(folder: Path) -> Path:
-    """A random ViT-B/32 as open_clip publishes one."""
+    """A random ViT-B/32 in open_clip's format."""
     folder.mkdir()
     config = open_clip.get_model_config("ViT-B-32")
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def clip(folder: Path) -> Path:
 
 
 def seconds(steps: Iterable) -> float:
-    """How long it takes to go through `steps`."""
+    """The time to iterate over `steps`."""
     start = time.perf_counter()
     for _ in steps:
         pass
@@ -82,7 +82,7 @@ def main():
     kind = f"{len(names)} JPEGs of {SIDES[1]} x {SIDES[0]}, {size:.0f} kB"
     print(f"{kind}, {model.device}, {given.threads} threads, {given.workers} workers, best of {given.rounds} rounds")
     print(f"extraction {min(own) / min(whole):.2f} of the backbone's own speed of {len(names) / min(own):.1f} images/s")
-    print(f"  decoding takes {opened / (min(own) * given.threads):.3f} of the core seconds that describing takes")
+    print(f"  decoding takes {opened / (min(own) * given.threads):.3f} of the backbone's core seconds")
 
 
 if __name__ == "__main__":

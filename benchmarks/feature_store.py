@@ -1,4 +1,4 @@
-"""Reading shuffled batches of features: the store against a `datasets` Array2D column in numpy format, in one run."""
+"""The speed of reading shuffled batches of features, relative to a `datasets` Array2D column in numpy format."""
 
 import argparse
 import tempfile
@@ -14,7 +14,7 @@ REGIONS, DIM, BATCH = 36, 2048, 64
 
 
 def seconds(read, batches, clock):
-    """What it takes to read all batches."""
+    """The time to read all batches."""
     start = clock()
     for rows in batches:
         read(rows)
@@ -22,7 +22,7 @@ def seconds(read, batches, clock):
 
 
 def stored(folder: Path, features: np.ndarray, dtype: str) -> FeatureStore:
-    """The features as a store of one precision."""
+    """The features in a store of one precision."""
     writer = FeatureWriter(folder / dtype, REGIONS, DIM, dtype)
     boxes = np.zeros((len(features), REGIONS, 4), np.float32)
     writer.add([str(row) for row in range(len(features))], features, boxes)
@@ -31,7 +31,7 @@ def stored(folder: Path, features: np.ndarray, dtype: str) -> FeatureStore:
 
 
 def column(folder: Path, features: np.ndarray) -> datasets.Dataset:
-    """The features as an Array2D column, which gives numpy arrays."""
+    """The features as an Array2D column in numpy format."""
     columns = datasets.Features({"features": datasets.Array2D((REGIONS, DIM), "float32")})
     datasets.disable_progress_bars()
     datasets.Dataset.from_dict({"features": features}, features=columns).save_to_disk(folder / "table")
@@ -42,7 +42,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpu-time", action="store_true", help="compare CPU seconds: for a machine that is not idle")
+    parser.add_argument("--cpu-time", action="store_true", help="compare CPU seconds, for a busy machine")
     given = parser.parse_args()
     clock = time.process_time if given.cpu_time else time.perf_counter
     random = np.random.default_rng(0)

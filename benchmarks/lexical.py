@@ -1,10 +1,10 @@
-"""BM25 in ratios of CPU time: the index against `bm25s.index`, the whole grid of b and k1 against search passes.
+"""BM25's relative CPU time: the index against `bm25s.index`, tuning b and k1 against search passes.
 
-All work on the same term numbers in one process and thread, with the configured 341 points. What our index takes to
-write its files is counted; bm25s keeps its own in memory, made by scipy, its faster way. What 341 searches would take
-is 341 times the mean of the passes at a few points, whose rankings the grid's must equal.
+All use the same term numbers in one process and thread, with the configured 341 points. Our index includes writing its
+files; bm25s keeps its index in memory, built by its faster scipy backend. The time of 341 searches is extrapolated from
+passes at a few points, whose rankings the grid must reproduce.
 
-Words of texts are found in ratios of what `\\w+` of NFKC in lower case takes, which is not what Lucene finds.
+Tokenization is relative to `\\w+` on lower-case NFKC text, which does not match Lucene.
 """
 
 import argparse
@@ -45,21 +45,23 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def wording(passages: int = 2000) -> None:
-    """Passages of one text each, a hundred words or so."""
+def tokenization(passages: int = 2000) -> None:
+    """Time `words` on passages of about a hundred words, per language."""
     for name, text in TEXTS.items():
         drawn = [text * 6] * passages
         words(drawn[0])
-        ours, plain = (min(seconds(lambda f=f, of=drawn: [*map(f, of)]) for _ in range(5)) for f in (words, plainly))
-        print(f"words, {name}: {ours / plain:.2f}x the time of \\w+, {1e6 * ours / passages:.1f} µs a passage")
+        ours, plain = (
+            min(seconds(lambda f=f, of=drawn: [*map(f, of)]) for _ in range(5)) for f in (words, simple_words)
+        )
+        print(f"words, {name}: {ours / plain:.2f}x the time of \\w+, {1e6 * ours / passages:.1f} µs per passage")
 
 
-def plainly(text: str) -> list[str]:
+def simple_words(text: str) -> list[str]:
     return re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
 
 
 def building(of: made.Corpus, folder: Path, few: int) -> None:
-    """Both index the first `few` passages, ours all of them too."""
+    """Index the first `few` passages with both, and all of them with ours."""
     made.index(made.corpus(100), folder / "compiles")
     first = made.Corpus(of.tokens[: of.lengths[:few].sum()], of.lengths[:few])
     lists = [row.tolist() for row in np.split(first.tokens, np.cumsum(first.lengths)[:-1])]
@@ -71,7 +73,7 @@ def building(of: made.Corpus, folder: Path, few: int) -> None:
     print(f"index of {few} passages: {theirs / ours:.1f}x the speed of bm25s {bm25s.__version__}")
     whole = seconds(lambda: made.index(of, folder / "index"))
     size = sum(file.stat().st_size for file in (folder / "index").iterdir()) / len(of.lengths)
-    print(f"  all {len(of.lengths)} passages: {whole:.1f} s, {size:.0f} bytes a passage")
+    print(f"  all {len(of.lengths)} passages: {whole:.1f} s, {size:.0f} bytes per passage")
 
 
 def tuning(index: Index, questions: dict[str, tuple[str, int]]) -> None:
@@ -89,8 +91,10 @@ def tuning(index: Index, questions: dict[str, tuple[str, int]]) -> None:
     union = np.mean([found(grid, text) for text in texts])
     print(f"grid of {len(POINTS)} points: {whole / one:.1f}x one search pass, mean of {len(passes)} passes")
     print(f"  {len(POINTS) * one / whole:.0f}x the speed of {len(POINTS)} passes (extrapolated from these)")
-    print(f"  {again / one:.1f}x with what it keeps of common terms from other questions")
-    print(f"  {1e3 * one / len(texts):.2f} ms a pass and question; all the best {CUT} are {union:.0f} passages")
+    print(f"  {again / one:.1f}x with common terms cached from other questions")
+    print(
+        f"  {1e3 * one / len(texts):.2f} ms per pass and question; the union of all top {CUT} has {union:.0f} passages"
+    )
     print(f"  MRR@{CUT} from {surface.min():.3f} to {surface.max():.3f}, at {POINTS[surface.argmax()]}")
 
 
@@ -99,7 +103,7 @@ def tuned(grid: Grid, text: str, passage: int) -> np.ndarray:
 
 
 def found(grid: Grid, text: str) -> int:
-    """How many passages are among the best at any point."""
+    """The number of passages among the best at any point."""
     rows, _, sizes = grid.best(text)
     return len(np.unique(np.concatenate([row[:size] for row, size in zip(rows, sizes, strict=True)])))
 
@@ -113,11 +117,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--peer-passages", type=int, default=100_000, help="how many bm25s indexes")
+    parser.add_argument("--peer-passages", type=int, default=100_000, help="passages for bm25s")
     given = parser.parse_args()
     of = made.corpus(given.passages)
     print(f"{given.passages} passages, {len(of.tokens)} words; {given.questions} questions; CPU time")
-    wording()
+    tokenization()
     with tempfile.TemporaryDirectory() as folder:
         building(of, Path(folder), min(given.passages, given.peer_passages))
         tuning(Index(Path(folder) / "index"), made.questions(of, given.questions))

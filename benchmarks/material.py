@@ -1,9 +1,9 @@
-"""What the contestants of a benchmark work on: random passages cut as ViQuAE's are, features, t5-base's shape.
+"""Benchmark inputs: random passages split like ViQuAE's, features, t5-base's sizes.
 
-Sentences are log-normal, 20 tokens in the median, as in English Wikipedia's leads, and an article has 20 of them in
-the median, so that it makes about the eight passages that an article of ViQuAE's knowledge base does. A word has 1.4
-pieces, about what T5's vocabulary makes of Wikipedia, and the longest passage of 128 in a row is 1.42 times as long
-as the mean; for those leads, five made one article, 1.48 times were measured. Run alone, this says how long they are.
+Sentence lengths are log-normal with a median of 20 tokens, as in English Wikipedia's leads. An article has a median of
+20 sentences, hence about eight passages, as in ViQuAE's knowledge base. A word has 1.4 pieces, about as Wikipedia with
+T5's vocabulary. The longest of 128 consecutive passages is 1.42 times the mean; for those leads, five per article, 1.48
+was measured. Run directly, it prints the lengths.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from vlret.features.store import FeatureStore, FeatureWriter
 
 REGIONS, FEATURE_DIM, LIMIT = 36, 2048, 512
 T5_BASE = T5Config(vocab_size=32200, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
-PASSAGE_TOKENS = 100  # as vlret.data.passages counts them
+PASSAGE_TOKENS = 100  # as counted by vlret.data.passages
 SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "aeiou" for coda in ("", "n", "r")]
 WHOLE = 4_000  # words of one piece
 
@@ -50,13 +50,13 @@ class Passages:
 
 
 def vocabulary() -> list[str]:
-    """Words of one and of two syllables, the commonest first."""
+    """Words of one and two syllables, the commonest first."""
     pairs = ["".join(pair) for pair in product(SYLLABLES, repeat=2)]
     return [*SYLLABLES, *np.random.default_rng(0).permutation(pairs).tolist()]
 
 
 def tokenizer() -> T5Tokenizer:
-    """A tokenizer of T5's kind: common words are one piece, others are made of syllables."""
+    """A T5 tokenizer: common words are one piece, others one per syllable."""
     common = [(f"▁{word}", -5.0) for word in vocabulary()[:WHOLE]]
     syllables = [(start + syllable, -9.0) for syllable in SYLLABLES for start in ("▁", "")]
     pieces = dict([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -12.0), (".", -4.0), *common, *syllables])
@@ -64,7 +64,7 @@ def tokenizer() -> T5Tokenizer:
 
 
 def passages(count: int) -> Passages:
-    """`count` random passages; articles differ in how many of their words are rare."""
+    """`count` random passages; articles differ in their share of rare words."""
     random, words = np.random.default_rng(1), np.array(vocabulary())
     common, rare = words[:WHOLE], words[WHOLE:]
     frequency = 1 / np.arange(10, WHOLE + 10)
@@ -80,11 +80,11 @@ def passages(count: int) -> Passages:
         articles += [article] * len(cut)
         if len(texts) >= count:
             return Passages(texts[:count], np.array(articles[:count]))
-    raise AssertionError("an article makes at least one passage")
+    raise AssertionError("an article has at least one passage")
 
 
 def model(config: T5Config = T5_BASE, visual: bool = True) -> BiEncoder:
-    """A random bi-encoder that averages; with a visual embedding of VL-T5's if `visual`."""
+    """A random bi-encoder with average pooling, and VL-T5's visual embedding if `visual`."""
     torch.manual_seed(0)
     encoder = T5(config)
     if visual:
@@ -93,7 +93,7 @@ def model(config: T5Config = T5_BASE, visual: bool = True) -> BiEncoder:
 
 
 def features(folder: Path, articles: int) -> FeatureStore:
-    """Random features of `articles` images as our store, in `folder`."""
+    """Random features of `articles` images in our store, in `folder`."""
     random = np.random.default_rng(2)
     folder.mkdir(exist_ok=True)
     writer = FeatureWriter(folder / "store", REGIONS, FEATURE_DIM)
@@ -105,7 +105,7 @@ def features(folder: Path, articles: int) -> FeatureStore:
 
 
 def listed(store: FeatureStore, folder: Path) -> datasets.Dataset:
-    """The same features as the columns of lists that cvlp keeps, in `folder`."""
+    """The same features as cvlp's columns of lists, in `folder`."""
     lists = datasets.List(datasets.List(datasets.Value("float32")))
     columns = datasets.Features({"features": lists, "boxes": lists})
     datasets.disable_progress_bars()
@@ -117,26 +117,26 @@ def listed(store: FeatureStore, folder: Path) -> datasets.Dataset:
 
 
 def side(of: Passages, store: FeatureStore | None) -> Side:
-    """The passages as one side of a bi-encoder, with the features of their articles where a store is given."""
+    """The passages as one side of a bi-encoder, with their articles' features if a store is given."""
     return Side(of.texts, None if store is None else of.articles, store, tokenizer(), LIMIT)
 
 
 def options(description: str, layers: int = T5_BASE.num_layers, rounds: int = 3, **counts: int) -> argparse.Namespace:
-    """The options of a benchmark, among them how many there are of what `counts` names; sets the threads."""
+    """Parse a benchmark's options, including those of `counts`, and set the threads."""
     parser = argparse.ArgumentParser(description=description)
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--layers", type=int, default=layers)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cpu-time", action="store_true", help="where the machine does other things too")
+    parser.add_argument("--cpu-time", action="store_true", help="measure CPU time, for a busy machine")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     return given
 
 
 def contest(contestants: Mapping[str, Callable[[], object]], given: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of each contestant; they take turns, so that what else the machine does hits all alike."""
+    """Median seconds of each contestant; they take turns, so that other load affects all alike."""
     clock = time.process_time if given.cpu_time else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(given.rounds):
@@ -153,7 +153,7 @@ def main():
     words = np.mean([len(text.split()) for text in drawn.texts])
     spread = ", ".join(f"{share}%: {np.percentile(tokens, share):.0f}" for share in (1, 10, 50, 90, 99, 100))
     print(f"2000 passages of {words:.0f} words, {tokens.mean():.0f} tokens ({spread})")
-    print(f"{2000 / (drawn.articles.max() + 1):.1f} passages an article; the longest of 128 in a row has")
+    print(f"{2000 / (drawn.articles.max() + 1):.1f} passages per article; the longest of 128 consecutive ones has")
     print(f"{tokens[: 128 * 15].reshape(-1, 128).max(axis=1).mean():.0f} tokens on average")
 
 

@@ -1,12 +1,11 @@
-"""cvlp's way, written anew for comparison: an eager T5 joint encoder, arrival order, features read as lists.
+"""cvlp's approach, reimplemented for comparison: eager T5 joint encoder, input order, features read as lists.
 
-Facts of github.com/grimalPaul/cvlp at 9b64822f: `processing/embedding_dataset.py` takes 128 passages at a time in their
-order, reads their images' rows as Python lists, once for the features and once for the boxes, and pads to the longest
-text; the collator of `cvlep/viquae_data.py` pads to the tokenizer's 512. Its T5 is that of transformers 4.2: attention
-scores, their bias and their softmax are tensors of their own, and so is each step of the norm. One thing differs, so
-that vectors can be compared: the mean leaves padding out.
+In github.com/grimalPaul/cvlp at 9b64822f, `processing/embedding_dataset.py` takes batches of 128 passages in order,
+reads their images' rows as Python lists, once for features and once for boxes, and pads to the longest text; the
+collator of `cvlep/viquae_data.py` pads to the tokenizer's 512. Its T5 is from transformers 4.2, which materialises
+attention scores, bias, softmax and each step of the norm. To make vectors comparable, the mean here excludes padding.
 
-Run alone, this checks that its vectors equal ours on a small model.
+Run directly, it checks that its vectors equal ours for a small model.
 """
 
 import tempfile
@@ -27,7 +26,7 @@ BATCH = 128
 
 
 class Norm(nn.Module):
-    """T5's norm, step by step."""
+    """T5's norm, in separate steps."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -40,7 +39,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention whose scores, bias and weights are tensors."""
+    """Self-attention that materialises scores, bias and weights."""
 
     def __init__(self, config: T5Config, relative: bool):
         super().__init__()
@@ -98,7 +97,7 @@ class Block(nn.Module):
 
 
 class Visual(nn.Module):
-    """VL-T5's visual embedding: look, place, image order, object order."""
+    """VL-T5's visual embedding: appearance, position, image order, object order."""
 
     def __init__(self, config: T5Config, width: int):
         super().__init__()
@@ -118,7 +117,7 @@ class Visual(nn.Module):
 
 
 class EagerT5(nn.Module):
-    """The joint encoder; its parameters bear the names of `vlret.encoders.t5.T5`'s."""
+    """The joint encoder, with the parameter names of `vlret.encoders.t5.T5`."""
 
     def __init__(self, config: T5Config, width: int):
         super().__init__()
@@ -163,7 +162,7 @@ def eager(ours: BiEncoder) -> EagerT5:
 
 
 def inputs(texts: list[str], rows: list[int], table: datasets.Dataset, tokens, padding: bool | str) -> dict:
-    """The inputs of some texts and of the images in `rows` of a table of lists."""
+    """The inputs for some texts and the images in `rows` of a table of lists."""
     images = {name: torch.Tensor(table[rows][name]) for name in ("features", "boxes")}
     text = tokens(texts, padding=padding, truncation=True, max_length=512, return_tensors="pt")
     return {"input_ids": text["input_ids"], "attention_mask": text["attention_mask"], **images}
@@ -171,7 +170,7 @@ def inputs(texts: list[str], rows: list[int], table: datasets.Dataset, tokens, p
 
 @torch.no_grad()
 def embed(reference: EagerT5, texts: list[str], images: np.ndarray, table: datasets.Dataset, tokens) -> np.ndarray:
-    """The vectors of passages in the order that they come in, `[passages, dim]`."""
+    """The vectors of passages, encoded in input order, `[passages, dim]`."""
     vectors = []
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
@@ -181,7 +180,7 @@ def embed(reference: EagerT5, texts: list[str], images: np.ndarray, table: datas
 
 
 def check(ours: BiEncoder, reference: EagerT5, count: int, folder: Path) -> None:
-    """`AssertionError` unless both give passages the same vectors."""
+    """`AssertionError` unless both encode passages to the same vectors."""
     drawn = passages(count)
     store = features(folder, drawn.articles.max() + 1)
     given = encode(ours, side(drawn, store), 16, "passage")
@@ -195,4 +194,4 @@ if __name__ == "__main__":
     small = model(replace(T5_BASE, d_model=64, d_ff=128, num_layers=2))
     with tempfile.TemporaryDirectory() as folder:
         check(small, eager(small), 100, Path(folder))
-    print(f"the reference gives 100 passages with {REGIONS} regions each the vectors that ours does")
+    print(f"the reference's vectors of 100 passages with {REGIONS} regions each equal ours")

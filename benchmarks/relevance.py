@@ -1,8 +1,8 @@
-"""Finding answers in the 100 passages of a question: ours against one regular expression an answer and passage.
+"""Finding answers in the 100 passages of a question: ours against one regular expression per answer and passage.
 
-The reference does what meerqat's `find_relevant` is defined to do: a passage is normalised when it is looked at, each
-answer too, and the answers are tried in turn until one is found. Passages are Zipf-distributed words, 100 on average;
-a question has 13 answers on average (log-normal, as aliases are: few questions have very many), some of them common.
+The reference follows the definition of meerqat's `find_relevant`: it normalises each passage and answer when it tests
+them, and tries the answers in turn until one is found. Passages have 100 Zipf-distributed words on average; a question
+has 13 answers on average (log-normal, as few questions have very many aliases), some of them common.
 Figures are CPU seconds of one thread.
 """
 
@@ -22,20 +22,20 @@ SYLLABLES = ["".join(parts) for parts in product("bdfgklmnprstvz", "aeiou", ("",
 
 
 def vocabulary() -> np.ndarray:
-    """Words by rank; one in forty has a letter beyond ASCII."""
+    """Words by rank; one in forty has a non-ASCII letter."""
     words = [first + second + third for first, second, third in product(("", *SYLLABLES[:11]), SYLLABLES, SYLLABLES)]
     words = [*COMMON, *dict.fromkeys(words)][:TYPES]
     return np.array([f"{word}é" if rank % 40 == 39 else word for rank, word in enumerate(words)], dtype=object)
 
 
 def ranks(random: np.random.Generator, count: int, types: int, first: int = 0) -> np.ndarray:
-    """`count` ranks of words from `first` on, each as likely as one over its place."""
+    """`count` word ranks from `first`, with probabilities inversely proportional to their position."""
     drawn = np.exp(random.uniform(np.log(first + 1), np.log(types), count))
     return np.minimum(drawn.astype(int), types - 1)
 
 
 def passages(random: np.random.Generator, words: np.ndarray, count: int) -> list[str]:
-    """Sentences of 15 words with commas and capitals; four passages in ten have a dash."""
+    """Sentences of 15 words with commas and capitals; four in ten passages have a dash."""
     made = []
     for size in np.maximum(random.lognormal(np.log(WORDS) - SPREAD**2 / 2, SPREAD, count), 5).astype(int):
         own = words[ranks(random, size, len(words))]
@@ -48,14 +48,14 @@ def passages(random: np.random.Generator, words: np.ndarray, count: int) -> list
 
 
 def answers(random: np.random.Generator, words: np.ndarray) -> list[str]:
-    """Spellings of one to three words of a name, the original first."""
+    """Variants of a name, of one to three words, the original first."""
     count = int(np.clip(random.lognormal(np.log(8), 1), 1, 200))
     name = words[ranks(random, 3, len(words), 300)]
     return [" ".join(random.permutation(name)[: random.integers(1, 4)]).title() for _ in range(count)]
 
 
 def reference(retrieved: list[int], answers: list[str], texts: list[str]) -> tuple[list[int], list[int]]:
-    """What `find_relevant` gives, by the definition."""
+    """`find_relevant` by its definition."""
     with_original, relevant = [], []
     for row in retrieved:
         passage = normalised(texts[row])
@@ -70,7 +70,7 @@ def reference(retrieved: list[int], answers: list[str], texts: list[str]) -> tup
 
 
 def normalised(text: str, punctuation: frozenset[str] = frozenset(string.punctuation)) -> str:
-    """Meerqat's `answer_preprocess`, by the definition."""
+    """meerqat's `answer_preprocess` by its definition."""
     kept = "".join(character for character in text.lower() if character not in punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
 
@@ -104,7 +104,7 @@ def main():
     print(f"{given.questions} questions with {DEPTH} passages and {aliases:.1f} answers, {relevant:.1f} relevant")
     for name, seconds in spent.items():
         times = f", {spent['reference'] / seconds:.1f}x the reference's speed" if name != "reference" else ""
-        print(f"  {name}: {1000 * seconds / given.questions:.2f} ms a question{times}")
+        print(f"  {name}: {1000 * seconds / given.questions:.2f} ms per question{times}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Preparing a knowledge base at growing size: articles and passages a second, memory, and whether it grows linearly.
+"""Preparing knowledge bases of growing size: articles and passages per second, memory, and linearity.
 
-Files come from `tests/published.py` in the published layout. Ours are the commands that the workflow runs, and their
-memory is the most that all their processes had together. The reference is what ViQuAE's code does: `datasets.map` over
-the articles with one Python dict each and the passages collected in a list, once with our sentences and once with
-spaCy's `sentencizer`. Figures are CPU seconds, children's included. With `--stages` the rest of the
-workflow follows on the same knowledge base with a tiny random encoder, verb by verb; with `--workflow` Snakemake runs
-`config/viquae.yaml` on it, from archives of images to the table, with the tiny models and rows of `tests/miniature.py`.
+`tests/published.py` generates files in the published layout. Ours are the workflow's commands; their memory is the peak
+over all their processes. The reference is ViQuAE's approach: `datasets.map` over articles, one Python dict each, with
+passages collected in a list, once with our sentences and once with spaCy's `sentencizer`. Figures are CPU seconds,
+including children. `--stages` continues with the rest of the workflow and a tiny random encoder, verb by verb;
+`--workflow` runs Snakemake with `config/viquae.yaml`, from image archives to the table, with the tiny models and rows
+of `tests/miniature.py`.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from vlret.settings import Passages
 
 TOKENS = Passages(tokens=100)
 SHARES = (0.638, 0.338)  # non-humans, humans with faces: ViQuAE's
-REFERENCE = 2000  # articles, of which the reference is timed
+REFERENCE = 2000  # articles for the reference
 
 
 class Spent(NamedTuple):
-    """CPU and wall seconds, and bytes in memory that are no file's, of all processes of a command."""
+    """CPU seconds, wall seconds and peak private memory in bytes of all processes of a command."""
 
     cpu: float
     wall: float
@@ -50,7 +50,7 @@ def vlret(*arguments: object) -> Spent:
 
 
 def run(command: list[str], variables: dict[str, str], folder: Path | None = None) -> Spent:
-    """Run a command; what it says is shown where it fails."""
+    """Run a command; show its output if it fails."""
     environment = {**os.environ, **variables}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
@@ -69,7 +69,7 @@ def run(command: list[str], variables: dict[str, str], folder: Path | None = Non
 
 
 def _watch(process: subprocess.Popen, most: list[int]) -> None:
-    """Note the most private memory that a process and its children have together (pages of files can be dropped)."""
+    """Record the peak private memory of a process and its children (file pages can be dropped)."""
     while process.poll() is None:
         held = 0
         try:
@@ -77,12 +77,12 @@ def _watch(process: subprocess.Popen, most: list[int]) -> None:
             for one in [top, *top.children(recursive=True)]:
                 held += one.memory_info().rss - one.memory_info().shared
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue  # it ended while it was looked at
+            continue  # it ended meanwhile
         most[0] = max(most[0], held)
         time.sleep(0.2)
 
 
-def tell(name: str, spent: Spent, count: int, unit: str) -> None:
+def report(name: str, spent: Spent, count: int, unit: str) -> None:
     print(
         f"  {name}: {count / spent.cpu:,.0f} {unit}/s of CPU, {spent.cpu:.1f} s of CPU, {spent.wall:.1f} s, "
         f"{spent.memory / 2**30:.2f} GiB",
@@ -91,7 +91,7 @@ def tell(name: str, spent: Spent, count: int, unit: str) -> None:
 
 
 def prepare(folder: Path, articles: int, workers: int) -> tuple[Spent, Spent, int]:
-    """Import and cut: what each spent, and how many passages there are."""
+    """Import articles and split passages; the cost of each, and the number of passages."""
     counts = known(articles)
     start = time.process_time()
     files = published.wikipedia(folder / "raw", counts)
@@ -100,11 +100,11 @@ def prepare(folder: Path, articles: int, workers: int) -> tuple[Spent, Spent, in
     data = folder / "data"
     where = ["--out", data / "articles", "--report", data / "articles.json", "--workers", workers]
     read = vlret("data", "articles", "--wikipedia", *files, "--limits", "{}", *where)
-    tell("articles", read, articles, "articles")
+    report("articles", read, articles, "articles")
     where = ["--articles", data / "articles", "--out", data / "passages", "--workers", workers]
     cut = vlret("data", "passages", "--settings", TOKENS.model_dump_json(), *where)
     passages = len(load_from_disk(str(data / "passages")))
-    tell("passages", cut, articles, "articles")
+    report("passages", cut, articles, "articles")
     print(f"  {passages} passages, {passages / cut.cpu:,.0f}/s of CPU, {_size(data):.2f} GiB on disk", flush=True)
     return read, cut, passages
 
@@ -119,7 +119,7 @@ def known(articles: int) -> tuple[int, int, int]:
 
 
 def reference(articles: Path, folder: Path, cut) -> float:
-    """CPU seconds an article of `datasets.map`, `cut` being text to passages, with the table of passages written."""
+    """CPU seconds per article of `datasets.map` with `cut` (text to passages), including writing the passages."""
     table = load_from_disk(str(articles)).select(range(min(REFERENCE, len(load_from_disk(str(articles))))))
     passages: list[dict] = []
 
@@ -143,7 +143,7 @@ def reference(articles: Path, folder: Path, cut) -> float:
 
 
 def spacys_passages(text: str, of: spacy.Language) -> list[str]:
-    """Passages by spaCy's rule sentencizer, as ViQuAE's code groups its sentences."""
+    """Passages from spaCy's sentencizer, grouped as in ViQuAE's code."""
     passages, group, length = [], [], 0
     for sentence in of(text).sents:
         if group and length + len(sentence) > TOKENS.tokens:
@@ -155,7 +155,7 @@ def spacys_passages(text: str, of: spacy.Language) -> list[str]:
 
 
 def compare(folder: Path, ours: float) -> None:
-    """Say how fast the reference is on the same articles."""
+    """Time the reference on the same articles."""
     contestants = {
         "datasets.map, our sentences": lambda text: by_tokens(text, TOKENS.tokens),
         "datasets.map, spaCy's sentencizer": partial(spacys_passages, of=spacys.pipeline()),
@@ -166,8 +166,8 @@ def compare(folder: Path, ours: float) -> None:
 
 
 def workflow(folder: Path, articles: int) -> None:
-    """The workflow on a knowledge base of so many articles: what it spent, and each rule."""
-    # Only here, since they need torch and Snakemake.
+    """Run the workflow on a knowledge base of `articles` articles; report its cost and that of each rule."""
+    # Here, as they need torch and Snakemake.
     import yaml
     from miniature import miniature
     from test_pipeline import copy_repository
@@ -184,7 +184,7 @@ def workflow(folder: Path, articles: int) -> None:
     for path in sorted((folder / "results").rglob("benchmarks/**/*.tsv")):
         row = dict(zip(*(line.split("\t") for line in path.read_text().splitlines()), strict=True))
         name = str(path.relative_to(folder / "results").with_suffix("")).replace("/benchmarks", "")
-        if row["max_uss"] != "NA":  # of a job of a moment
+        if row["max_uss"] != "NA":  # too short a job to sample
             jobs[name] = float(row["s"]), float(row["max_uss"])
     for name, (seconds, mebibytes) in sorted(jobs.items(), key=lambda job: -job[1][0])[:20]:
         print(f"  {name}: {seconds:.0f} s, {mebibytes / 1024:.2f} GiB, as Snakemake sampled it", flush=True)
@@ -194,9 +194,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--articles", type=int, nargs="+", default=[4000, 12000], help="sizes, ascending")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--stages", action="store_true", help="the rest of the workflow, at the last size")
-    parser.add_argument("--workflow", action="store_true", help="nothing but the workflow, at each size")
-    parser.add_argument("--folder", type=Path, help="where to work; emptied by no one")
+    parser.add_argument("--stages", action="store_true", help="also run the rest of the workflow, at the last size")
+    parser.add_argument("--workflow", action="store_true", help="run only the workflow, at each size")
+    parser.add_argument("--folder", type=Path, help="where to create temporary folders")
     given = parser.parse_args()
     if given.workflow:
         for articles in given.articles:
@@ -205,7 +205,7 @@ def main():
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         started = [spent.cpu for spent in prepare(Path(folder), 100, 1)[:2]]
-    print(f"  starting the two commands takes {sum(started):.1f} s of CPU, which is left out below")
+    print(f"  starting the two commands takes {sum(started):.1f} s of CPU, excluded below")
     costs = []
     for articles in given.articles:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -215,16 +215,16 @@ def main():
             if articles == given.articles[0]:
                 compare(Path(folder), (cut.cpu - started[1]) / articles)
             if given.stages and articles == given.articles[-1]:
-                # Only here, since it needs torch.
+                # Here, as it needs torch.
                 from stages import Stages
 
                 def measure(name: str, *verb: object, passages: int = passages) -> None:
-                    tell(name, vlret(*verb), passages, "passages")
+                    report(name, vlret(*verb), passages, "passages")
 
                 Stages(Path(folder), known(articles), measure).run()
     if len(costs) > 1:
         sizes = f"from {given.articles[0]} to {given.articles[-1]} articles"
-        print(f"{sizes}, the CPU time an article is {costs[-1] / costs[0]:.2f} times as long")
+        print(f"{sizes}, the CPU time per article grows {costs[-1] / costs[0]:.2f}-fold")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Fisher's randomisation test of all pairs of runs, in ratios: ours against ranx's, which draws anew for each pair.
+"""The speed of Fisher's randomisation test of all pairs of runs relative to ranx's, which resamples for each pair.
 
-Then how long a whole table of many runs takes, from their metrics files to the five renderings, with all metrics and
-all pairs tested as config/config.yaml says.
+Also the time for a table of many runs, from their metrics files to the five renderings, with the metrics and tests of
+config/config.yaml.
 """
 
 import tempfile
@@ -56,7 +56,7 @@ def compare(given) -> None:
         f"ranx {version('ranx')}, one metric, {seconds['ranx']:.1f} s: {seconds['ranx'] / seconds['one']:.0f}x, ",
         end="",
     )
-    print(f"and a metric of {METRICS} tested together {METRICS * seconds['ranx'] / seconds['all']:.0f}x")
+    print(f"per metric with {METRICS} tested together {METRICS * seconds['ranx'] / seconds['all']:.0f}x")
 
 
 def whole_table(rows: int, questions: int) -> None:

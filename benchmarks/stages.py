@@ -1,4 +1,4 @@
-"""What follows a knowledge base's preparation, stage by stage, with a tiny random encoder: for `scale.py --stages`."""
+"""The stages after preparing a knowledge base, with a tiny random encoder: for `scale.py --stages`."""
 
 import json
 from collections.abc import Callable
@@ -19,9 +19,9 @@ REGIONS, DIM = 4, 16
 
 
 class Stages:
-    """Runs the verbs of a workflow's stages in a folder where `data/articles` and `data/passages` are.
+    """Runs the verbs of the workflow's stages in a folder with `data/articles` and `data/passages`.
 
-    `measure` runs a verb and says what it spent under the name given first.
+    `measure` runs a verb and reports its cost under the name given first.
     """
 
     def __init__(self, folder: Path, known: tuple[int, int, int], measure: Callable):
@@ -30,7 +30,7 @@ class Stages:
         self.passages = ["--passages", self.data / "passages"]
 
     def run(self) -> None:
-        """All of them, in the order of the workflow."""
+        """Run all stages in the workflow's order."""
         self.questions()
         self.lexical()
         self.dense()
@@ -52,7 +52,7 @@ class Stages:
         self.measure("qrels", "data", "qrels", *self.passages, *judged, *report)
 
     def lexical(self) -> None:
-        """BM25: index, tuning over 341 points, search, and the negatives that it finds."""
+        """BM25: index, tuning over 341 points, search, negatives."""
         index, asked = self.folder / "index", ["--questions", self.tables]
         self.measure("BM25 index", "lexical", "index", *self.passages, "--settings", "{}", "--out", index)
         grid = ["--b", json.dumps(STEPS), "--k1", json.dumps({**STEPS, "stop": 3.0})]
@@ -78,7 +78,7 @@ class Stages:
         self.measure("negatives", "negatives", "mine", *how, *asked, *self.passages, *judged)
 
     def dense(self) -> None:
-        """Train a tiny joint encoder for some steps, embed everything, search exactly."""
+        """Train a tiny joint encoder for a few steps, embed everything, search exactly."""
         self._weights()
         self._features("question_features", self.images)
         self._features("article_features", load_from_disk(str(self.data / "articles"))["image"])
@@ -106,7 +106,7 @@ class Stages:
         self.measure("metrics", "evaluation", "metrics", *given, "--out", self.folder / "tiny-metrics.json")
 
     def _weights(self) -> None:
-        """A random BERT of 16 dimensions, whose words are the syllables of the published generator."""
+        """A random BERT of 16 dimensions, with the generator's syllables as vocabulary."""
         torch.manual_seed(0)
         pieces = [f"{joint}{syllable}" for syllable in published._syllables() for joint in ("", "##")]
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", *published.COMMON.split(), *pieces]
@@ -118,7 +118,7 @@ class Stages:
         BertTokenizer(vocab=vocabulary).save_pretrained(self.folder / "bert")
 
     def _features(self, name: str, images: list[str | None]) -> None:
-        """Random features of images, as a backbone would have stored them."""
+        """Random image features, in a backbone's format."""
         random, names = np.random.default_rng(0), [image for image in images if image]
         writer = FeatureWriter(self.folder / name, REGIONS, DIM)
         for first in range(0, len(names), 10_000):
@@ -129,7 +129,7 @@ class Stages:
 
 
 def settings() -> ExperimentSettings:
-    """Of an experiment with that encoder, fully tuned."""
+    """The settings of an experiment with that encoder and full tuning."""
     model = {"kind": "joint", "backbone": "random", "text": {"architecture": "bert", "separator": "."}}
     model["visual"] = {"grid": [2, 2], "tokens": [2, 2]}
     training = {"steps": 20, "batch_size": 16, "negatives_per_question": 1, "negatives": {"bm25": 1.0}}

@@ -1,8 +1,8 @@
-"""One training step, in ratios: ours against cvlp's way, which pads every text to 512 tokens.
+"""The speed of a training step relative to cvlp's approach, which pads every text to 512 tokens.
 
-16 questions with a relevant passage and a hard negative each, all with visual features; forward, backward and AdamW,
-the inputs being made before. Two layers of t5-base's by default: the whole of it needs some 50 GB in cvlp's way, and
-the ratio depends little on the depth.
+16 questions with a relevant passage and a hard negative each, all with visual features; forward, backward and AdamW on
+prepared inputs. By default two layers of t5-base: all twelve need about 50 GB in cvlp's approach, and the ratio depends
+little on the depth.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ class Batch:
         self.labels = torch.arange(questions)
 
     def grouped(self) -> tuple[dict[str, Tensor], list[dict[str, Tensor]], Tensor]:
-        """The questions' inputs, and those of passages in groups of like length with their order."""
+        """The inputs of the questions, and of the passages in groups of similar length with their order."""
         size = len(self.questions)
 
         def of(texts: list[str], images: np.ndarray) -> Side:
@@ -47,12 +47,12 @@ class Batch:
         return asked, *of(self.passages, self.images[size:]).groups(range(2 * size), size)
 
     def lengths(self) -> np.ndarray:
-        """The tokens of each text, questions and passages, `[texts]`."""
+        """The number of tokens of each text, questions then passages, `[texts]`."""
         asked, groups, _ = self.grouped()
         return torch.cat([group["attention_mask"].sum(dim=1) for group in (asked, *groups)]).numpy()
 
     def padded(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The inputs of questions and passages as cvlp's collator makes them."""
+        """The inputs of questions and passages as from cvlp's collator."""
         size, tokens = len(self.questions), tokenizer()
         asked = inputs(self.questions, self.images[:size].tolist(), self.table, tokens, "max_length")
         return asked, inputs(self.passages, self.images[size:].tolist(), self.table, tokens, "max_length")
@@ -62,12 +62,12 @@ def our_loss(ours: BiEncoder, batch: Batch) -> Callable[[], Tensor]:
     asked, groups, order = batch.grouped()
     device = next(ours.parameters()).device
 
-    def moved(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def to_device(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(device) for name, tensor in inputs.items()}
 
     def loss() -> Tensor:
-        vectors = torch.cat([ours.encode("passage", moved(group)) for group in groups])[order]
-        return dpr_loss(ours.encode("question", moved(asked)), vectors, batch.labels.to(device))
+        vectors = torch.cat([ours.encode("passage", to_device(group)) for group in groups])[order]
+        return dpr_loss(ours.encode("question", to_device(asked)), vectors, batch.labels.to(device))
 
     return loss
 
@@ -78,7 +78,7 @@ def cvlps_loss(reference: EagerT5, batch: Batch) -> Callable[[], Tensor]:
 
 
 def check(ours: BiEncoder, reference: EagerT5, folder: Path) -> None:
-    """`AssertionError` unless both have the same loss and the same gradients, without dropout."""
+    """`AssertionError` unless both have the same loss and gradients, without dropout."""
     batch = Batch(2, folder)
     losses = [our_loss(ours, batch)(), cvlps_loss(reference, batch)()]
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
@@ -86,9 +86,9 @@ def check(ours: BiEncoder, reference: EagerT5, folder: Path) -> None:
         loss.backward()
     expected = dict(reference.named_parameters())
     for name, parameter in ours.question.encoder.named_parameters():
-        # Of the whole gradient: where a ReLU's input is all but 0, rounding decides what single values are.
+        # Relative to the gradient's norm, as single values may differ by rounding where a ReLU's input is near 0.
         off = (parameter.grad - expected[name].grad).norm() / expected[name].grad.norm()
-        assert off < 1e-3, f"{name}: gradients differ by {off:.1e} of their size"
+        assert off < 1e-3, f"{name}: gradients differ by {off:.1e} of their norm"
 
 
 def step(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
@@ -110,8 +110,8 @@ def compare(given: Namespace, folder: Path) -> None:
     steps = {"ours": step(ours, our_loss(ours, batch)), "cvlp": step(reference, cvlps_loss(reference, batch))}
     seconds = contest(steps, given)
     ratio, rate = seconds["cvlp"] / seconds["ours"], {name: given.questions / seconds[name] for name in seconds}
-    print(f"a step of {given.questions} questions x 2 passages, fp32: ours {ratio:.1f}x cvlp's way")
-    print(f"  ours {rate['ours']:.2f} questions/s, cvlp's way {rate['cvlp']:.2f}")
+    print(f"a step of {given.questions} questions x 2 passages, fp32: ours {ratio:.1f}x cvlp's speed")
+    print(f"  ours {rate['ours']:.2f} questions/s, cvlp's {rate['cvlp']:.2f}")
 
 
 def main():

@@ -14,7 +14,7 @@ ENDINGS = ("jpg", "png", "gif", "webp", "tif", "svg", "bmp", "exe", "")
 
 
 def files(folder: Path, count: int, seed: int = 0) -> list[str]:
-    """Write `count` files into `folder`: sound ones of every kind, damaged ones, traps; their names."""
+    """Write `count` files into `folder`, valid, damaged and malicious, and return their names."""
     draw, seeds = random.Random(seed), sound(seed)
     tricks, names = traps(), []
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def svg(body: str, size: str = 'width="10" height="10"') -> bytes:
 
 
 def flipped(draw: random.Random, content: bytes) -> bytes:
-    """Some bits anywhere are the other way round."""
+    """Random bits are flipped."""
     out = bytearray(content)
     for _ in range(draw.choice((1, 2, 8, 64, 512))):
         out[draw.randrange(len(out))] ^= 1 << draw.randrange(8)
@@ -85,7 +85,7 @@ def flipped(draw: random.Random, content: bytes) -> bytes:
 
 
 def flipped_head(draw: random.Random, content: bytes) -> bytes:
-    """Bytes of the header are others, where sizes and offsets stand."""
+    """Random bytes of the header are changed, where sizes and offsets are."""
     out = bytearray(content)
     for _ in range(draw.choice((1, 2, 4))):
         out[draw.randrange(min(len(out), 64))] = draw.choice((0, 1, 127, 128, 255, draw.randrange(256)))
@@ -93,12 +93,12 @@ def flipped_head(draw: random.Random, content: bytes) -> bytes:
 
 
 def truncated(draw: random.Random, content: bytes) -> bytes:
-    """It ends too early."""
+    """The end is missing."""
     return content[: draw.randrange(len(content))]
 
 
 def repeated(draw: random.Random, content: bytes) -> bytes:
-    """A stretch stands there many times."""
+    """A section is repeated many times."""
     start = draw.randrange(len(content))
     return (
         content[:start] + content[start : start + draw.randrange(1, 200)] * draw.choice((2, 10, 500)) + content[start:]
@@ -112,7 +112,7 @@ def noisy(draw: random.Random, content: bytes) -> bytes:
 
 
 def untouched(draw: random.Random, content: bytes) -> bytes:
-    """As it was, under another name."""
+    """Unchanged, under another name."""
     return content
 
 
@@ -120,7 +120,7 @@ DAMAGES = (flipped, flipped, flipped_head, flipped_head, truncated, truncated, r
 
 
 def traps() -> list[bytes]:
-    """Files that were made to harm whoever opens them; the last two take a while."""
+    """Malicious files; the last two take a while."""
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "ha"}">' for n in range(10))
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -160,7 +160,7 @@ def traps() -> list[bytes]:
 
 
 def png(width: int, height: int, pixels: bytes) -> bytes:
-    """A PNG whose header says so, checksums right."""
+    """A PNG with this size in its header and valid checksums."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b"")]
     body = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks

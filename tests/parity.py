@@ -11,14 +11,14 @@ FOLDER = ROOT / "tests" / "fixtures" / "parity"
 
 
 def folders() -> list[Path]:
-    """Where cases are looked for: `VLRET_PARITY` alone if it is set, else the fixtures and `../shared/parity`."""
+    """Where to look for cases: only `VLRET_PARITY` if set, else the fixtures and `../shared/parity`."""
     if own := os.environ.get("VLRET_PARITY"):
         return [Path(own)]
     return [folder for folder in (FOLDER, ROOT.parent / "shared" / "parity") if folder.is_dir()]
 
 
 def cases(part: str, pattern: str) -> list[Path]:
-    """The JSON files of one part whose names match a glob such as `encoder_*`, each name once, sorted."""
+    """The JSON files of one part that match a glob such as `encoder_*`, sorted, each name once."""
     found: dict[str, Path] = {}
     for folder in folders():
         for path in sorted((folder / part).glob(f"{pattern}.json")):
@@ -27,7 +27,7 @@ def cases(part: str, pattern: str) -> list[Path]:
 
 
 def arrays(case: Path) -> dict[str, np.ndarray]:
-    """The arrays of the case that a JSON file of `cases` describes, by name; none if it has no `.npz` beside it."""
+    """The arrays of a JSON file of `cases`, by name; none without an `.npz` beside it."""
     path = case.with_suffix(".npz")
     if not path.is_file():
         return {}
@@ -36,10 +36,10 @@ def arrays(case: Path) -> dict[str, np.ndarray]:
 
 
 def read(case: Path) -> dict:
-    """What a case's JSON file says."""
+    """The content of a case's JSON file."""
     return json.loads(case.read_text(encoding="utf-8"))
 
 
 def load(name: str, part: str = "text") -> dict:
-    """What the JSON file of the case `name` of one part says."""
+    """The content of the JSON file of case `name` of one part."""
     return read(cases(part, name)[0])

@@ -1,4 +1,4 @@
-"""CLIPs with random weights, small, in the folders that open_clip publishes them in."""
+"""Small CLIPs with random weights, in open_clip's format."""
 
 import json
 
@@ -16,7 +16,7 @@ RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8,
 
 
 def random_clip(folder, **sizes):
-    """Write a random CLIP with `sizes` in place of `SIZES`; its vocabulary is letters, each also a word's end."""
+    """Write a random CLIP with `sizes` overriding `SIZES`; its vocabulary is letters, inside words and final."""
     folder.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -1,4 +1,4 @@
-"""The published EfficientNet-Lite0 with random weights under which every tensor matters."""
+"""The published EfficientNet-Lite0 with random weights, such that every tensor matters."""
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet

@@ -1,4 +1,4 @@
-"""The compact BERT against `transformers`' BertModel, and what visual tokens and prompts must not change."""
+"""The compact BERT against `transformers`' BertModel, and invariances with visual tokens and prompts."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def load_bert(folder):
 def published(tmp_path_factory):
     torch.manual_seed(1)
     model = BertModel(PublishedConfig(**SIZES)).eval()
-    for parameter in model.parameters():  # nothing may be degenerate: biases of 0, norms of 1
+    for parameter in model.parameters():  # no degenerate parameters, such as biases of 0 or norms of 1
         parameter.data += 0.1 * torch.randn_like(parameter)
     folder = tmp_path_factory.mktemp("bert")
     model.save_pretrained(folder)
@@ -62,7 +62,7 @@ def test_equals_transformers(published, encoder):
 
 
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "misshapen"])
-def test_a_checkpoint_is_loaded_strictly(published, tmp_path, damage):
+def test_loading_is_strict(published, tmp_path, damage):
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "config.json").write_text((published[1] / "config.json").read_text())
@@ -96,7 +96,7 @@ def images(count, seed=0):
 
 @pytest.mark.parametrize("pooling", ["avg", "1token"])
 @pytest.mark.parametrize("kind", ["text", "joint"])
-def test_a_vector_does_not_depend_on_its_batch(request, encoder, pooling, kind):
+def test_vectors_do_not_depend_on_the_batch(request, encoder, pooling, kind):
     if kind == "joint":
         encoder = request.getfixturevalue("joint")
     model = Tower(encoder, pooling).eval()
@@ -110,7 +110,7 @@ def test_a_vector_does_not_depend_on_its_batch(request, encoder, pooling, kind):
             torch.testing.assert_close(together[row], alone[0], atol=2e-6, rtol=1e-5)
 
 
-def test_masked_visual_tokens_change_nothing(joint):
+def test_masked_visual_tokens_are_ignored(joint):
     ids, mask = batch([5, 5])
     one, other = images(2, seed=1), images(2, seed=2)
     hidden = torch.zeros(2, 16, dtype=torch.bool)
@@ -122,7 +122,7 @@ def test_masked_visual_tokens_change_nothing(joint):
     assert not torch.allclose(vectors[0], seen, atol=1e-3)
 
 
-def test_pooling_a_grid_takes_the_largest_value_and_the_box_around():
+def test_grid_pooling_takes_maxima_and_bounding_boxes():
     features = torch.arange(16.0).reshape(1, 16, 1)
     edges = torch.arange(4) / 4
     rows, columns = torch.meshgrid(edges, edges, indexing="ij")

@@ -1,4 +1,4 @@
-"""Joint encoders and bi-encoders over T5, BART and BERT alike."""
+"""Joint encoders and bi-encoders with T5, BART and BERT."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def images(count, regions=5, seed=0):
 
 @pytest.mark.parametrize("parts", ["text", "image", "both"])
 @pytest.mark.parametrize("pooling", ["avg", "1token", "sum-last-2"])
-def test_a_vector_does_not_depend_on_what_it_is_batched_with(encoder, parts, pooling):
+def test_vectors_do_not_depend_on_the_batch(encoder, parts, pooling):
     if parts != "image":
         encoder.encoder.prompt = Prompt(2, 4, DIM)
     tower, lengths = Tower(encoder, pooling).eval(), [3, 9, 1, 7]
@@ -64,7 +64,7 @@ def test_a_vector_does_not_depend_on_what_it_is_batched_with(encoder, parts, poo
             torch.testing.assert_close(together[row], tower(**own)[0], atol=2e-6, rtol=1e-5)
 
 
-def test_layers_that_are_asked_for_end_in_the_last(encoder):
+def test_requested_layers_end_with_the_last(encoder):
     with torch.no_grad():
         every = encoder(**texts(4, 2), keep=LAYERS).layers
         last = encoder(**texts(4, 2)).layers
@@ -73,7 +73,7 @@ def test_layers_that_are_asked_for_end_in_the_last(encoder):
     assert torch.equal(every[-1], last[0])
 
 
-def test_where_an_object_stands_matters_only_with_order_embeddings(encoder):
+def test_object_order_matters_only_with_order_embeddings(encoder):
     image = images(1)
     turned = {name: tensor.flip(1) for name, tensor in image.items()}
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_where_an_object_stands_matters_only_with_order_embeddings(encoder):
     torch.testing.assert_close(*unordered, atol=1e-5, rtol=1e-4)
 
 
-def test_gradients_do_not_change_where_layers_are_computed_again(encoder):
+def test_checkpointing_does_not_change_gradients(encoder):
     def gradients(checkpointing):
         encoder.train().encoder.checkpointing = checkpointing
         encoder.zero_grad()
@@ -108,7 +108,7 @@ SHARED = {
 
 
 @pytest.mark.parametrize("sharing", SHARED)
-def test_what_the_sides_share(encoder, sharing):
+def test_shared_parts(encoder, sharing):
     table = encoder.token_embedding + ".weight"
     model = BiEncoder(Tower(encoder, "avg"), sharing, frozenset({f"encoder.{table}"})).eval()
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_what_the_sides_share(encoder, sharing):
             parameter.add_(torch.randn_like(parameter))
             changed = not torch.equal(model.encode("passage", {**texts(4), **images(1)}), before)
             parameter.copy_(kept)
-            # The decoder is not asked, keys' biases cancel in the softmax, one type of token is unused.
+            # The decoder is unused, key biases cancel in the softmax, one token type is unused.
             if not any(unused in name for unused in ("decoder", "k_proj.bias", "key.bias", "relative")):
                 assert changed == (part in SHARED[sharing]), name
     published = {"question.encoder." + table}
@@ -128,7 +128,7 @@ def test_what_the_sides_share(encoder, sharing):
     assert model.pretrained == published
 
 
-def test_a_head_maps_and_normalises(encoder):
+def test_the_head_projects_and_normalises(encoder):
     torch.manual_seed(1)
     with torch.no_grad():
         plain = Tower(encoder, "concat-last-2", normalise=False).eval()(**texts(4, 2))
@@ -140,10 +140,10 @@ def test_a_head_maps_and_normalises(encoder):
     assert mapped.projection.weight.shape == (7, 2 * DIM)
 
 
-def test_a_part_per_task_works_for_the_one_that_was_named():
+def test_activating_a_task_switches_its_parts():
     model = torch.nn.Sequential(PerTask(["one", "two"]), torch.nn.Linear(2, 2))
     assert model[0].task == "one"
     activate(model, "two")
     assert model[0].task == "two"
-    with pytest.raises(ValueError, match="'three': there are parts for one, two"):
+    with pytest.raises(ValueError, match="'three': known are one, two"):
         activate(model, "three")

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, what is refused, and that nothing in them is run."""
+"""Weights files: what is read, what is rejected, and that no code in them runs."""
 
 import json
 
@@ -21,21 +21,21 @@ class Trap:
         return open, (str(self.path), "w")
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
+def test_pickled_code_is_rejected_and_not_run(tmp_path):
     trap, path = tmp_path / "trapped", tmp_path / "weights.pth"
     torch.save({"weight": torch.ones(2), "trap": Trap(trap)}, path)
-    with pytest.raises(InputError, match=r"weights\.pth: not a whole file of tensors alone"):
+    with pytest.raises(InputError, match=r"weights\.pth: damaged, or not only tensors"):
         read_tensors(path)
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_a_file_cut_short_is_refused(tmp_path, name):
+def test_truncated_weights_are_rejected(tmp_path, name):
     path, weights = tmp_path / name, {"weight": torch.ones(100)}
     save_file(weights, path) if name.endswith("safetensors") else torch.save(weights, path)
     assert torch.equal(read_tensors(path)["weight"], weights["weight"])
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match=f"{name}: not a whole file of tensors alone"):
+    with pytest.raises(InputError, match=f"{name}: damaged, or not only tensors"):
         read_tensors(path)
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: no such file"):
@@ -46,7 +46,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name):
     ("stored", "found"),
     [([torch.ones(1)], "a list"), ({"model": {"weight": torch.ones(1)}}, "a dict under 'model'"), ({}, None)],
 )
-def test_a_file_of_something_else_is_refused(tmp_path, stored, found):
+def test_a_file_without_named_tensors_is_rejected(tmp_path, stored, found):
     torch.save(stored, tmp_path / "weights.pth")
     if found is None:
         assert read_tensors(tmp_path / "weights.pth") == {}
@@ -55,7 +55,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, stored, found):
             read_tensors(tmp_path / "weights.pth")
 
 
-def test_parameters_are_filled_in_place_whatever_the_stored_type(tmp_path):
+def test_parameters_are_filled_in_place_from_any_dtype(tmp_path):
     layer = torch.nn.Linear(2, 3)
     weights = {name: torch.full_like(tensor, 0.5).half() for name, tensor in layer.state_dict().items()}
     load_strictly(layer.state_dict(), weights, tmp_path)
@@ -75,7 +75,7 @@ TEXT = {"kind": "text", "text": {"architecture": "bert", "separator": "."}}
         ({"tuning": {"method": "lora", "rank": 0}}, "tuning.rank: 0 is less than"),
     ],
 )
-def test_settings_of_a_checkpoint_that_do_not_fit_are_one_line(tmp_path, change, message):
+def test_invalid_checkpoint_settings_are_a_one_line_error(tmp_path, change, message):
     save_checkpoint(tmp_path / "made", {}, experiment(TEXT))
     path = tmp_path / "made" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -84,7 +84,7 @@ def test_settings_of_a_checkpoint_that_do_not_fit_are_one_line(tmp_path, change,
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
+def test_a_checkpoint_round_trips(tmp_path):
     weights = {"b": torch.rand(2, 3).T, "a": torch.rand(4).bfloat16()}
     training = {"steps": 3, "tasks": {"a": {"kind": "viquae", "batch_size": 4}}}
     chosen = experiment(TEXT, seed=3, training=training, tuning={"method": "lora", "rank": 2})

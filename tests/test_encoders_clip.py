@@ -1,4 +1,4 @@
-"""CLIP as a dual encoder: titles by its text tower as open_clip has it, questions by their cached image vectors."""
+"""CLIP as a dual encoder: titles by open_clip's text tower, questions by their cached image vectors."""
 
 import json
 
@@ -21,7 +21,7 @@ from vlret.training.train import train
 
 
 @pytest.mark.parametrize("custom", [False, True])
-def test_texts_have_the_vectors_of_open_clip(tmp_path, custom):
+def test_text_vectors_equal_open_clips(tmp_path, custom):
     model = random_clip(tmp_path / "clip", custom_text=custom)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "clip")
     texts = ["a b", "thing number 7", "x"]
@@ -58,7 +58,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     assert about == {"unit": "article", "cut": {"question": 0, "article": 0}}
     features = FeatureStore.open(tmp_path / "fq").read(np.arange(1))[0].astype(np.float32)
     assert questions.shape[1] == articles.shape[1] == SIZES["embed_dim"]
-    # The first question shows the first image; its vector is the largest value of the grid's cells.
+    # The first question shows the first image; its vector is the maximum over the grid's cells.
     expected = F.normalize(torch.from_numpy(features).amax(dim=1), dim=-1)[0]
     np.testing.assert_allclose(questions[0], expected, atol=1e-6)
     titles = load_from_disk(str(toy.folder / "articles"))["title"]
@@ -69,7 +69,7 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     np.testing.assert_allclose(articles, theirs, atol=1e-6)
 
 
-def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp_path, capsys):
+def test_long_titles_are_truncated_as_by_clips_tokenizer(tmp_path, capsys):
     toy = Toy(tmp_path)
     model = random_clip(tmp_path / "clip")
     rows = load_from_disk(str(toy.folder / "articles")).to_dict()
@@ -82,8 +82,8 @@ def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
     train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
-    told = f"article: 1 of {len(rows['title'])} texts were longer than 24 tokens, and are cut"
-    assert capsys.readouterr().err.count(told) == 1
+    message = f"article: 1 of {len(rows['title'])} texts were truncated to 24 tokens"
+    assert capsys.readouterr().err.count(message) == 1
     about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
     assert about["cut"] == {"question": 0, "article": 1}
     tokenizer = tokenizer_of(settings, corpus["weights"])
@@ -94,7 +94,7 @@ def test_a_title_of_more_tokens_than_clip_reads_is_cut_as_its_tokenizer_cuts(tmp
     np.testing.assert_allclose(np.load(tmp_path / "embeddings" / "passages.npy")[[5]], expected, atol=1e-6)
 
 
-def test_a_folder_that_is_no_clip_of_open_clips_is_refused(tmp_path):
+def test_a_folder_without_an_open_clip_model_is_rejected(tmp_path):
     random_clip(tmp_path / "clip")
     config, weights = tmp_path / "clip" / "open_clip_config.json", tmp_path / "clip" / "open_clip_model.safetensors"
     stored = json.loads(config.read_text())
@@ -103,10 +103,10 @@ def test_a_folder_that_is_no_clip_of_open_clips_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"open_clip_model\.safetensors: 12 missing parameters, the first transformer"):
         load_clip_text(tmp_path / "clip")
     config.write_text(json.dumps({"model_cfg": {**deeper, "text_cfg": {"hf_model_name": "roberta-base"}}}))
-    with pytest.raises(InputError, match=r"text_cfg\.hf_model_name: only text towers of open_clip's own"):
+    with pytest.raises(InputError, match=r"text_cfg\.hf_model_name: only open_clip's own text towers"):
         load_clip_text(tmp_path / "clip")
     config.write_text("{}")
-    with pytest.raises(InputError, match=r"open_clip_config\.json: model_cfg: not that of a CLIP"):
+    with pytest.raises(InputError, match=r"open_clip_config\.json: model_cfg: not a CLIP config"):
         load_clip_text(tmp_path / "clip")
     weights.unlink()
     config.write_text(json.dumps(stored))

@@ -1,4 +1,4 @@
-"""The bi-encoder against the stored outputs of cvlp's: its layout, encoder, poolings and head."""
+"""The bi-encoder against stored outputs of cvlp: layout, encoder, poolings and head."""
 
 import json
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.parity
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
 ENCODERS, DOWNSAMPLES = cases("cvlp", "encoder_*"), cases("cvlp", "downsample*")
 HEADS = cases("cvlp", "losses_pooling_metrics*")
-# cvlp's mean is over every position, padding too.
+# cvlp's mean includes padding.
 POOLED = {"pooled_1token": "1token", "pooled_avg": "avg-all"}
 
 
 class Adapters(nn.Module):
-    """cvlp's adapter under cvlp's names, so that its layout alone is tested here and not the tuning methods."""
+    """cvlp's adapter with cvlp's names, to test only the layout here and not the tuning methods."""
 
     def __init__(self, task, dim, factor):
         super().__init__()
@@ -41,7 +41,7 @@ class Adapters(nn.Module):
 
 
 class Prompts(nn.Module):
-    """cvlp's prompts under cvlp's names."""
+    """cvlp's prompts with cvlp's names."""
 
     def __init__(self, task, tokens, dim, hidden):
         super().__init__()
@@ -55,7 +55,7 @@ class Prompts(nn.Module):
 
 
 class Hidden(nn.Module):
-    """An encoder whose hidden states are given."""
+    """An encoder that returns given hidden states."""
 
     def __init__(self, dim):
         super().__init__()
@@ -97,7 +97,7 @@ def tower_of(path, pooling):
 
 
 def calls(stored):
-    """What each call was given: text and vision, with more padding, or one of both."""
+    """The inputs of each call: text and vision, with more padding, or only one of them."""
     text = {"input_ids": stored["input_ids"], "attention_mask": stored["attention_mask"]}
     vision = {"features": stored["vis_feats"], "boxes": stored["boxes"]}
     given = {"out_both": {**text, **vision}, "out_text": text, "out_vis": vision}
@@ -124,7 +124,7 @@ def test_hidden_states_and_vectors_equal_cvlps(path):
 
 
 @pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.stem)
-def test_a_tower_with_one_part_less_does_not_take_the_file(path):
+def test_a_tower_without_one_part_rejects_the_file(path):
     tower = tower_of(path, "avg")
     tower.encoder.encoder.visual_embedding.img_order_embedding = None
     file = path.with_suffix(".safetensors")
@@ -147,13 +147,13 @@ def test_poolings_and_the_head_equal_cvlps(path):
     torch.testing.assert_close(projected, stored["proj.out"], **TOLERANCE)
 
 
-# cvlp's other ways to have fewer tokens, which no published model uses: a pooling of the tokens as a line, a random
-# choice of them in training, two images in one sequence (pooled one after the other).
+# cvlp's other token reductions, which no published model uses: one-dimensional pooling, random sampling in training,
+# two images in one sequence (pooled separately).
 ABSENT = ("OneDDownsample", "sparse.", "pair.")
 
 
 @pytest.mark.parametrize("path", DOWNSAMPLES, ids=lambda path: path.stem)
-def test_pooling_a_grid_equals_cvlps_but_for_the_boxes(path):
+def test_grid_pooling_equals_cvlps_except_for_the_boxes(path):
     stored = {name: torch.from_numpy(array) for name, array in arrays(path).items()}
     side, compared = round(stored["feats"].shape[1] ** 0.5), set()
     grid = (side, side)
@@ -161,7 +161,7 @@ def test_pooling_a_grid_equals_cvlps_but_for_the_boxes(path):
         if name.startswith("Downsample_") and name.endswith(".feats"):
             tokens = tuple(map(int, name.removeprefix("Downsample_").removesuffix(".feats").split("x")))
             assert torch.equal(pool_grid(stored["feats"], grid, tokens), stored[name])
-            # cvlp keeps the first boxes, which are those of other cells; ours are around the cells that were pooled.
+            # cvlp keeps the first boxes, which belong to other cells; ours bound the pooled cells.
             boxes = stored[name.replace("feats", "boxes")]
             assert torch.equal(boxes, stored["boxes"][:, : tokens[0] * tokens[1]])
             assert not torch.allclose(pool_boxes(stored["boxes"], grid, tokens), boxes)

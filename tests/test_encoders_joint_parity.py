@@ -1,4 +1,4 @@
-"""VL-T5 and VL-BART against the stored outputs of the original code, encoder and decoder."""
+"""VL-T5 and VL-BART, encoder and decoder, against stored outputs of the original code."""
 
 from dataclasses import fields
 
@@ -18,7 +18,7 @@ CASES = [*parity.cases("vlt5", "vlt5_*"), *parity.cases("vlbart", "vlbart_*")]
 
 
 class Case:
-    """One stored case: our model with its weights, its arrays, and what was called."""
+    """One stored case: our model with its weights, its arrays and its calls."""
 
     def __init__(self, path):
         self.about, stored = parity.read(path), parity.arrays(path)
@@ -63,7 +63,7 @@ class Case:
         return scaled @ self.model.shared.weight.T + self.logits_bias
 
     def shifted(self, labels):
-        """The decoder's input for labels: the start token first, padding where a label is ignored."""
+        """The decoder's input for labels: the start token first, padding for ignored labels."""
         start = torch.full_like(labels[:, :1], self.sizes["decoder_start_token_id"])
         moved = torch.cat([start, labels[:, :-1]], dim=1)
         return moved.masked_fill(moved == -100, self.sizes["pad_token_id"])
@@ -84,7 +84,7 @@ def close(actual, expected):
 
 
 def calls(case):
-    """Our keyword arguments of every stored call of the encoder that the case has arrays for."""
+    """Our keyword arguments of every encoder call with stored arrays."""
     arrays, text, image = case.arrays, case.text(mask="attention_mask" in case.arrays), case.image
     made = {"out": {**text, **image}, "out_a": {**text, **image}, "out_b": {**case.text(mask=False), **image}}
     if "img_order_ids" in arrays:
@@ -170,7 +170,7 @@ def test_the_loss_of_the_language_model(case, call, labels):
         close(losses.sum() / (labels != -100).sum(), case.arrays[f"{call}.loss_mean"])
 
 
-def test_a_first_decoder_position_needs_no_later_one(case):
+def test_the_first_decoder_position_does_not_depend_on_later_ones(case):
     if case.model.decoder is None:
         pytest.skip("the case has no decoder")
     encoded = case.model(**case.text(mask="attention_mask" in case.arrays), **case.image)

@@ -1,4 +1,4 @@
-"""The linear layer through oneDNN is torch's own."""
+"""The linear layer through oneDNN equals torch's."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from vlret.encoders.linear import Linear
 
 @pytest.mark.parametrize("shape", [(700, 70), (3, 5, 70), (1, 70), (0, 70), (70,)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_is_torchs_in_value_and_gradient(shape, bias):
+def test_value_and_gradient_equal_torchs(shape, bias):
     torch.manual_seed(0)
     layer, hidden = Linear(70, 33, bias=bias), torch.randn(shape, requires_grad=True)
     expected = torch.nn.functional.linear(hidden, layer.weight, layer.bias)
@@ -38,7 +38,7 @@ def test_a_linear_layer_in_other_precisions():
 
 
 @pytest.mark.parametrize("shape", [(700, 70), (3, 5, 70), (1, 1, 70)])
-def test_what_follows_may_change_the_product_in_place(shape):
+def test_the_product_may_be_changed_in_place(shape):
     torch.manual_seed(0)
     layer, hidden = Linear(70, 33, bias=False), torch.randn(shape, requires_grad=True)
     expected = torch.autograd.grad(torch.relu(layer(hidden)).sum(), hidden)

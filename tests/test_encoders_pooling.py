@@ -1,4 +1,4 @@
-"""From hidden states to one vector: each pooling against the same worked out by hand."""
+"""Each pooling against a direct computation."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ PROMPTS, TEXT, REGIONS, DIM, LAYERS = 2, 4, 3, 5, 4
 
 @pytest.fixture(scope="module")
 def encoded():
-    """Two units: two prompts, texts of 4 and 2 tokens, three regions of which the second unit has none."""
+    """Two units: two prompts, texts of 4 and 2 tokens, three regions (none for the second unit)."""
     generator = torch.Generator().manual_seed(0)
     layers = tuple(torch.rand(2, PROMPTS + TEXT + REGIONS, DIM, generator=generator) for _ in range(LAYERS))
     mask = torch.tensor([[1] * 9, [1, 1, 1, 1, 0, 0, 0, 0, 0]]).bool()
@@ -32,17 +32,17 @@ def test_positions_and_means(encoded):
     torch.testing.assert_close(pooled("avg-all", encoded), hidden.mean(1))
 
 
-def test_the_end_of_the_text_is_its_last_token_and_no_prompt_or_region(encoded):
+def test_eos_is_the_last_text_token(encoded):
     assert torch.equal(pooled("eos", encoded), torch.stack([encoded.hidden[0, 5], encoded.hidden[1, 3]]))
 
 
-def test_there_is_no_end_without_text(encoded):
+def test_eos_needs_text(encoded):
     image = Encoded(encoded.layers, encoded.mask, slice(0, 0))
     with pytest.raises(ValueError, match="no text"):
         pooled("eos", image)
 
 
-def test_last_layers_are_summed_or_set_side_by_side_and_then_averaged(encoded):
+def test_last_layers_are_summed_or_concatenated_then_averaged(encoded):
     means = [torch.stack([layer[0].mean(0), layer[1, :4].mean(0)]) for layer in encoded.layers]
     torch.testing.assert_close(pooled("sum-last-3", encoded), means[1] + means[2] + means[3])
     torch.testing.assert_close(pooled("concat-last-2", encoded), torch.cat(means[2:], dim=1))
@@ -50,7 +50,7 @@ def test_last_layers_are_summed_or_set_side_by_side_and_then_averaged(encoded):
     assert pooling_of("sum-last-3").width == 1
 
 
-def test_the_decoder_is_asked_for_its_first_position(encoded):
+def test_decoder_pooling_takes_the_first_position(encoded):
     class Encoder(nn.Module):
         def decode(self, encoded):
             return encoded.hidden + 1
@@ -65,6 +65,6 @@ def test_concatenation_needs_every_position(encoded):
 
 
 @pytest.mark.parametrize("name", ["mean", "sum-last-0", "sum-last-", "concat-last-x"])
-def test_an_unknown_pooling_is_an_error_that_names_the_known(name):
+def test_an_unknown_pooling_lists_the_known(name):
     with pytest.raises(InputError, match=f"pooling '{name}': known are {', '.join(POOLINGS)}"):
         pooling_of(name)

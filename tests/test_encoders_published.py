@@ -1,4 +1,4 @@
-"""Published layouts: our encoders filled from them against the models of the libraries that write them."""
+"""Our encoders, filled from published layouts, against the libraries that write these."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ NAMES = [f"{layout}-{name}" for layout, name, _, _ in PUBLISHED]
 
 
 def random_model(name, config, folder, seed=0):
-    """A model of transformers with nothing degenerate in it, written as transformers publishes it."""
+    """A transformers model without degenerate parameters, saved by transformers."""
     torch.manual_seed(seed)
     model = getattr(transformers, name)(config).eval()
     for parameter in model.parameters():
@@ -100,7 +100,7 @@ def test_hidden_states_equal_those_of_transformers(layout, name, config, where, 
 
 
 @pytest.mark.parametrize("name", ["T5ForConditionalGeneration", "BartForConditionalGeneration"])
-def test_the_decoder_is_read_for_the_pooling_that_uses_it(name, tmp_path):
+def test_the_decoder_is_read_only_for_its_pooling(name, tmp_path):
     layout, _, config, _ = next(case for case in PUBLISHED if case[1] == name)
     model = random_model(name, config, tmp_path)
     inputs = batch([9, 4, 1], config.pad_token_id)
@@ -118,7 +118,7 @@ def test_the_decoder_is_read_for_the_pooling_that_uses_it(name, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy"])
-def test_a_file_of_torch_save_is_read_as_safetensors_is(tmp_path, how):
+def test_torch_save_and_safetensors_files_read_alike(tmp_path, how):
     random_model("BertModel", transformers.BertConfig(**BERT), tmp_path)
     inputs = batch([5], 0)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_a_file_of_torch_save_is_read_as_safetensors_is(tmp_path, how):
         assert torch.equal(load(tmp_path, "bert")(**inputs), expected)
 
 
-def test_names_of_norms_as_in_tensorflow_are_read(tmp_path):
+def test_tensorflow_norm_names_are_read(tmp_path):
     random_model("BertForPreTraining", transformers.BertConfig(**BERT), tmp_path)
     inputs, file = batch([5], 0), tmp_path / "model.safetensors"
     with torch.no_grad():
@@ -157,7 +157,7 @@ def damaged(folder, damage, name):
 
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "misshapen"])
 @pytest.mark.parametrize(("layout", "name", "config", "where"), PUBLISHED, ids=NAMES)
-def test_a_key_amiss_is_named(layout, name, config, where, damage, tmp_path):
+def test_a_wrong_key_is_named(layout, name, config, where, damage, tmp_path):
     random_model(name, config, tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     last = [key for key in stored if "decoder" not in key and ".2." in key and key.endswith(".weight")][-1]
@@ -167,7 +167,7 @@ def test_a_key_amiss_is_named(layout, name, config, where, damage, tmp_path):
         load(tmp_path, layout)
 
 
-def test_a_copy_of_the_token_embedding_that_differs_is_refused(tmp_path):
+def test_a_differing_copy_of_the_token_embedding_is_rejected(tmp_path):
     random_model("T5ForConditionalGeneration", transformers.T5Config(**T5), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     table = weights.pop("shared.weight")
@@ -188,7 +188,7 @@ def test_a_copy_of_the_token_embedding_that_differs_is_refused(tmp_path):
         ({"d_ff": None}, "d_ff: missing"),
     ],
 )
-def test_a_config_of_another_architecture_is_refused(tmp_path, change, message):
+def test_a_config_of_another_architecture_is_rejected(tmp_path, change, message):
     random_model("T5EncoderModel", transformers.T5Config(**T5), tmp_path)
     path = tmp_path / "config.json"
     config = {**json.loads(path.read_text()), **change}
@@ -201,7 +201,7 @@ def settings(text, pooling="avg", **model):
     return experiment({"kind": "text", "text": {"separator": ".", **text}, **model}, pooling=pooling)
 
 
-def test_dpr_encodes_questions_and_passages_each_with_its_own_encoder(tmp_path):
+def test_dpr_has_separate_question_and_passage_encoders(tmp_path):
     folders, models = {}, {}
     for seed, (weights, name) in enumerate([("text", "DPRQuestionEncoder"), ("passage", "DPRContextEncoder")]):
         folders[weights] = tmp_path / weights
@@ -217,11 +217,11 @@ def test_dpr_encodes_questions_and_passages_each_with_its_own_encoder(tmp_path):
     assert not model.own_weights()
 
 
-def test_weights_that_a_model_has_not_or_that_are_missing_are_named(tmp_path):
+def test_unused_and_missing_weights_are_named(tmp_path):
     text = {"architecture": "bert", "layout": "dpr", "passage": {"path": "there"}}
-    with pytest.raises(InputError, match="weights 'passage': not given; it has passage, text"):
+    with pytest.raises(InputError, match="weights 'passage': missing; the model needs passage, text"):
         assemble(settings(text), {"text": tmp_path}, None)
-    with pytest.raises(InputError, match="weights 'joint': given, but the model has no such weights; it has text"):
+    with pytest.raises(InputError, match="weights 'joint': not used by the model; the model needs text"):
         assemble(settings({"architecture": "bert"}), {"text": tmp_path, "joint": tmp_path}, None)
     with pytest.raises(InputError, match=r"config\.json: no such file"):
         assemble(settings({"architecture": "bert"}), {"text": tmp_path}, None)
@@ -229,7 +229,7 @@ def test_weights_that_a_model_has_not_or_that_are_missing_are_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def sentence_t5(tmp_path_factory):
-    """A random model in Sentence-T5's layout, and sentence-transformers' own reading of it."""
+    """A random model in Sentence-T5's layout, also loaded by sentence-transformers."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
@@ -257,7 +257,7 @@ def test_sentence_t5_equals_sentence_transformers(sentence_t5):
     assert not ours.own_weights()
 
 
-def test_sentence_t5_without_a_head_or_with_another_activation_is_refused(sentence_t5, tmp_path):
+def test_sentence_t5_needs_a_head_with_identity_activation(sentence_t5, tmp_path):
     folder = shutil.copytree(sentence_t5[0], tmp_path / "copy")
     text = {"architecture": "t5", "layout": "sentence-t5"}
     with pytest.raises(InputError, match=r"1 unexpected parameters, the first projection\.weight"):

@@ -1,4 +1,4 @@
-"""Random checkpoints of full size in the published layouts, from the file to a vector."""
+"""Full-size random checkpoints in the published layouts, from file to vector."""
 
 import json
 import re
@@ -24,7 +24,7 @@ REGIONS, WIDTH = 36, 2048
 
 
 def checkpoint(name, draw, prefix="", vision="encoder."):
-    """Every key of a layout under the trainer's names, `draw(shape)` in each; tensors that are tied are one."""
+    """Every key of a layout with the trainer's names and values `draw(shape)`; tied tensors are shared."""
     layout, weights = LAYOUTS[name], {}
     first = {alias: group[0] for group in layout["tied_groups"] for alias in group}
     for key, shape in layout["keys"].items():
@@ -43,12 +43,12 @@ def random():
 
 
 def constant(shape):
-    """A tensor of one value, whose file is small."""
+    """A tensor of one repeated value, so that its file is small."""
     return torch.full((1,), 0.5).expand(shape)
 
 
 def bart_tokenizer(folder):
-    """As many tokens as bart-base has."""
+    """A tokenizer with as many tokens as bart-base's."""
     words = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(50_260)), "<mask>"]
     (folder / "vocab.json").write_text(json.dumps({word: row for row, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -124,12 +124,12 @@ DAMAGES = {
         [32100, 768],
         "1 misshapen parameters, the first {}: [32100, 768], expected [32200, 768]",
     ),
-    "head": ("lm_head.weight", [32200, 768], "{}: differs from shared.weight, of which it should be a copy"),
+    "head": ("lm_head.weight", [32200, 768], "{}: differs from shared.weight, though it should be a copy"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_published_file_with_something_amiss_is_refused(folders, tmp_path, damage):
+def test_a_wrong_published_file_is_rejected(folders, tmp_path, damage):
     name, shape, message = DAMAGES[damage]
     stored, path = checkpoint(VLT5, constant), tmp_path / "VLT5Epoch30.pth"
     if damage == "rows":
@@ -144,21 +144,21 @@ def test_a_published_file_with_something_amiss_is_refused(folders, tmp_path, dam
         assemble(settings("vlt5", "each"), {"text": folders["vlt5"], "joint": path}, WIDTH)
 
 
-def test_a_visual_embedding_with_other_norms_is_refused(folders, tmp_path):
+def test_a_visual_embedding_with_other_norms_is_rejected(folders, tmp_path):
     path = tmp_path / "VLT5Epoch30.pth"
     torch.save(checkpoint(VLT5, constant), path)
     with pytest.raises(InputError, match=r"1 missing parameters, the first encoder\.visual_embedding\.layer_norm"):
         assemble(settings("vlt5", "sum"), {"text": folders["vlt5"], "joint": path}, WIDTH)
 
 
-def test_a_file_of_the_text_model_alone_is_no_joint_encoder(folders, tmp_path):
+def test_a_text_model_is_no_joint_encoder(folders, tmp_path):
     path = tmp_path / "t5.pth"
     torch.save({key: t for key, t in checkpoint(VLT5, constant).items() if "visual" not in key}, path)
     with pytest.raises(InputError, match=r"t5\.pth: 7 missing parameters, the first encoder\.visual_embedding"):
         assemble(settings("vlt5", "each"), {"text": folders["vlt5"], "joint": path}, WIDTH)
 
 
-def test_t5_base_at_full_size_equals_transformers_and_gets_rows_for_objects(folders, tmp_path):
+def test_full_size_t5_base_equals_transformers_and_gets_object_rows(folders, tmp_path):
     torch.manual_seed(0)
     config = transformers.T5Config.from_pretrained(folders["vlt5"])
     model = transformers.T5ForConditionalGeneration(config).eval()

@@ -8,7 +8,7 @@ from vlret.encoders.t5 import T5, T5Config
 
 @pytest.fixture
 def overflowing():
-    """A T5 whose first feed-forward layer gives numbers that fp16 does not have, and an input."""
+    """A T5 whose first feed-forward layer overflows fp16, and an input."""
     torch.manual_seed(0)
     model = T5(T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=4)).eval()
     ids = torch.randint(3, 50, (2, 7))
@@ -22,7 +22,7 @@ def overflowing():
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_what_the_feed_forward_layer_gives_stays_finite(overflowing, kind):
+def test_feed_forward_outputs_stay_finite(overflowing, kind):
     model, ids, seen = overflowing
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Tokenizers with VL-T5's and VL-BART's added tokens against the stored ids of the originals; rows that are added."""
+"""Tokenizers with VL-T5's and VL-BART's added tokens against stored ids of the originals; added embedding rows."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from vlret.files import InputError
 
 CASES = cases("tokenizer", "tokenizer*")
 TOY = FOLDER / "tokenizer" / "tokenizer.json"
-# The tokenizers of transformers 5 end a text that ends with `</s>` with another one; the originals' did not.
+# Unlike the originals, tokenizers of transformers 5 append `</s>` even to texts that end with it.
 ENDS_TWICE = "</s>"
 
 
@@ -27,7 +27,7 @@ def settings(architecture, order=True, **model):
 
 
 def t5_folder(path, folder):
-    """The toy sentencepiece model beside a case, in a folder as t5-base is published."""
+    """The toy sentencepiece model beside a case, in a folder like the published t5-base."""
     folder.mkdir()
     shutil.copy(path.with_name("toy_spiece.model"), folder / "spiece.model")
     (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
@@ -35,7 +35,7 @@ def t5_folder(path, folder):
 
 
 def bart_folder(folder):
-    """A vocabulary of GPT-2's 256 bytes without merges, as bart-base is published."""
+    """GPT-2's 256 bytes without merges, in a folder like the published bart-base."""
     folder.mkdir()
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     symbols = [*map(chr, printable), *(chr(256 + place) for place in range(256 - len(printable)))]
@@ -96,10 +96,10 @@ def test_ids_at_the_size_of_t5_base(tmp_path):
     assert len(tokenizer) == 32_200
 
 
-def test_added_tokens_at_another_place_are_refused(tmp_path):
+def test_added_tokens_with_other_ids_are_rejected(tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(bart_folder(tmp_path / "bart"))
     tokenizer.add_tokens(["<vis_extra_id_0>"], special_tokens=True)
-    with pytest.raises(InputError, match=r"bart: the tokenizer has <vis_extra_id_0> as 261, expected 460"):
+    with pytest.raises(InputError, match=r"bart: the tokenizer's id of <vis_extra_id_0> is 261, expected 460"):
         add_extra_tokens(tokenizer, tmp_path / "bart")
 
 
@@ -124,10 +124,10 @@ def test_new_rows_are_seeded_and_old_ones_kept():
 
 @pytest.mark.parametrize("architecture", ["t5", "bart"])
 @pytest.mark.parametrize("order", [True, False])
-def test_the_token_embedding_gets_a_row_for_every_token_where_objects_have_an_order(tmp_path, architecture, order):
+def test_object_order_adds_a_token_embedding_row_per_token(tmp_path, architecture, order):
     folder = bart_folder(tmp_path / "bart") if architecture == "bart" else t5_folder(TOY, tmp_path / "t5")
     text = len(transformers.AutoTokenizer.from_pretrained(folder))
-    if architecture == "t5":  # published with a few rows that no token has
+    if architecture == "t5":  # published with a few rows beyond the tokens
         config = transformers.T5Config(vocab_size=text + 28, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
         model = transformers.T5ForConditionalGeneration(config)
     else:
@@ -148,7 +148,7 @@ def test_the_token_embedding_gets_a_row_for_every_token_where_objects_have_an_or
         assert abs(table[len(published) :].std() / deviation - 1) < 0.1
 
 
-def test_more_rows_than_tokens_are_refused_where_objects_have_an_order(tmp_path):
+def test_object_order_rejects_more_rows_than_tokens(tmp_path):
     folder = t5_folder(TOY, tmp_path / "t5")
     config = transformers.T5Config(vocab_size=400, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     transformers.T5EncoderModel(config).save_pretrained(folder)
@@ -157,7 +157,7 @@ def test_more_rows_than_tokens_are_refused_where_objects_have_an_order(tmp_path)
     assert len(empty_encoder(folder, LAYOUTS["t5"], decoder=False).shared.weight) == 400
 
 
-def test_positions_bound_a_tokenizer_and_not_what_it_was_published_with(tmp_path):
+def test_positions_override_a_tokenizers_published_limit(tmp_path):
     folder = t5_folder(TOY, tmp_path / "t5")
     for published in (5, 512):
         (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": published}))

@@ -42,17 +42,17 @@ def described(model):
 @pytest.mark.parametrize("custom", [False, True])
 @pytest.mark.parametrize("vision", [SIZES["vision_cfg"], RESNET])
 @torch.inference_mode()
-def test_the_joint_vector_is_open_clips(tmp_path, custom, vision):
+def test_the_joint_vector_equals_open_clips(tmp_path, custom, vision):
     oracle = random_clip(tmp_path / "clip", vision_cfg=vision, custom_text=custom)
     features, boxes = described(Clip(tmp_path / "clip", "joint"))
     assert features.shape == (2, 1, 6)
     torch.testing.assert_close(features[:, 0], oracle.encode_image(theirs(tmp_path / "clip", photos())), **CLOSE)
-    # Of a wide image its middle is seen, and of a high one too.
+    # Wide and high images are cropped to their centre.
     np.testing.assert_allclose(boxes[:, 0], [[25 / 90, 0, 65 / 90, 1], [0, 25 / 200, 1, 175 / 200]], atol=0.02)
 
 
 @torch.inference_mode()
-def test_a_resnets_grid_is_what_its_attention_pooling_is_given(tmp_path):
+def test_a_resnets_grid_is_its_attention_poolings_input(tmp_path):
     oracle = random_clip(tmp_path / "clip", vision_cfg=RESNET).visual
     model = Clip(tmp_path / "clip", "grid")
     assert (model.grid, model.dim) == ((2, 2), 8 * 32)
@@ -66,7 +66,7 @@ def test_a_resnets_grid_is_what_its_attention_pooling_is_given(tmp_path):
 
 
 @torch.inference_mode()
-def test_a_transformers_patches_are_open_clips_tokens(tmp_path):
+def test_a_transformers_patches_equal_open_clips_tokens(tmp_path):
     oracle = random_clip(tmp_path / "clip").visual
     oracle.output_tokens = True
     _, tokens = oracle(theirs(tmp_path / "clip", photos()))
@@ -114,7 +114,7 @@ def transformers_clip(model):
 
 
 @torch.inference_mode()
-def test_both_outputs_are_those_of_transformers(tmp_path):
+def test_both_outputs_equal_those_of_transformers(tmp_path):
     oracle = transformers_clip(random_clip(tmp_path / "clip", quick_gelu=True))
     pixels = theirs(tmp_path / "clip", photos())
     said = oracle(pixel_values=pixels)
@@ -136,27 +136,27 @@ def test_both_outputs_are_those_of_transformers(tmp_path):
         pytest.param("ViT-L-14", (16, 16), 1024, marks=pytest.mark.slow),
     ],
 )
-def test_the_published_towers_have_the_published_grids(tmp_path, name, grid, dim):
+def test_published_towers_have_the_published_grids(tmp_path, name, grid, dim):
     torch.manual_seed(0)
     config = open_clip.get_model_config(name)
-    config["text_cfg"]["layers"] = 1  # what is not looked at here
+    config["text_cfg"]["layers"] = 1  # unused here
     torch.save(open_clip.CLIP(**config).state_dict(), tmp_path / "weights.pt")
     open_clip.factory._MODEL_CONFIGS["of-the-test"] = config
     model = Clip(tmp_path / "weights.pt", "grid", architecture="of-the-test", resize="squash")
     assert (model.grid, model.dim) == (grid, dim)
 
 
-def test_what_does_not_fit_is_one_clear_line(tmp_path):
+def test_mismatches_are_one_line_errors(tmp_path):
     random_clip(tmp_path / "clip")
     weights = tmp_path / "clip/open_clip_model.safetensors"
-    with pytest.raises(InputError, match="architecture 'ViT-Z': open_clip knows none of that name"):
+    with pytest.raises(InputError, match="architecture 'ViT-Z': unknown to open_clip"):
         Clip(weights, "grid", architecture="ViT-Z")
     with pytest.raises(InputError, match="missing parameters"):
         Clip(weights, "grid", architecture="RN50")
     entry = CLIPVision(family="clip", output="joint", dim=7, weights={"path": "clip"})
-    with pytest.raises(InputError, match=r"backbones\.mine\.dim: 7, but the weights give 6"):
+    with pytest.raises(InputError, match=r"backbones\.mine\.dim: 7, but the weights have 6"):
         load("mine", entry, tmp_path / "clip")
     path = tmp_path / "clip/open_clip_config.json"
     path.write_text(path.read_text().replace("shortest", "longest"))
-    with pytest.raises(InputError, match=r"images are made 32 × 32 by 'longest', which is unknown: set resize"):
+    with pytest.raises(InputError, match=r"resizing to 32 × 32 by 'longest' is unsupported; set resize"):
         Clip(tmp_path / "clip", "grid")

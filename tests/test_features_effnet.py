@@ -1,4 +1,4 @@
-"""Our EfficientNet-Lite0 is the published one, tensor by tensor."""
+"""Our EfficientNet-Lite0 equals the published one, tensor by tensor."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def published_features(oracle, pixels):
         return oracle.extract_features(channels_first(pixels))
 
 
-def test_the_renamed_weights_give_exactly_the_published_features(oracle, weights, pixels):
+def test_renamed_weights_reproduce_the_published_features(oracle, weights, pixels):
     with torch.inference_mode():
         ours = load(weights).eval().forward_features(channels_first(pixels))
     assert torch.equal(ours, published_features(oracle, pixels))
@@ -74,7 +74,7 @@ def test_grid_boxes_tile_the_image():
     np.testing.assert_allclose(areas, 1 / 49, rtol=1e-5)
 
 
-def test_both_ends_of_a_wide_flag_are_seen(weights):
+def test_both_ends_of_a_wide_flag_are_visible(weights):
     flag = Image.new("RGB", (400, 100))
     flag.paste((255, 0, 0), (0, 0, 60, 100))
     flag.paste((0, 0, 255), (340, 0, 400, 100))

@@ -1,4 +1,4 @@
-"""Every image of a table once, the same bytes each time, and nothing that looks finished after a kill."""
+"""Extraction: every image of a table once, reproducibly, and resumably after a kill."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from PIL import Image
 from random_effnet import random_effnet
 
 from vlret.features.effnet import EffNet
-from vlret.features.extract import extract, image_names, share
+from vlret.features.extract import extract, image_names, select_shard
 from vlret.features.store import FeatureStore, gather
 from vlret.files import InputError, sha256
 from vlret.settings import FeatureSettings
@@ -67,7 +67,7 @@ def test_each_image_once_in_order_of_name(run, folder):
     assert np.abs(features - store.read(store.rows(["3.png"]))[0]).max() > 0.05
 
 
-def test_all_splits_of_a_table_are_described(run, folder):
+def test_all_splits_of_a_table_are_extracted(run, folder):
     splits = {"train": ["1.png", "0.png"], "validation": ["1.png"], "test": ["7.png"]}
     table = DatasetDict({split: Dataset.from_dict({"image": names}) for split, names in splits.items()})
     store = run(table)
@@ -77,7 +77,7 @@ def test_all_splits_of_a_table_are_described(run, folder):
     assert store.description["versions"]["torch"] == version("torch")
 
 
-def test_the_same_bytes_whatever_the_number_of_workers(run, tmp_path):
+def test_the_number_of_workers_does_not_change_the_bytes(run, tmp_path):
     names = [f"{number}.png" for number in range(10)]
     first = run(names) and tree(tmp_path / "store")
     again = run(names[::-1], out="again", workers=1) and tree(tmp_path / "again")
@@ -98,7 +98,7 @@ def test_several_images_of_a_row_and_single_precision(run):
     assert store.rows([["gone.png", "3.png"]]).tolist() == [2]
 
 
-def test_shards_share_the_images_and_gather_to_the_whole(run, tmp_path):
+def test_shards_gather_to_the_whole(run, tmp_path):
     names = ["cut.png", *(f"{number}.png" for number in range(10))]
     whole = run(names, unreadable=3, batch_size=1)
     for number in (1, 2, 3):
@@ -114,12 +114,12 @@ def test_shards_share_the_images_and_gather_to_the_whole(run, tmp_path):
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
 def test_every_name_is_in_one_shard(of):
     names = [str(number) for number in range(5)]
-    shares = [share(names, f"{number}-of-{of}") for number in range(1, of + 1)]
+    shares = [select_shard(names, f"{number}-of-{of}") for number in range(1, of + 1)]
     assert [name for part in shares for name in part] == names
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     for wrong in (f"{of + 1}-of-{of}", "0-of-2", "2", "a-of-b"):
-        with pytest.raises(InputError, match="expected one such as 2-of-4"):
-            share(names, wrong)
+        with pytest.raises(InputError, match="expected the form 2-of-4"):
+            select_shard(names, wrong)
 
 
 def test_an_unreadable_image_is_recorded_with_its_reason_and_without_a_path(run, tmp_path):
@@ -132,35 +132,35 @@ def test_an_unreadable_image_is_recorded_with_its_reason_and_without_a_path(run,
 
 
 @pytest.mark.parametrize("name", ["cut.png", "gone.png"])
-def test_an_unreadable_image_of_a_question_is_an_error_that_names_it(run, tmp_path, name):
+def test_an_unreadable_image_of_a_question_is_a_named_error(run, tmp_path, name):
     with pytest.raises(InputError, match=rf"images/{name}: .*column image of .*table") as caught:
         run(["0.png", name])
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store.unfinished", "table"]
 
 
-def test_more_unreadable_images_than_allowed_are_an_error_in_a_shard_and_over_all(run, tmp_path):
+def test_too_many_unreadable_images_are_an_error_per_shard_and_in_total(run, tmp_path):
     names = ["0-gone.png", "1.png", "2.png", "cut.png"]
-    told = r"images/cut\.png: .*truncated.* \(column .*, and 1 others cannot be read either; .* raise limits"
-    with pytest.raises(InputError, match=told):
+    message = r"images/cut\.png: .*truncated.* \(column .*, and 1 others cannot be read either; .* raise limits"
+    with pytest.raises(InputError, match=message):
         run(names, unreadable=1, batch_size=2)
     for number in (1, 2):
         run(names, unreadable=1, out=f"{number}", shard=f"{number}-of-2")
     shards = [tmp_path / "1", tmp_path / "2"]
     with pytest.raises(
-        InputError, match=r"2 images cannot be read \(such as 0-gone\.png: no such file\), 1 may be; mend"
+        InputError, match=r"2 images cannot be read \(such as 0-gone\.png: no such file\), 1 are allowed; fix"
     ):
         gather(shards, 1, tmp_path / "gathered")
     assert not (tmp_path / "gathered").exists()
     gather(shards, 2, tmp_path / "gathered")
 
 
-def test_a_folder_without_any_of_the_images_is_not_the_right_one(run):
-    with pytest.raises(InputError, match=r"images: none of the 2 images is there that column image of .*table names"):
+def test_a_folder_without_any_of_the_images_is_rejected(run):
+    with pytest.raises(InputError, match=r"images: has none of the 2 images in column image of .*table"):
         run(["gone.png", "../table/state.json"], unreadable=9)
 
 
-def test_what_was_wrong_with_an_image_is_not_remembered_where_it_is_an_error(run, folder):
+def test_an_image_error_is_not_remembered(run, folder):
     late = folder / "images/late.png"
     with pytest.raises(InputError, match=r"late\.png: no such file"):
         run(["0.png", "1.png", "2.png", "3.png", "late.png"])
@@ -180,7 +180,7 @@ def test_mistakes_in_the_call(run, folder, tmp_path):
         run(Dataset.from_dict({"picture": ["0.png"]}))
     with pytest.raises(InputError, match="no saved table"):
         image_names(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"backbones\.effnet\.dim: 1281, but the weights give 1280"):
+    with pytest.raises(InputError, match=r"backbones\.effnet\.dim: 1281, but the weights have 1280"):
         run(["0.png"], backbone={**ENTRY, "dim": 1281})
 
 
@@ -205,7 +205,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_extraction_goes_on_where_it_stood(run, folder, tmp_path, capsys):
+def test_a_killed_extraction_resumes(run, folder, tmp_path, capsys):
     names = [f"{number}.png" for number in range(10)]
     whole = run(names, out="undisturbed") and tree(tmp_path / "undisturbed")
     (tmp_path / "killed.py").write_text(KILLED % ENTRY)
@@ -220,12 +220,12 @@ def test_a_killed_extraction_goes_on_where_it_stood(run, folder, tmp_path, capsy
         FeatureStore.open(tmp_path / "store")
     capsys.readouterr()
     assert len(run(names)) == 10
-    assert "8 of 10 images are there already; going on" in capsys.readouterr().err
+    assert "resuming after 8 of 10 images" in capsys.readouterr().err
     assert tree(tmp_path / "store") == whole
     assert not (tmp_path / "store.unfinished").exists()
 
 
-def test_what_was_whole_before_it_had_its_name_is_not_done_again(run, tmp_path, monkeypatch, capsys):
+def test_a_finished_store_that_was_not_yet_renamed_is_not_redone(run, tmp_path, monkeypatch, capsys):
     names = [f"{number}.png" for number in range(5)]
     run(names, out="undisturbed")
     replace = os.replace
@@ -244,7 +244,7 @@ def test_what_was_whole_before_it_had_its_name_is_not_done_again(run, tmp_path, 
     assert tree(tmp_path / "store") == tree(tmp_path / "undisturbed")
 
 
-def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys):
+def test_extraction_does_not_resume_from_other_settings(run, tmp_path, capsys):
     with pytest.raises(InputError, match=r"gone\.png"):
         run(["0.png", "1.png", "2.png", "3.png", "gone.png"])
     assert (tmp_path / "store.unfinished/store/journal.jsonl").read_text().count("\n") == 1
@@ -254,7 +254,7 @@ def test_what_another_extraction_left_is_not_gone_on_from(run, tmp_path, capsys)
     assert "store.unfinished: done with other settings, so it is removed" in said
 
 
-def test_the_bar_says_speed_and_time_left(folder, tmp_path):
+def test_the_progress_bar_shows_speed_and_time_left(folder, tmp_path):
     Dataset.from_dict({"image": [f"{number}.png" for number in range(10)]}).save_to_disk(str(tmp_path / "table"))
     settings = json.dumps({"backbone": ENTRY})
     options = f"--images {folder / 'images'} --dataset {tmp_path / 'table'} --out {tmp_path / 'store'} --workers 1"

@@ -36,7 +36,7 @@ TINY = Config(
 
 
 def random_detector(config, anchors):
-    """A detector with random weights under which activations neither vanish nor explode; anchors of four areas."""
+    """A detector with random weights that keep activations in range, and anchors of four areas."""
     torch.manual_seed(0)
     model = FasterRCNN(config, anchors)
     for name, module in model.named_modules():
@@ -72,7 +72,7 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_the_published_detector_has_the_published_parameters():
+def test_the_detector_has_the_published_parameters():
     (path,) = parity.cases("layouts", "frcnn_vg_state_dict_layout")
     layout = parity.read(path)
     with torch.device("meta"):
@@ -82,7 +82,7 @@ def test_the_published_detector_has_the_published_parameters():
     assert (PUBLISHED.regions, PUBLISHED.dim) == (36, 2048)
 
 
-def test_a_pytorch_and_a_safetensors_file_are_the_same_model(weights, model, tmp_path):
+def test_pytorch_and_safetensors_files_load_alike(weights, model, tmp_path):
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     for path in (weights, tmp_path / "model.safetensors"):
         loaded = load(path, TINY)
@@ -91,7 +91,7 @@ def test_a_pytorch_and_a_safetensors_file_are_the_same_model(weights, model, tmp
             assert torch.equal(loaded.state_dict()[name], tensor)
 
 
-def test_the_checkpoint_says_how_many_anchors_there_are(tmp_path):
+def test_the_checkpoint_determines_the_number_of_anchors(tmp_path):
     path = tmp_path / "weights.bin"
     torch.save(random_detector(TINY, anchors=9).state_dict(), path)
     assert load(path, TINY).proposal_generator.anchors(2, 3).shape == (2 * 3 * 9, 4)
@@ -105,12 +105,12 @@ DAMAGES = {
     "flat anchors": "no table proposal_generator",
     "nested": "expected tensors by name",
     "list": "expected tensors by name",
-    "code": "not a whole file of tensors",
-    "text": "not a whole file of tensors",
+    "code": "damaged, or not only tensors",
+    "text": "damaged, or not only tensors",
 }
 
 
-IN_SAFETENSORS = DAMAGES.keys() - {"nested", "list", "code"}  # which hold nothing but tables of tensors
+IN_SAFETENSORS = DAMAGES.keys() - {"nested", "list", "code"}  # which hold only tables of tensors
 KINDS = [*(("bin", damage) for damage in DAMAGES), *(("safetensors", damage) for damage in sorted(IN_SAFETENSORS))]
 
 
@@ -135,19 +135,19 @@ def test_weights_that_do_not_fit(model, tmp_path, kind, damage):
         load(path, TINY)
 
 
-def test_weights_that_are_not_there(tmp_path):
+def test_missing_weights(tmp_path):
     with pytest.raises(InputError, match=r"gone\.bin: no such file"):
         load(tmp_path / "gone.bin", TINY)
 
 
-def test_anchors_lie_row_by_row_then_by_anchor(model):
+def test_anchors_are_ordered_by_row_then_anchor(model):
     table = model.proposal_generator.anchor_generator["cell_anchors"][0]
     anchors = model.proposal_generator.anchors(2, 3).view(2, 3, 12, 4)
     assert torch.equal(anchors[0, 0], table)
     torch.testing.assert_close(anchors[1, 2, 5], table[5] + torch.tensor([32, 16, 32, 16]))
 
 
-def test_the_earlier_of_equally_likely_anchors_is_the_better_proposal():
+def test_ties_between_anchors_go_to_the_earlier():
     generator = ProposalGenerator(TINY, anchors=1)
     generator.anchor_generator["cell_anchors"][0].data = torch.tensor([[0.0, 0, 8, 8]])
     logits, deltas = torch.zeros(1, 10, 10), torch.zeros(4, 10, 10)
@@ -155,7 +155,7 @@ def test_the_earlier_of_equally_likely_anchors_is_the_better_proposal():
     boxes, scores = generator(logits, deltas, (160, 160))
     assert scores.tolist() == [1] + 19 * [0]
     assert boxes[:3].tolist() == [[48, 112, 56, 120], [0, 0, 8, 8], [16, 0, 24, 8]]
-    assert len(generator(logits, deltas, (9, 9))[0]) == 1  # all but the first anchor lie beyond the image
+    assert len(generator(logits, deltas, (9, 9))[0]) == 1  # all anchors but the first are outside the image
 
 
 def test_the_attribute_depends_on_the_object_even_on_the_background():
@@ -170,7 +170,7 @@ def test_the_attribute_depends_on_the_object_even_on_the_background():
 
 @pytest.mark.parametrize(("overlaps", "least", "expected"), [((0.5, 0.8, 1.0), 1, 2), ((0.5, 0.8, 1.0), 3, 3)])
 @pytest.mark.parametrize("rest", [(), (0.9,)])
-def test_the_first_overlap_that_leaves_enough_regions_counts(overlaps, least, expected, rest):
+def test_the_first_overlap_that_leaves_enough_regions_is_used(overlaps, least, expected, rest):
     config = Config(**{**TINY.__dict__, "overlaps": overlaps + rest, "least_regions": least})
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 6], [50, 50, 60, 60]])
     objects = torch.zeros(4, TINY.objects + 1)
@@ -181,18 +181,18 @@ def test_the_first_overlap_that_leaves_enough_regions_counts(overlaps, least, ex
     assert found.features.flatten().tolist() == {2: [0, 3], 3: [0, 1, 3]}[expected]
 
 
-def test_each_region_has_the_box_of_its_object_and_the_background_is_none():
+def test_regions_have_the_boxes_of_their_objects_and_background_is_excluded():
     heads, proposals = RegionHeads(TINY), torch.tensor([[0.0, 0, 10, 20]])
     deltas = torch.arange(TINY.objects).repeat_interleave(4)[None] * torch.tensor([1.0, 0, 0, 0]).repeat(TINY.objects)
     objects = torch.tensor([[0.0, 0, 0, 2, 0, 9]])
     found = heads.select(Predictions(objects, torch.eye(4)[3:], deltas), torch.ones(1, 1), proposals, (100, 100))
     assert (found.objects.tolist(), found.attributes.tolist()) == ([3], [0])
     assert found.object_probabilities.tolist() == [pytest.approx(np.exp(2) / (4 + np.exp(2) + np.exp(9)))]
-    assert found.attribute_probabilities.tolist() == [pytest.approx(1 / 3)]  # without that of none
+    assert found.attribute_probabilities.tolist() == [pytest.approx(1 / 3)]  # excluding "none"
     torch.testing.assert_close(found.boxes, torch.tensor([[3.0, 0, 13, 20]]))
 
 
-def test_halves_of_a_pixel_are_rounded_up():
+def test_half_pixels_are_rounded_up():
     assert resized(1600, 1601, PUBLISHED) == (800, 801)
     assert resized(1603, 1600, PUBLISHED) == (802, 800)
 
@@ -204,7 +204,7 @@ def test_a_constant_image_stays_constant_and_a_slope_a_slope():
     np.testing.assert_allclose(bilinear(slope, 5, 4)[:, 0, 0], [20, 70, 120, 170, 220], rtol=1e-6)
 
 
-def test_bilinear_is_torchs_interpolation():
+def test_bilinear_equals_torchs_interpolation():
     for seed, (size, target) in enumerate([((30, 41), (97, 133)), ((90, 40), (31, 77)), ((2, 7), (5, 3))]):
         pixels = torch.from_numpy(noise(*size, seed=seed))
         whole = pixels.permute(2, 0, 1)[None].double()
@@ -219,7 +219,7 @@ def test_resizing_a_resized_image_changes_nothing(size):
     assert torch.equal(bilinear(once, *once.shape[:2]), once)
 
 
-def test_a_large_image_is_resized_in_the_worker_and_described_alike(weights):
+def test_resizing_large_images_in_the_worker_changes_nothing(weights):
     model, pixels = backbone(weights), noise(400, 300)
     small = model.prepare(pixels)
     assert (small.shape, small.dtype) == ((85, 64, 3), np.float32)
@@ -237,7 +237,7 @@ def test_pad_keeps_the_top_left_and_fills_the_rest():
     assert pad([torch.ones(3, 2, 5)], Config())[0].shape == (1, 3, 16, 16)
 
 
-def test_pillow_images_and_arrays_are_described_alike(weights):
+def test_pillow_images_and_arrays_give_the_same_features(weights):
     model, pixels = backbone(weights), noise(50, 70)
     images = [model.prepare(pixels), model.prepare(Image.fromarray(pixels))]
     assert (images[0].shape, images[0].dtype) == ((50, 70, 3), np.uint8)
@@ -280,7 +280,7 @@ def test_rows_without_a_region_are_zeros(weights, options, count):
 
 
 @pytest.mark.parametrize(("fewest", "most"), [(2, 4), (6, 9)])
-def test_fewest_and_most_regions_are_options(weights, fewest, most):
+def test_minimum_and_maximum_regions_are_options(weights, fewest, most):
     model = FRCNN(weights, regions=(fewest, most), config=TINY)
     features, boxes, counts = model.describe([model.prepare(noise(50, 70))])
     assert features.shape == (1, most, TINY.dim)
@@ -289,7 +289,7 @@ def test_fewest_and_most_regions_are_options(weights, fewest, most):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_the_published_size_describes_an_image(tmp_path, capsys):
+def test_a_full_size_checkpoint_describes_an_image(tmp_path, capsys):
     path = tmp_path / "pytorch_model.bin"
     torch.save(random_detector(PUBLISHED, anchors=12).state_dict(), path)
     model = FRCNN(path)

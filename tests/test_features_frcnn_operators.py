@@ -1,4 +1,4 @@
-"""Boxes, suppression and pooling: by hand, and as torchvision's compiled operators."""
+"""Boxes, suppression and pooling against hand-computed examples and torchvision's compiled operators."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from vlret.features.frcnn.pooling import roi_pool
 
 @pytest.fixture(scope="module")
 def compiled():
-    """torchvision's operators, or no test."""
+    """torchvision's operators; skips without them."""
     ops = pytest.importorskip("torchvision.ops")
     try:
         ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
@@ -22,7 +22,7 @@ def compiled():
 
 
 def random_boxes(seed, count, side=200, grid=None):
-    """Boxes that overlap often; on whole multiples of `grid`, many are equal, touch, or have no area."""
+    """Boxes that often overlap; on multiples of `grid`, many are equal, touch, or have no area."""
     torch.manual_seed(seed)
     boxes = torch.rand(count, 4) * side
     if grid:
@@ -30,7 +30,7 @@ def random_boxes(seed, count, side=200, grid=None):
     return torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])], dim=1)
 
 
-def test_deltas_move_by_shares_of_the_side_and_scale_exponentially():
+def test_deltas_shift_relative_to_sides_and_scale_exponentially():
     box = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
     deltas = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 2 * torch.log(torch.tensor(3.0)), 0, 0, 100, 0]])
     moved = apply_deltas(deltas, box, (10.0, 10.0, 2.0, 2.0))
@@ -40,7 +40,7 @@ def test_deltas_move_by_shares_of_the_side_and_scale_exponentially():
     torch.testing.assert_close(moved[0, 2], torch.tensor([20 - 625.0, 20, 20 + 625, 60]))
 
 
-def test_clipped_boxes_end_at_the_edges():
+def test_boxes_are_clipped_to_the_image():
     assert clip(torch.tensor([[-3.0, 2, 70, 70], [80, -9, 90, -1]]), 50, 60).tolist() == [
         [0, 2, 60, 50],
         [60, 0, 60, 0],
@@ -65,7 +65,7 @@ def test_suppression_by_hand():
 
 @pytest.mark.parametrize("grid", [None, 1, 20, 50])
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0])
-def test_suppression_is_torchvisions(compiled, grid, threshold):
+def test_suppression_equals_torchvisions(compiled, grid, threshold):
     for seed, count in enumerate([1, 2, 40, 700, 1300]):
         boxes = random_boxes(seed, count, grid=grid)
         tied = torch.randint(0, 20, (count,)) / 7
@@ -75,7 +75,7 @@ def test_suppression_is_torchvisions(compiled, grid, threshold):
             assert torch.equal(nms(boxes, scores, threshold, 36), expected[:36])
 
 
-def test_an_overlap_equal_to_the_threshold_counts_as_torchvision_counts_it(compiled):
+def test_an_overlap_equal_to_the_threshold_is_treated_as_by_torchvision(compiled):
     one = torch.tensor([0.0, 0, 1, 10])
     for share in range(1, 10):
         boxes = torch.stack([one, torch.tensor([0.0, 0, 1, share])])
@@ -94,7 +94,7 @@ def test_pooling_by_hand():
 
 @pytest.mark.parametrize("size", [1, 2, 7, 14])
 @pytest.mark.parametrize("grid", [None, 8, 16])
-def test_pooling_is_torchvisions(compiled, size, grid):
+def test_pooling_equals_torchvisions(compiled, size, grid):
     for seed, (height, width) in enumerate([(1, 1), (3, 50), (13, 12), (40, 25)]):
         torch.manual_seed(seed)
         features = torch.randn(3, height, width) - 1

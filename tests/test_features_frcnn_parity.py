@@ -1,4 +1,4 @@
-"""The detector against the original's stored outputs, stage by stage from the stored input of each, and as a whole."""
+"""The detector against the original's stored outputs, stage by stage and as a whole."""
 
 import numpy as np
 import parity
@@ -15,7 +15,7 @@ from vlret.features.frcnn.preprocessing import in_order, pad, preprocess, resize
 pytestmark = pytest.mark.parity
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
 
-# What float32 loses between an image and res4's map: the stored one is 2e-4 from ours in double precision.
+# float32's error between image and res4's map: the stored one differs by 2e-4 from ours in double precision.
 THROUGH_THE_NETWORK = {"atol": 1e-3, "rtol": 1e-3}
 CASES = parity.cases("frcnn", "frcnn_tiny*")
 FIELDS = {
@@ -80,7 +80,7 @@ class Case:
         return [self["inter.proposals_0"], self["inter.proposals_1"]]
 
     def of_image(self, name, place):
-        """The rows of a stored array of both images' proposals that are of one image."""
+        """One image's rows of a stored array with both images' proposals."""
         return self[name].split([len(boxes) for boxes in self.proposals])[place]
 
 
@@ -95,7 +95,7 @@ def close(actual, expected, tolerance=TOLERANCE):
 
 
 def close_detections(found, case, prefix, place, tolerance):
-    """All of `Detections` against what is stored of one image; the boxes in the original's pixels, too."""
+    """Compare all of `Detections` with one image's stored ones, including boxes in the original's pixels."""
     count = case[f"{prefix}out.preds_per_image"][place].item()
     assert len(found) == count
     for name, field in FIELDS.items():
@@ -168,14 +168,14 @@ def test_a_padded_batch_as_a_whole(case):
     assert case["out.sizes"].tolist() == [list(size) for size in case.sizes]
 
 
-def test_an_image_alone_is_not_what_it_is_in_a_batch(case):
+def test_batching_changes_an_images_features(case):
     (found,) = case.model(case.preprocessed(1), case.sizes[1:])
     close_detections(found, case, "single1.", 0, THROUGH_THE_NETWORK)
     stored = case["single1.out.roi_features"][0], case["out.roi_features"][1]
     assert not torch.allclose(*stored, **THROUGH_THE_NETWORK)
 
 
-def test_describe_gives_every_image_as_it_is_alone(case):
+def test_describe_does_not_batch_images(case):
     backbone = FRCNN(case.weights, config=case.config)
     raw = [case[f"raw_{place}"].numpy() for place in (0, 1)]
     images = [backbone.prepare(Image.fromarray(pixels[:, :, ::-1].copy())) for pixels in raw]
@@ -217,8 +217,8 @@ def test_the_sides_after_resizing():
         np.testing.assert_allclose(scales, example["scale_yx"], rtol=1e-6)
 
 
-def test_the_channels_are_in_one_order_whatever_the_file():
-    """The original's "RGB" gives BGR and its "BGR" RGB, but for a GIF; the weights want BGR."""
+def test_channel_order_does_not_depend_on_the_file():
+    """The original's "RGB" yields BGR and its "BGR" RGB, except for a GIF; the weights expect BGR."""
     (path,) = parity.cases("frcnn", "image_reading")
     arrays = parity.arrays(path)
     png, gif = arrays["true_rgb"], arrays["gif.true_rgb"]

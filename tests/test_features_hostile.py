@@ -1,4 +1,4 @@
-"""Broken, odd and hostile files: no crash, no hang, an entry each."""
+"""Broken, odd and hostile files: no crash, no hang, one entry per file."""
 
 import numpy as np
 import pytest

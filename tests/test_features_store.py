@@ -1,4 +1,4 @@
-"""What is written into a feature store is what is read, by name, and nothing half-written opens."""
+"""Feature stores round-trip by name, and incomplete ones do not open."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_read_keeps_the_order_and_repetitions(written):
 
 
 @pytest.mark.parametrize("row", [-1, 12])
-def test_a_row_that_is_not_there(written, row):
+def test_a_missing_row(written, row):
     with pytest.raises(IndexError):
         written[0].read(np.array([0, row]))
 
@@ -95,7 +95,7 @@ def test_an_image_is_added_once(tmp_path):
             writer.add(names, *arrays(len(names)))
 
 
-def test_what_float16_cannot_hold_is_an_error_and_float32_holds_it(tmp_path):
+def test_float16_overflow_is_an_error_that_float32_avoids(tmp_path):
     features, boxes = arrays(2)
     features[1, 0, 0] = 70000
     with pytest.raises(InputError, match=r"features\.dtype: the features of b are not finite in float16; set float32"):
@@ -114,13 +114,13 @@ def test_an_unfinished_store_does_not_open(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [0, 40, 55])
-def test_a_writer_goes_on_behind_the_last_whole_batch(written, tmp_path, torn):
+def test_a_writer_resumes_after_the_last_complete_batch(written, tmp_path, torn):
     _, features, boxes = written
     names = [f"{row}.png" for row in range(12)]
     first = FeatureWriter(tmp_path / "again", REGIONS, DIM)
     first.add(names[:9], features[:9], boxes[:9], unreadable={"bad.png": "broken"})
     first.add(names[9:], features[9:], boxes[9:], np.array([3, 0, 2]))
-    del first  # killed: never finished, and the last line of its journal may be torn
+    del first  # killed: never finished, and the journal's last line may be torn
     journal = tmp_path / "again/journal.jsonl"
     journal.write_bytes(journal.read_bytes()[: -torn or None])
     second = FeatureWriter(tmp_path / "again", REGIONS, DIM)
@@ -133,11 +133,11 @@ def test_a_writer_goes_on_behind_the_last_whole_batch(written, tmp_path, torn):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-SIZES = (3, 0, 4, 1, 2)  # images of batches; each has an image that cannot be read, too
+SIZES = (3, 0, 4, 1, 2)  # images per batch; each also has an unreadable one
 
 
-def go_on(folder, features, boxes, snapshot=lambda: None):
-    """Write what a store lacks of the batches, as an extraction does."""
+def resume(folder, features, boxes, snapshot=lambda: None):
+    """Write the remaining batches, as an extraction does."""
     writer = FeatureWriter(folder, REGIONS, DIM)
     ends = np.cumsum([0, *SIZES])
     for number in range(writer.batches, len(SIZES)):
@@ -161,25 +161,25 @@ def lay(folder, contents):
         (folder / name).write_bytes(content)
 
 
-def test_a_store_heals_whatever_its_files_lost(tmp_path):
+def test_a_store_recovers_from_any_truncation(tmp_path):
     features, boxes = arrays(10)
     stages = []
-    go_on(tmp_path / "a", features, boxes, lambda: stages.append(files(tmp_path / "a")))
+    resume(tmp_path / "a", features, boxes, lambda: stages.append(files(tmp_path / "a")))
     *stages, expected = stages
     for stage in stages:
         for name, content in stage.items():
             for kept in {0, 1, len(content) // 3, len(content) // 2, len(content) - 1}:
                 for end in (b"", bytes(len(content) - kept)) if name == "journal.jsonl" else (b"",):
                     lay(tmp_path / "b", {**stage, name: content[:kept] + end})
-                    go_on(tmp_path / "b", features, boxes)
+                    resume(tmp_path / "b", features, boxes)
                     assert files(tmp_path / "b") == expected, (name, kept)
             lay(tmp_path / "b", {other: stage[other] for other in stage if other != name})
-            go_on(tmp_path / "b", features, boxes)
+            resume(tmp_path / "b", features, boxes)
             assert files(tmp_path / "b") == expected, name
 
 
-def test_a_machine_that_stops_leaves_no_hole(tmp_path, monkeypatch):
-    """Of each file only what was synced is surely there; behind that there may be zeros."""
+def test_a_power_failure_leaves_no_hole(tmp_path, monkeypatch):
+    """Only synced data is certain to survive; zeros may follow it."""
     features, boxes = arrays(10)
     synced, stages, fsync = {}, [], os.fsync
 
@@ -196,19 +196,19 @@ def test_a_machine_that_stops_leaves_no_hole(tmp_path, monkeypatch):
         synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
         stop()
 
-    go_on(tmp_path / "whole", features, boxes)
+    resume(tmp_path / "whole", features, boxes)
     monkeypatch.setattr(os, "fsync", sync)
-    go_on(tmp_path / "a", features, boxes, stop)
+    resume(tmp_path / "a", features, boxes, stop)
     monkeypatch.setattr(os, "fsync", fsync)
     assert len(stages) > 40
     for stage in stages:
         lay(tmp_path / "b", {name: content for name, content in stage.items() if not name.startswith(".")})
         if not is_whole(tmp_path / "b"):
-            go_on(tmp_path / "b", features, boxes)
+            resume(tmp_path / "b", features, boxes)
         assert files(tmp_path / "b") == files(tmp_path / "whole")
 
 
-def test_a_damaged_store_is_one_clear_line(tmp_path, written):
+def test_a_damaged_store_is_a_one_line_error(tmp_path, written):
     path = tmp_path / "store" / "features.npy"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match="extract again"):
@@ -228,7 +228,7 @@ def shards(folder, sizes, features, boxes):
 
 
 @pytest.mark.parametrize("sizes", [[12], [5, 7], [4, 0, 1, 7]])
-def test_gathered_shards_read_as_one_store_and_are_not_copied(tmp_path, sizes):
+def test_gathered_shards_are_one_store_of_linked_arrays(tmp_path, sizes):
     features, boxes = arrays(12)
     parts = list(shards(tmp_path, sizes, features, boxes))
     gather(parts, 9, tmp_path / "store")
@@ -247,13 +247,13 @@ def test_gathered_shards_read_as_one_store_and_are_not_copied(tmp_path, sizes):
     assert linked == {(part / "features.npy").stat().st_ino for part in parts}
 
 
-def test_shards_that_do_not_belong_together_are_refused(tmp_path):
+def test_mismatched_shards_are_rejected(tmp_path):
     features, boxes = arrays(12)
     first, second = shards(tmp_path, [6, 6], features, boxes)
-    with pytest.raises(InputError, match=r"1-of-2: image 0\.png is in another shard too"):
+    with pytest.raises(InputError, match=r"1-of-2: image 0\.png is also in another shard"):
         gather([first, first], 9, tmp_path / "store")
     other = {**read_json(second / "store.json"), "backbone": "another"}
     (second / "store.json").write_text(json.dumps(other))
-    with pytest.raises(InputError, match=r"2-of-2: made in another way than .*1-of-2; delete both"):
+    with pytest.raises(InputError, match=r"2-of-2: made with other settings than .*1-of-2; delete both"):
         gather([first, second], 9, tmp_path / "store")
     assert not (tmp_path / "store").exists()

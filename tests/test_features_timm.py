@@ -1,4 +1,4 @@
-"""Models of timm: their own preprocessing and forward, whatever kind of grid they have."""
+"""timm models: their preprocessing and forward, for every kind of grid."""
 
 import json
 
@@ -34,7 +34,7 @@ def photo():
 
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @torch.inference_mode()
-def test_the_pooled_vector_is_what_the_classifier_is_given(tmp_path, mode):
+def test_the_pooled_vector_is_the_classifiers_input(tmp_path, mode):
     oracle, transform = published(tmp_path / "timm", "resnet18", crop_mode=mode)
     model = Timm(tmp_path / "timm", "pooled")
     features, boxes, counts = model.describe([model.prepare(photo())])
@@ -59,13 +59,13 @@ def test_the_grid_is_the_last_map_or_the_patches(tmp_path, architecture, grid, d
     torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-4, rtol=1e-3)
 
 
-def test_a_folder_that_is_no_model_of_timms(tmp_path):
+def test_a_folder_without_a_timm_model_is_rejected(tmp_path):
     published(tmp_path / "timm", "resnet18")
     path = tmp_path / "timm/config.json"
     stored = json.loads(path.read_text())
     for change, message in [
-        ({"architecture": "resnet1800"}, r"config\.json: not the description of a model of timm"),
-        ({"pretrained_cfg": {}}, r"config\.json: not the description of a model of timm \('input_size'\)"),
+        ({"architecture": "resnet1800"}, r"config\.json: not a timm model config"),
+        ({"pretrained_cfg": {}}, r"config\.json: not a timm model config \('input_size'\)"),
         ({"architecture": "resnet34"}, r"model\.safetensors: \d+ missing parameters"),
     ]:
         path.write_text(json.dumps({**stored, **change}))

@@ -1,4 +1,4 @@
-"""The grid against single searches: the same passages and the same bits of their scores at every point."""
+"""The grid against single searches: the same passages and bit-identical scores at every point."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ POINTS = [(b / 10, k1 / 10) for b in range(11) for k1 in range(31)]
 
 
 def made(folder, passages, words, skew, lengths, seed):
-    """An index of passages whose words are drawn from `words`, the commoner the higher the skew."""
+    """An index of passages of words drawn from `words`, with a skewed distribution."""
     generator = np.random.default_rng(seed)
     drawn = lengths(generator, passages).astype(np.int32)
     tokens = (generator.random(drawn.sum()) ** skew * words).astype(np.int32)
@@ -38,7 +38,7 @@ SHAPES = {  # passages, words, skew, lengths, k
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_point_is_a_single_search_to_the_last_bit(tmp_path, shape):
+def test_every_point_equals_a_single_search_bit_for_bit(tmp_path, shape):
     *shaped, k = SHAPES[shape]
     index, draw = made(tmp_path, *shaped, seed=len(shape))
     grid = Grid(index, POINTS, k)
@@ -52,7 +52,7 @@ def test_every_point_is_a_single_search_to_the_last_bit(tmp_path, shape):
             np.testing.assert_array_equal(rankings[place].scores, expected.scores, f"{question} at {point}")
 
 
-def test_a_grid_may_have_any_points(tmp_path):
+def test_a_grid_may_have_arbitrary_points(tmp_path):
     index, draw = made(tmp_path, *SHAPES["a collection"][:4], seed=0)
     for points in ([(0.4, 0.9)], [(0.0, 0.0), (1.0, 0.0)], [(1.0, 1000.0), (0.3, 1e-9), (0.3, 1e-9), (0.0, 0.5)]):
         question = draw(8)
@@ -62,7 +62,7 @@ def test_a_grid_may_have_any_points(tmp_path):
             np.testing.assert_array_equal(ranking.scores, expected.scores)
 
 
-def test_the_first_relevant_passage_counts_whatever_the_order():
+def test_the_first_relevant_passage_counts_in_any_order():
     rows = np.array([[5, 2, 9], [5, 2, 9], [5, 2, 9], [1, 0, 0]])
     scores = np.array([[1.0, 3.0, 2.0], [1.0, 1.0, 1.0], [1.0, 3.0, 2.0], [1.0, 0.0, 0.0]])
     sizes = np.array([3, 3, 1, 0])

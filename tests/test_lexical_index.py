@@ -1,4 +1,4 @@
-"""The inverted index against a count by hand and by loop."""
+"""The inverted index against manual counts and loops."""
 
 import json
 import subprocess
@@ -26,13 +26,13 @@ def passages(tmp_path):
     return tmp_path / "passages"
 
 
-def test_terms_are_the_words_of_a_text_less_stop_words():
+def test_terms_are_words_without_stop_words():
     assert analyse("L'Étoile—fin du\u00a0XXᵉ s.! 東京 U.S.") == ["l'étoile", "fin", "du", "xxᵉ", "s", "東", "京", "u.s"]
     assert analyse("The sea", {"the"}) == ["sea"]
     assert analyse("  … ") == []
 
 
-def test_the_index_counts_as_one_does_by_hand(passages, tmp_path):
+def test_the_index_equals_a_manual_count(passages, tmp_path):
     build(passages, PLAIN, tmp_path / "index")
     index = Index(tmp_path / "index")
     assert list(index.terms) == ["peru", "the", "sea", "łódź", "fine", "sea_side", "42"]
@@ -51,14 +51,14 @@ def test_the_index_counts_as_one_does_by_hand(passages, tmp_path):
     assert index.known("Sea, sea of PERU or Bolivia") == [(0, 1), (2, 2)]
 
 
-def test_stop_words_leave_passages_and_questions(passages, tmp_path):
+def test_stop_words_are_removed_from_passages_and_questions(passages, tmp_path):
     build(passages, Analysis(stop_words=["the", "peru"]), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert index.lengths.tolist() == [2, 0, 4]
     assert index.known("the Peru sea") == [(index.terms["sea"], 1)]
 
 
-def test_stems_of_passages_and_questions_meet(passages, tmp_path):
+def test_passages_and_questions_are_stemmed(passages, tmp_path):
     build(passages, Analysis(stemmer="english", stop_words=["seas"]), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert dict(index.known("Peru seaing seas")) == {index.terms["sea"]: 1, index.terms["peru"]: 1}
@@ -86,7 +86,7 @@ def test_the_same_passages_give_the_same_bytes(passages, tmp_path):
     }
 
 
-def test_the_english_stop_words_are_those_of_lucene(passages, tmp_path):
+def test_english_stop_words_equal_lucenes(passages, tmp_path):
     build(passages, Analysis(stop_words="english"), tmp_path / "index")
     index = Index(tmp_path / "index")
     assert len(index.stop_words) == 33
@@ -94,10 +94,10 @@ def test_the_english_stop_words_are_those_of_lucene(passages, tmp_path):
     assert index.lengths.tolist() == [3, 1, 4]
 
 
-def test_inversion_is_a_sort_of_all_tokens_whatever_is_taken_at_once(tmp_path):
+def test_inversion_sorts_all_tokens_for_any_range_size(tmp_path):
     generator = np.random.default_rng(0)
     lengths = generator.integers(0, 40, size=500).astype(np.int32)
-    tokens = (generator.random(lengths.sum()) ** 3 * 90).astype(np.int32)  # common and rare, and terms without passage
+    tokens = (generator.random(lengths.sum()) ** 3 * 90).astype(np.int32)  # common, rare and absent terms
     tokens[lengths[:250].sum() :][: lengths[250]] = 91
     keys, counts = np.unique(tokens * 500 + np.repeat(np.arange(500), lengths), return_counts=True)
     expected = {
@@ -113,7 +113,7 @@ def test_inversion_is_a_sort_of_all_tokens_whatever_is_taken_at_once(tmp_path):
             assert found.dtype == {"starts": np.int64, "passages": np.int32, "frequencies": np.uint8}[name]
 
 
-def test_lucene_keeps_a_length_in_a_byte(tmp_path):
+def test_lucene_stores_lengths_in_a_byte(tmp_path):
     lengths = np.arange(5000)
     kept = lucene_lengths(lengths)
     np.testing.assert_array_equal(kept, [from_byte(to_byte(length)) for length in lengths.tolist()])
@@ -128,12 +128,12 @@ def test_lucene_keeps_a_length_in_a_byte(tmp_path):
     )
     index = Index(tmp_path)
     assert index.lengths.tolist() == [42, 216]
-    assert index.average_length == 130  # of the exact ones, as Lucene has it
+    assert index.average_length == 130  # of exact lengths, as in Lucene
     assert index.distinct[index.codes].tolist() == [42 / 130, 216 / 130]
 
 
 def to_byte(length):
-    """Lucene's SmallFloat.intToByte4: the number of a length among those that it can keep."""
+    """Lucene's SmallFloat.intToByte4: the index of a length among those it can represent."""
     if length < 24:
         return length
     bits = (length - 24).bit_length()
@@ -152,7 +152,7 @@ def from_byte(byte):
 
 def test_nothing_to_index_is_an_error_and_leaves_nothing(tmp_path):
     Dataset.from_dict({"title": ["", "!"], "text": ["…", ""]}).save_to_disk(str(tmp_path / "passages"))
-    with pytest.raises(InputError, match="passages: no passage holds a word"):
+    with pytest.raises(InputError, match="passages: no passage contains a word"):
         build(tmp_path / "passages", PLAIN, tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
@@ -162,6 +162,6 @@ def test_an_unknown_stemmer_is_an_error(passages, tmp_path):
         build(passages, Analysis(stemmer="klingon"), tmp_path / "index")
 
 
-def test_the_lexical_room_imports_no_torch():
+def test_the_lexical_stage_imports_no_torch():
     code = "import sys, vlret.lexical.index, vlret.lexical.search, vlret.lexical.tune; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

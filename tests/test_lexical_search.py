@@ -1,4 +1,4 @@
-"""BM25 against a formula by hand, `bm25s` (variant Lucene) and `rank_bm25`."""
+"""BM25 against the written-out formula, `bm25s` (variant Lucene) and `rank_bm25`."""
 
 import math
 
@@ -20,7 +20,7 @@ PARAMETERS = [(0.0, 0.0), (0.75, 1.2), (0.4, 0.9), (1.0, 3.0), (0.0, 2.0)]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """800 passages of Zipf-distributed words, an index of them, and 40 questions, some words twice or unknown."""
+    """800 passages of Zipf-distributed words, their index, and 40 questions, some with repeated or unknown words."""
     folder = tmp_path_factory.mktemp("lexical")
     generator = np.random.default_rng(0)
     words = [f"w{number}" for number in range(400)]
@@ -42,7 +42,7 @@ class LuceneOkapi(rank_bm25.BM25Okapi):
 
 
 def same_top(ranking, expected, k=100):
-    """Same scores to 1e-4 down the top k, and the same passages but for those tied with the last."""
+    """Equal scores to 1e-4 in the top k, and the same passages except for ties with the last."""
     order = np.lexsort((np.arange(len(expected)), -expected))[:k]
     order = order[expected[order] > 0]
     np.testing.assert_allclose(ranking.scores, expected[order], atol=1e-4)
@@ -51,7 +51,7 @@ def same_top(ranking, expected, k=100):
     assert set(order[clear]) <= set(ranking.passages.tolist())
 
 
-def test_a_score_is_the_formula_by_hand(tmp_path):
+def test_a_score_equals_the_formula(tmp_path):
     texts = ["sea sea salt", "salt", "land"]
     Dataset.from_dict({"title": ["a", "b", "c"], "text": texts}).save_to_disk(str(tmp_path / "passages"))
     build(tmp_path / "passages", PLAIN, tmp_path / "index")
@@ -75,7 +75,7 @@ def test_bm25s_agrees(corpus, b, k1):
         same_top(searcher.rank(question, 100), oracle.get_scores(words))
 
 
-@pytest.mark.parametrize(("b", "k1"), PARAMETERS[1:])  # with k1 = 0 it divides 0 by 0
+@pytest.mark.parametrize(("b", "k1"), PARAMETERS[1:])  # k1 = 0 would divide 0 by 0
 def test_rank_bm25_agrees_up_to_its_constant(corpus, b, k1):
     index, tokens, questions = corpus
     oracle = LuceneOkapi(tokens, k1=k1, b=b)
@@ -86,7 +86,7 @@ def test_rank_bm25_agrees_up_to_its_constant(corpus, b, k1):
 
 @pytest.mark.parametrize(("b", "k1"), PARAMETERS)
 @pytest.mark.parametrize("k", [1, 7, 100, 800])
-def test_scores_are_numpys_sums_to_the_last_bit_and_equal_ones_go_by_row(corpus, b, k1, k):
+def test_scores_equal_numpys_sums_bit_for_bit_with_ties_by_row(corpus, b, k1, k):
     index, _, questions = corpus
     searcher = Searcher(index, b, k1)
     for question in questions:
@@ -98,7 +98,7 @@ def test_scores_are_numpys_sums_to_the_last_bit_and_equal_ones_go_by_row(corpus,
 
 
 def summed(index, question, b, k1):
-    """The scores of all passages, in numpy, term after term."""
+    """The scores of all passages, in numpy, term by term."""
     scores = np.zeros(len(index.lengths))
     norms = k1 * (1 - b + b * (index.lengths / index.average_length))
     for term, count in index.known(question):
@@ -108,12 +108,12 @@ def summed(index, question, b, k1):
     return scores
 
 
-def test_a_question_of_no_known_term_finds_nothing(corpus):
+def test_a_question_without_known_terms_finds_nothing(corpus):
     ranking = Searcher(corpus[0], 0.75, 1.2).rank("nothing, nowhere", 10)
     assert (len(ranking.passages), len(ranking.scores)) == (0, 0)
 
 
-def test_a_search_writes_the_questions_of_its_split(tmp_path):
+def test_a_search_covers_its_split(tmp_path):
     Dataset.from_dict({"title": ["Peru", "Chad", "Fiji"], "text": ["the sea", "the desert", "the sea"]}).save_to_disk(
         str(tmp_path / "passages")
     )
@@ -136,7 +136,7 @@ def test_a_search_writes_the_questions_of_its_split(tmp_path):
     search(**arguments, settings=BM25(b=0.75, k1=1.2), k=2, out=tmp_path / "given.trec")
     assert (tmp_path / "given.trec").read_bytes() == (tmp_path / "test.trec").read_bytes()
 
-    with pytest.raises(InputError, match="one of the two"):
+    with pytest.raises(InputError, match="either --tuning or --settings"):
         search(**arguments, k=2, out=tmp_path / "none.trec")
     write_json(tmp_path / "broken.json", {"b": 0.75})
     with pytest.raises(InputError, match=r"broken\.json: k1 is not a number"):

@@ -1,4 +1,4 @@
-"""Words against what Lucene makes of the same texts, and against their own rules written as plainly as they go."""
+"""Words against Lucene's output for the same texts, and against a plain version of the rules."""
 
 import random
 import re
@@ -9,8 +9,8 @@ import pytest
 from vlret.lexical.index import analyse
 from vlret.lexical.words import ASCII, JOINED, LONGEST, _rules, words
 
-# Texts of Lucene's TestStandardAnalyzer (9.1, Unicode 12.1), and the words that it expects, here with spaces between.
-OF_ITS_TESTS = {
+# Texts of Lucene's TestStandardAnalyzer (9.1, Unicode 12.1) and the expected words, space-separated.
+LUCENE_TESTS = {
     "(4,600` հայերեն վիքիպեդիայում) կայքը։": "4,600 հայերեն վիքիպեդիայում կայքը",
     "ዊኪፔድያ (ኢንሳይክሎፒዲያ) ነው። ማንኛውም": "ዊኪፔድያ ኢንሳይክሎፒዲያ ነው ማንኛውም",
     'يسمى "الحقيقة بالأرقام: قصة ويكيبيديا" (Truth in Numbers)، في 2008.': (
@@ -71,8 +71,8 @@ OF_ITS_TESTS = {
     "poo💩poo": "poo 💩 poo",
     "💩中國💩": "💩 中 國 💩",
 }
-# What Lucene 8.7's StandardTokenizer said when it was asked.
-ASKED = {
+# Output of Lucene 8.7's StandardTokenizer.
+LUCENE_OUTPUTS = {
     "can't U.S.A. foo_bar 1:2 x;y 1;2 a._b": "can't U.S.A foo_bar 1 2 x y 1;2 a _b",
     "_ __ _a_ _1": "_a_ _1",
     "rock ’n’ roll, L’Étoile": "rock n roll L’Étoile",
@@ -95,29 +95,29 @@ ASKED = {
 
 
 def lower(text: str) -> str:
-    """In lower case as the table's words are found: NFC, a character at a time."""
+    """Lower-case and normalise to NFC, one character at a time."""
     return "".join(map(str.lower, unicodedata.normalize("NFC", text)))
 
 
-@pytest.mark.parametrize("text", [*OF_ITS_TESTS, *ASKED])
-def test_words_are_lucenes(text):
-    told = {**OF_ITS_TESTS, **ASKED}[text]
+@pytest.mark.parametrize("text", [*LUCENE_TESTS, *LUCENE_OUTPUTS])
+def test_words_equal_lucenes(text):
+    told = {**LUCENE_TESTS, **LUCENE_OUTPUTS}[text]
     assert words(text) == [lower(word) for word in told.split(" ") if word]
 
 
-@pytest.mark.parametrize("text", [text for text in [*OF_ITS_TESTS, *ASKED] if text])
-def test_a_text_of_any_characters_has_the_words_of_one_of_few(text):
+@pytest.mark.parametrize("text", [text for text in [*LUCENE_TESTS, *LUCENE_OUTPUTS] if text])
+def test_an_astral_character_does_not_change_other_words(text):
     beside = f"{text} 𐐨"
     assert words(beside) == [*words(text), "𐐨"]
 
 
-def test_lower_case_is_of_single_characters_and_one_letter_is_one_term():
-    assert words("İstanbul ΟΔΟΣ Ⅷ") == ["istanbul", "οδοσ", "ⅷ"]  # as Lucene 8.7 said
+def test_lower_casing_is_per_character_and_text_is_normalised():
+    assert words("İstanbul ΟΔΟΣ Ⅷ") == ["istanbul", "οδοσ", "ⅷ"]  # as in Lucene 8.7
     assert words("E\u0301TE\u0301") == words("été") == ["été"]
 
 
-def test_longer_words_are_cut_as_lucene_cuts_them():
-    # The first of its tests, the others as Lucene 8.7 said.
+def test_long_words_are_split_like_lucene():
+    # The first is from its tests, the others are output of Lucene 8.7.
     assert LONGEST == 255
     assert words(f"x {'b' * 255} {'b' * 256}") == ["x", "b" * 255, "b" * 255, "b"]
     assert words("é" * 300) == ["é" * 255, "é" * 45]
@@ -126,7 +126,7 @@ def test_longer_words_are_cut_as_lucene_cuts_them():
     assert words("ไ" * 256) == ["ไ" * 255, "ไ"]
 
 
-def test_the_quick_pattern_of_ascii_and_the_rules_agree():
+def test_the_fast_ascii_pattern_and_the_rules_agree():
     draw = random.Random(0)
     for _ in range(20000):
         text = "".join(draw.choices("ab19_.:',;\" -#*", k=draw.randint(1, 12)))
@@ -141,11 +141,11 @@ def patterns() -> list[re.Pattern]:
 @pytest.mark.parametrize(
     "unit", ["_", "_\u0301", "\u200d", "\u200d\ufe0f", "#\u0301", "a'", 'א"', "1,", "🇦\u0301", "_é"]
 )
-def test_no_text_is_looked_at_again_and_again(unit):
-    # Once for each character this would be 10^10 steps, and no test would end.
+def test_matching_takes_linear_time(unit):
+    # Rescanning at every character would take 10^10 steps and never end.
     assert len(words(unit * 100_000 + "é")) >= 1
     assert len(words(unit * 100_000 + "𐐨")) >= 1
 
 
-def test_stop_words_and_stems_are_of_words():
+def test_stop_words_and_stems_apply_to_words():
     assert analyse("The sea's end, can't", {"the", "can't"}) == ["sea's", "end"]

@@ -1,4 +1,4 @@
-"""Each miner on a small knowledge base where the answer is known."""
+"""Each miner on a small knowledge base with known results."""
 
 import subprocess
 import sys
@@ -59,14 +59,14 @@ def test_bm25_is_the_run_without_relevant_passages(inputs, tmp_path):
     assert mined(inputs, tmp_path, miner="bm25", depth=1) == {"q0": [9], "q1": [], "q2": [12], "q3": [], "q4": []}
 
 
-def test_what_holds_an_answer_is_no_negative_whatever_its_article(inputs, tmp_path):
+def test_passages_with_an_answer_are_never_negatives(inputs, tmp_path):
     ask(inputs["questions"], NOWHERE | {"q0": ["Word0", "word70"], "q2": ["Word13", "word12"]})
     assert mined(inputs, tmp_path, miner="bm25")["q0"] == [9]
     found = read(tmp_path / "out.parquet", "relevant")
     assert {question: rows.tolist() for question, rows in found.items()} == {
         **{question: [] for question in QRELS},
         "q0": [0],
-        "q2": [13],  # the original answer alone; 12 is neither positive nor negative
+        "q2": [13],  # only the original answer; 12 is neither positive nor negative
     }
     assert mined(inputs, tmp_path, miner="model.x_zs_none_avg")["q2"] == []
     assert not {12, 13} & set(mined(inputs, tmp_path, miner="random", depth=1000)["q2"])
@@ -74,7 +74,7 @@ def test_what_holds_an_answer_is_no_negative_whatever_its_article(inputs, tmp_pa
     assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 stands third"
 
 
-def test_answers_are_found_by_the_rule_that_is_asked(inputs, tmp_path):
+def test_answers_are_matched_by_the_configured_rule(inputs, tmp_path):
     ask(inputs["questions"], NOWHERE | {"q0": ["€5"]})
     PreprocessedPassages.write(
         [
@@ -88,7 +88,7 @@ def test_answers_are_found_by_the_rule_that_is_asked(inputs, tmp_path):
 
 
 def stored(number):
-    """A stored question with what cvlp mines for it, of the passages that its search finds."""
+    """A stored question with cvlp's mined passages, from those its search finds."""
     mining = RELEVANCE["irrelevant_mining"][number]
     mined = {"positives": mining["BM25_provenance_indices"], "negatives": mining["BM25_irrelevant_indices_sorted"]}
     return {**RELEVANCE["find_relevant"][number], "retrieved": mining["retrieved"], **mined}
@@ -103,8 +103,8 @@ SHAPES = [
 
 @pytest.mark.parity
 @pytest.mark.parametrize("case", [*map(stored, range(len(RELEVANCE["irrelevant_mining"]))), *SHAPES])
-def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_path, case):
-    """In cvlp passages without the original answer are irrelevant; here those with an alias are neither."""
+def test_positives_and_negatives_equal_the_originals_except_for_other_answers(tmp_path, case):
+    """In cvlp, passages without the original answer are irrelevant; here those with an alias are neither."""
     texts = RELEVANCE["kb"]
     Dataset.from_dict({"article": range(len(texts)), "text": texts}).save_to_disk(str(tmp_path / "passages"))
     normalise(tmp_path / "passages", tmp_path / "normalised")
@@ -122,7 +122,7 @@ def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_pat
     assert positives == list(dict.fromkeys(with_original))
     assert sorted(found) == sorted(set(rows.tolist()) - set(relevant))
     if normal(case["original_answer"]):
-        # Where the search finds none, those of the linked article are taken, which the search does not know.
+        # If the search finds none, those of the linked article are used, which the search does not know.
         expected = [row for row in case["positives"] if row in rows]
         assert positives == list(dict.fromkeys(expected))
     if all(map(normal, [case["original_answer"], *case["answers"]])):
@@ -130,7 +130,7 @@ def test_positives_and_negatives_are_the_originals_but_for_other_answers(tmp_pat
         assert sorted(found) == [row for row in case["negatives"] if row not in aliased]
 
 
-def test_image_takes_a_passage_of_each_article_in_the_order_of_the_run(inputs, tmp_path):
+def test_image_takes_one_passage_per_article_in_the_runs_order(inputs, tmp_path):
     run = {"q0": [20, 21, 9, 0, 70, 1], "q2": [11]}
     rankings = {name: Ranking(np.array(rows), -np.arange(len(rows), dtype=float)) for name, rows in run.items()}
     write_run(tmp_path / "run.trec", rankings, "image")
@@ -138,7 +138,7 @@ def test_image_takes_a_passage_of_each_article_in_the_order_of_the_run(inputs, t
     articles = np.repeat(np.arange(5), SIZES)
     for found in draws:
         assert articles[found["q0"]].tolist() in ([4, 2, 0, 4, 2], [4, 0, 4, 2, 0], [4, 2, 0, 4, 0], [4, 0, 4, 0, 4]), (
-            "in turn, but for the two passages of article 2 that are relevant"
+            "in turn, except for the two relevant passages of article 2"
         )
         assert found["q2"] == found["q1"] == []
     assert len({row for found in draws for row in found["q0"]}) > 20, "its passages are drawn, not the first taken"
@@ -153,7 +153,7 @@ def test_same_type_draws_from_other_articles_of_the_type(inputs, tmp_path):
     assert {row for found in draws for row in found["q3"]} == set(range(3, 11))
 
 
-def test_same_type_is_refused_where_nothing_has_a_type(inputs, tmp_path):
+def test_same_type_needs_types(inputs, tmp_path):
     Dataset.from_dict({"title": list("abcde"), "type": [None] * 5}).save_to_disk(str(tmp_path / "typeless"))
     with pytest.raises(InputError, match="typeless: no article has a type"):
         mined(inputs, tmp_path, miner="same-type", articles=tmp_path / "typeless")
@@ -186,7 +186,7 @@ def test_random_draws_distinct_irrelevant_passages(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-def test_no_miner_ever_gives_a_relevant_passage_and_the_seed_decides_all(inputs, tmp_path, miner):
+def test_miners_never_return_relevant_passages_and_are_seeded(inputs, tmp_path, miner):
     draws = []
     for seed in (0, 0, 1):
         found = mined(inputs, tmp_path, miner=miner, seed=seed, depth=40)
@@ -199,7 +199,7 @@ def test_no_miner_ever_gives_a_relevant_passage_and_the_seed_decides_all(inputs,
     assert (draws[0] == draws[2]) == (miner in ("bm25", "model"))
 
 
-def test_random_draws_evenly(inputs, tmp_path):
+def test_random_draws_uniformly(inputs, tmp_path):
     counts = np.zeros(72)
     for seed in range(300):
         counts[mined(inputs, tmp_path, miner="random", run=None, seed=seed)["q1"]] += 1
@@ -207,12 +207,12 @@ def test_random_draws_evenly(inputs, tmp_path):
     assert counts.max() < 45  # 300 · 5 / 72 = 20.8 expected
 
 
-def test_what_does_not_fit_is_refused(inputs, tmp_path):
-    with pytest.raises(InputError, match="no miner is called 'models'"):
+def test_mismatched_inputs_are_rejected(inputs, tmp_path):
+    with pytest.raises(InputError, match="unknown miner 'models'"):
         mined(inputs, tmp_path, miner="models.bm25_zs_none_none")
-    with pytest.raises(InputError, match=r"miner model\.bm25_zs_none_none come from a run"):
+    with pytest.raises(InputError, match=r"miner model\.bm25_zs_none_none needs a run"):
         mined(inputs, tmp_path, miner="model.bm25_zs_none_none", run=None)
-    with pytest.raises(InputError, match="miner bm25 come from a run"):
+    with pytest.raises(InputError, match="miner bm25 needs a run"):
         mined(inputs, tmp_path, miner="bm25", run=None)
     write_qrels(tmp_path / "few.trec", {"q0": {1}})
     with pytest.raises(InputError, match=r"few\.trec: question q1 of split train is not judged"):

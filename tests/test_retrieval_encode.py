@@ -1,4 +1,4 @@
-"""Vectors come in the order of the units and do not depend on what a unit is encoded with."""
+"""Vectors are in the order of the units and do not depend on batching."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +9,7 @@ import torch
 from tiny import Read
 
 from vlret.encoders.biencoder import BiEncoder, Tower
-from vlret.encoders.inputs import Side, ahead
+from vlret.encoders.inputs import Side, prefetch
 from vlret.encoders.t5 import T5, T5Config
 from vlret.encoders.visual import VisualEmbedding
 from vlret.retrieval import embed
@@ -18,7 +18,7 @@ UNITS, REGIONS, DIM = 23, 3, 5
 
 
 class Letters:
-    """A tokenizer of one id a letter, which counts how often it is asked."""
+    """A tokenizer with one id per letter that counts its calls."""
 
     pad_token_id, model_max_length = 0, 10**9
 
@@ -31,7 +31,7 @@ class Letters:
 
 
 class Stored:
-    """Features as a store gives them: float16, only rows that are there, some of fewer regions than others."""
+    """Features as from a store: float16, only existing rows, with varying numbers of regions."""
 
     regions, dim = REGIONS, DIM
 
@@ -64,7 +64,7 @@ def model():
 
 
 def one_by_one(model, side):
-    """The vectors of units encoded alone, written out: what no sorting, padding or thread can change."""
+    """Reference vectors: each unit encoded alone, without sorting, padding or threads."""
     vectors = []
     for text, row in zip(side.texts, side.images, strict=True):
         inputs = {"input_ids": torch.tensor([side.tokenizer([text], True, side.limit)["input_ids"][0]])}
@@ -78,14 +78,14 @@ def one_by_one(model, side):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("window", [5, 1 << 14])
-def test_vectors_are_those_of_units_encoded_alone_in_their_order(model, side, monkeypatch, batch_size, window):
+def test_vectors_equal_those_of_units_encoded_alone(model, side, monkeypatch, batch_size, window):
     monkeypatch.setattr(embed, "WINDOW", window)
     vectors = embed.encode(model, side, batch_size, "passage")
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, one_by_one(model, side), atol=2e-6)
 
 
-def test_units_whose_texts_were_cut_are_counted_once(model, side):
+def test_units_with_truncated_texts_are_counted_once(model, side):
     embed.encode(model, side, 4, "passage")
     embed.encode(model, side, 7, "passage")
     assert side.cut == {unit for unit, text in enumerate(side.texts) if len(text) > 9}
@@ -95,13 +95,13 @@ def test_units_whose_texts_were_cut_are_counted_once(model, side):
     assert replace(side, limit=3).cut == set()
 
 
-def test_a_windows_texts_are_tokenised_at_once(model, side, monkeypatch):
+def test_a_windows_texts_are_tokenized_together(model, side, monkeypatch):
     monkeypatch.setattr(embed, "WINDOW", 8)
     embed.encode(model, side, 4, "passage")
     assert side.tokenizer.calls == 3
 
 
-def test_batches_are_of_like_length_the_longest_first(side):
+def test_batches_are_sorted_by_length_longest_first(side):
     lengths = np.minimum([len(text) for text in side.texts], side.limit)
     batches = list(side.batches(range(UNITS), 4))
     assert sorted(np.concatenate([places for places, _ in batches])) == list(range(UNITS))
@@ -112,7 +112,7 @@ def test_batches_are_of_like_length_the_longest_first(side):
         assert inputs["attention_mask"].sum(dim=1).tolist() == own.tolist()
 
 
-def test_groups_go_back_to_their_order(side):
+def test_groups_restore_the_order(side):
     units = [7, 3, 3, 22, 0, 11]
     groups, order = side.groups(units, 4)
     features = torch.cat([group["features"] for group in groups])[order]
@@ -122,22 +122,22 @@ def test_groups_go_back_to_their_order(side):
     assert torch.equal(lengths, expected["attention_mask"].sum(dim=1))
 
 
-def test_what_breaks_ahead_of_its_use_is_not_swallowed():
+def test_a_prefetching_error_is_not_swallowed():
     def items():
         yield 1
         raise OSError("the disk is gone")
 
-    made = ahead(items())
+    made = prefetch(items())
     assert next(made) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(made)
 
 
-def test_vectors_are_written_as_they_come_and_read_back(model, side, monkeypatch, tmp_path):
+def test_vectors_are_written_incrementally_and_read_back(model, side, monkeypatch, tmp_path):
     monkeypatch.setattr(embed, "WINDOW", 5)
     expected = embed.encode(model, side, 2, "passage")
     windows = embed.encode_in_windows(model, side, 2, "passage")
     first = next(windows)
-    assert len(first) == 4  # whole batches, not all units
+    assert len(first) == 4  # full batches, not all units
     embed._save(tmp_path / "vectors.npy", (one for one in [first, *windows]), UNITS)
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)

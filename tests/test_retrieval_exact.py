@@ -1,4 +1,4 @@
-"""Exact search finds what a full sort of all inner products finds, however vectors come and whoever is equal."""
+"""Exact search equals a full sort of all inner products, in any order and with any ties."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +12,12 @@ from vlret.retrieval.units import Units
 
 
 def passages(vectors, path="passages.npy"):
-    """Units of one passage each."""
+    """Units with one passage each."""
     return Units(vectors, np.arange(len(vectors) + 1), path)
 
 
 def full_sort(vectors, question, k):
-    """Rows by (-score, row), scores as the run has them: float64 sums rounded to float32."""
+    """Rows by (-score, row), with scores as in runs: float64 sums rounded to float32."""
     scores = np.float32([np.dot(row.astype(np.float64), question.astype(np.float64)) for row in vectors])
     order = np.lexsort((np.arange(len(vectors)), -scores))[:k]
     return order.tolist(), scores[order].tolist()
@@ -37,7 +37,7 @@ def unit_vectors(rows, dim, seed=0):
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["float32", "bfloat16"])
 def rounded(monkeypatch, request):
-    """Both ways, with chunks and lists so short that every path is walked."""
+    """With and without rounding, with chunks and shortlists so short that every path is taken."""
     monkeypatch.setattr(exact, "multiplies_bfloat16", lambda: request.param)
     monkeypatch.setattr(retrieval_units, "CHUNK", 500)
     monkeypatch.setattr(exact, "QUESTIONS", 5)
@@ -51,14 +51,14 @@ def test_against_a_full_sort(dtype, k):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_vectors_that_come_worst_first_or_best_first(order):
+def test_vectors_sorted_by_score_in_either_order(order):
     vectors, questions = unit_vectors(3000, 16), unit_vectors(1, 16, seed=1)
     vectors = vectors[np.argsort(order * (vectors @ questions[0]))]
     assert_exact(vectors, questions, 20)
 
 
-def test_a_tie_wider_than_any_list():
-    """Equal vectors far apart: products may name any of them, the run must name the first."""
+def test_a_tie_longer_than_any_shortlist():
+    """Equal vectors far apart: products may select any of them, the run must have the first."""
     vectors = unit_vectors(5000, 48)
     equal = np.sort(np.random.default_rng(3).choice(5000, 2700, replace=False))
     vectors[equal] = vectors[equal[0]]
@@ -70,8 +70,8 @@ def test_a_tie_wider_than_any_list():
         assert len(set(first.scores.tolist())) == 1
 
 
-def test_scores_that_differ_less_than_products_can_tell():
-    """Thousands of vectors a few float32 steps apart, of which only float64 sums know the order."""
+def test_scores_closer_than_the_error_of_products():
+    """Thousands of vectors a few float32 steps apart, which only float64 sums can order."""
     rng = np.random.default_rng(4)
     vectors = np.tile(unit_vectors(1, 64), (4000, 1))
     vectors += np.float32(6e-8) * rng.integers(-3, 4, vectors.shape).astype(np.float32)
@@ -91,8 +91,8 @@ def test_lengths_count_and_a_late_long_vector_does_not_hide_an_early_one():
 
 
 @pytest.mark.parametrize("length", [300, 1e5])
-def test_late_long_vectors_whose_products_err_by_more_than_all_before(length):
-    """Nearly at right angles to the question, they score a little more or less than short ones that point its way."""
+def test_late_long_vectors_with_larger_errors(length):
+    """Nearly orthogonal to the question, they score slightly more or less than short ones in its direction."""
     vectors, question = unit_vectors(2000, 64), unit_vectors(1, 64, seed=1)
     vectors -= (vectors @ question.T) * question
     scores = np.random.default_rng(0).uniform([0.2] * 1000 + [0.9] * 1000, [1] * 1000 + [1.1] * 1000)
@@ -101,7 +101,7 @@ def test_late_long_vectors_whose_products_err_by_more_than_all_before(length):
     assert_exact(vectors, question, 30)
 
 
-def test_rows_without_vector_and_units_without_passage_are_passed_over():
+def test_rows_without_vector_and_units_without_passage_are_skipped():
     rng = np.random.default_rng(6)
     vectors, questions = unit_vectors(2000, 8), unit_vectors(3, 8, seed=1)
     vectors[rng.choice(2000, 300, replace=False)] = np.nan
@@ -116,7 +116,7 @@ def test_rows_without_vector_and_units_without_passage_are_passed_over():
         assert ranking.passages.tolist() == rows[expected].tolist()
 
 
-def test_no_question_and_fewer_units_than_asked_for():
+def test_no_question_and_fewer_units_than_k():
     assert exact.search(passages(unit_vectors(30, 4)), np.empty((0, 4), np.float32), 5) == []
     assert_exact(unit_vectors(3, 4), unit_vectors(2, 4, seed=1), 5)
 
@@ -134,7 +134,7 @@ def test_the_number_of_threads_changes_nothing():
 
 
 def shortlist_of(vectors, questions, k, rounded):
-    """A shortlist that took all the vectors, and whether it rounds still."""
+    """A shortlist after all vectors, and whether it still rounds."""
     shortlist = exact.Shortlist(passages(vectors), torch.from_numpy(questions), k, rounded, torch.device("cpu"))
     with ThreadPoolExecutor(1) as pool:
         for start, chunk, lengths in retrieval_units.chunks(vectors, "passages.npy"):
@@ -143,24 +143,24 @@ def shortlist_of(vectors, questions, k, rounded):
     return shortlist
 
 
-def test_rounding_goes_on_until_it_costs_more_than_it_spares(rounded):
-    """Far apart, scores need few candidates; within rounding of each other, whole vectors."""
+def test_rounding_stops_once_it_costs_more_than_it_saves(rounded):
+    """Scores far apart need few candidates; those within rounding error need float32."""
     vectors, questions = unit_vectors(3000, 64), unit_vectors(7, 64, seed=1)
     assert shortlist_of(vectors, questions, 10, rounded).rounded == rounded
     close = unit_vectors(1, 64) + 1e-3 * vectors
     shortlist = shortlist_of(close, questions, 10, rounded)
     assert not shortlist.rounded
-    assert shortlist.asked.dtype == torch.float32
+    assert shortlist.tensor.dtype == torch.float32
     assert_exact(close, questions, 10)
 
 
-def test_bfloat16_errs_by_less_than_the_slack():
-    """The order of two scores may differ from that of their rounded products only within what is allowed for."""
+def test_bfloat16_errors_are_within_the_slack():
+    """Scores and rounded products may be ordered differently only within the slack."""
     vectors, questions = unit_vectors(3000, 64), unit_vectors(7, 64, seed=1)
     vectors *= np.random.default_rng(0).uniform(0.5, 2, (3000, 1)).astype(np.float32)
     shortlist = shortlist_of(vectors, questions, 10, True)
-    products = (shortlist.asked @ torch.from_numpy(vectors).bfloat16().T).float().numpy()
+    products = (shortlist.tensor @ torch.from_numpy(vectors).bfloat16().T).float().numpy()
     errors = np.abs(products - questions @ vectors.T)
     allowed = (shortlist._slack()[:, None] + shortlist._share() * np.abs(products)) / 2
     assert (errors <= allowed).all()
-    assert errors.max() > 0.1 * allowed.min(), "the slack is not wastefully wide"
+    assert errors.max() > 0.1 * allowed.min(), "the slack is not too wide"

@@ -1,4 +1,4 @@
-"""Fusion is the weighted sum of the literature, and never worse on validation than its best part."""
+"""Fusion equals the published weighted sum, and on validation is never worse than its best run."""
 
 import json
 from functools import partial
@@ -40,8 +40,8 @@ def random_run(seed: int, questions: int = 20, passages: int = 40, depth: int = 
     }
 
 
-def by_hand(rankings, weights, normalisation="zmuv"):
-    """The definition with dictionaries: fill with the minimum, normalise, add."""
+def reference(rankings, weights, normalisation="zmuv"):
+    """Reference with dictionaries: fill with the minimum, normalise, add."""
     rankings = [dict(zip(r.passages.tolist(), r.scores.tolist(), strict=True)) for r in rankings]
     if normalisation == "rank":
         rankings = [{passage: 1 - place / len(r) for place, passage in enumerate(r)} for r in rankings]
@@ -112,8 +112,8 @@ def as_ranx(run, name):
 
 
 @pytest.mark.parametrize("normalisation", ["zmuv", "min-max", "rank"])
-def test_ranx_normalises_alike(normalisation):
-    """Over a ranking's own passages: what is missing, ranx leaves out of a fusion."""
+def test_normalisation_equals_ranxs(normalisation):
+    """Over a ranking's own passages, as ranx ignores missing ones in a fusion."""
     from ranx.normalization import min_max_norm, rank_norm, zmuv_norm
 
     rng = np.random.default_rng(0)
@@ -125,7 +125,7 @@ def test_ranx_normalises_alike(normalisation):
     assert found == pytest.approx(dict(expected), abs=1e-12)
 
 
-def test_ranx_fuses_reciprocal_ranks_alike():
+def test_reciprocal_rank_fusion_equals_ranxs():
     from ranx import fuse as theirs
 
     rng = np.random.default_rng(1)
@@ -141,7 +141,7 @@ def test_ranx_fuses_reciprocal_ranks_alike():
 
 
 def test_reciprocal_ranks_by_hand(write):
-    """Of (1, 2) and (2, 3): 1 has 1/61, 2 has 1/62 + 1/61, 3 has 1/62."""
+    """For (1, 2) and (2, 3): 1/61 for 1, 1/62 + 1/61 for 2, 1/62 for 3."""
     parts = {
         "one": {"q0": ranking({1: 9.0, 2: 5.0}), "q1": ranking({7: 1.0})},
         "two": {"q0": ranking({2: 0.5, 3: 0.1})},
@@ -165,7 +165,7 @@ def test_every_normalisation_is_tuned(write, normalisation):
     assert report["mrr@100"] >= max(report["parts"].values())
 
 
-def test_parts_may_be_compressed(tmp_path):
+def test_runs_may_be_compressed(tmp_path):
     for name, seed in (("one.trec.gz", 0), ("two.trec", 1)):
         write_run(tmp_path / name, random_run(seed), "x")
     write_qrels(tmp_path / "qrels.trec", {"q1": {3}})
@@ -180,7 +180,7 @@ def test_against_the_definition_and_cut_at_k(normalisation):
     for seed in range(10):
         rankings = [random_run(seed + 10 * part)["q0"] for part in range(3)]
         weights = [0.2, 0.5, 0.3]
-        expected = by_hand(rankings, weights, normalisation)
+        expected = reference(rankings, weights, normalisation)
         result = weighted_sum(rankings, weights, normalisation, 7)
         assert len(result.passages) == 7
         for passage, score in zip(result.passages.tolist(), result.scores.tolist(), strict=True):
@@ -188,13 +188,13 @@ def test_against_the_definition_and_cut_at_k(normalisation):
         assert result.scores[-1] >= sorted(expected.values())[-7] - 1e-9
 
 
-def test_a_passage_that_a_run_lacks_counts_as_its_worst():
+def test_a_missing_passage_gets_the_lowest_score():
     result = weighted_sum([ranking({1: 9.0, 2: 5.0}), ranking({1: 0.5, 3: 0.1})], [0.5, 0.5], "zmuv", 10)
     assert result.passages.tolist() == [1, 2, 3]
     assert result.scores[1] == result.scores[2]
 
 
-def test_a_run_without_results_adds_nothing():
+def test_an_empty_run_adds_nothing():
     one, none = random_run(0)["q0"], Ranking(np.empty(0, np.int64), np.empty(0))
     alone = weighted_sum([one, none], [0.5, 0.5], "zmuv", 100)
     assert alone.passages.tolist() == one.passages.tolist()
@@ -204,7 +204,7 @@ def test_a_run_without_results_adds_nothing():
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_scores_that_are_all_equal_do_not_divide_by_zero(normalisation):
+def test_equal_scores_do_not_divide_by_zero(normalisation):
     flat = ranking({1: 2.0, 2: 2.0, 3: 2.0})
     result = weighted_sum([flat, ranking({3: 1.0, 2: 0.5, 1: 0.0})], [0.4, 0.6], normalisation, 3)
     assert result.passages.tolist() == [3, 2, 1]
@@ -222,7 +222,7 @@ def test_the_grid_holds_the_corners_and_sums_to_one():
 
 
 @pytest.mark.parametrize("k", [5, 100])
-def test_a_corner_is_the_part_itself(k):
+def test_a_corner_is_the_single_run(k):
     parts = [random_run(0), random_run(1)]
     for place, weights in enumerate(([1.0, 0.0], [0.0, 1.0])):
         run = fused(parts, parts[0], interpolated(weights, k))
@@ -231,8 +231,8 @@ def test_a_corner_is_the_part_itself(k):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_never_worse_on_validation_than_the_best_part(write, seed):
-    """The second run is noise, or both are: tuning may then choose a part alone."""
+def test_never_worse_on_validation_than_the_best_run(write, seed):
+    """The second run or both are noise, for which tuning may choose a single run."""
     rng = np.random.default_rng(seed)
     parts = {"one": random_run(seed), "two": random_run(seed + 50)}
     qrels = {f"q{number}": {int(passage) for passage in rng.choice(40, 2)} for number in range(20)}
@@ -274,7 +274,7 @@ def test_questions_of_all_splits_are_fused_and_only_validation_tunes(write):
     assert report["questions"] == 3
 
 
-def test_one_run_is_no_fusion(write, tmp_path):
+def test_fusion_needs_two_runs(write, tmp_path):
     with pytest.raises(InputError, match="two or more"):
         write({"one": random_run(0)}, {"q1": {3}})
     assert not (tmp_path / "out.trec").exists()

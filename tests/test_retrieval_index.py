@@ -1,4 +1,4 @@
-"""An index holds the rows that are vectors, under inner product, with their row for an id."""
+"""An index holds the rows with vectors, by inner product, with their row as id."""
 
 import faiss
 import numpy as np
@@ -25,7 +25,7 @@ def index(tmp_path):
 
 
 @pytest.mark.parametrize("factory", ["IVF1,Flat", "IVF4,Flat", "HNSW8", "SQ8"])
-def test_rows_of_nan_are_left_out_and_the_others_keep_their_number(index, factory):
+def test_rows_of_nan_are_left_out_and_ids_are_rows(index, factory):
     values = vectors()
     values[[0, 7, 49]] = np.nan
     built = index(values, factory)
@@ -55,12 +55,12 @@ def test_the_same_bytes_each_time(index, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda values: values.__setitem__((3, 2), np.nan), "row 3: not finite"),
-        (lambda values: values.__setitem__(5, np.inf), "row 5: not finite"),
+        (lambda values: values.__setitem__((3, 2), np.nan), "row 3: neither finite"),
+        (lambda values: values.__setitem__(5, np.inf), "row 5: neither finite"),
         (lambda values: values.__setitem__(slice(None), np.nan), "no row holds a vector"),
     ],
 )
-def test_rows_that_are_no_vectors(index, tmp_path, spoil, message):
+def test_invalid_rows_are_rejected(index, tmp_path, spoil, message):
     values = vectors()
     spoil(values)
     with pytest.raises(InputError, match=message):
@@ -74,7 +74,7 @@ def test_exact_search_needs_no_index(index):
 
 
 @pytest.mark.parametrize("factory", ["IVF4,Flat", "PQ2x4"])
-def test_it_learns_from_a_sample_that_the_seed_draws(index, tmp_path, monkeypatch, factory):
+def test_it_is_trained_on_a_seeded_sample(index, tmp_path, monkeypatch, factory):
     monkeypatch.setattr(retrieval_index, "SAMPLE", 100)
     monkeypatch.setattr(retrieval_index, "SAMPLE_OF_A_CELL", 30)
     values = vectors(500)
@@ -109,20 +109,20 @@ def test_vectors_of_every_width_are_read_in_chunks(index, monkeypatch, dtype):
         ("IVF51,Flat", "has 51 cells for 50 vectors"),
         ("IVF99999999999999,Flat", "cannot hold 50 vectors"),
         ("PQ3", "cannot hold 50 vectors"),
-        ("IVF0,Flat", "counts 0 of something"),
-        ("HNSW0", "counts 0 of something"),
-        ("RR0,Flat", "counts 0 of something"),
-        ("IVF4,PQ00x4", "counts 0 of something"),
+        ("IVF0,Flat", "contains a count of 0"),
+        ("HNSW0", "contains a count of 0"),
+        ("RR0,Flat", "contains a count of 0"),
+        ("IVF4,PQ00x4", "contains a count of 0"),
     ],
 )
-def test_a_factory_that_cannot_be_built(index, tmp_path, factory, message):
+def test_an_invalid_factory_is_rejected(index, tmp_path, factory, message):
     with pytest.raises(InputError, match=rf"^retrieval\.index: '{factory}' {message}") as caught:
         index(vectors(), factory)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.faiss").exists()
 
 
-def test_files_that_are_no_vectors(index, tmp_path):
+def test_files_without_vectors_are_rejected(index, tmp_path):
     with pytest.raises(InputError, match=r"passages\.npy: cannot be read"):
         build(tmp_path, "SQ8", 0, tmp_path / "out.faiss")
     for values in (vectors()[0], np.zeros((3, 3), np.int64)):
@@ -130,7 +130,7 @@ def test_files_that_are_no_vectors(index, tmp_path):
             index(values)
 
 
-def test_a_part_of_mapped_vectors_is_read_as_that_part(monkeypatch, tmp_path):
+def test_a_slice_of_mapped_vectors_is_read_correctly(monkeypatch, tmp_path):
     monkeypatch.setattr(units, "CHUNK", 3)
     np.save(tmp_path / "vectors.npy", np.arange(20, dtype=np.float32).reshape(10, 2))
     mapped = units.read_vectors(tmp_path / "vectors.npy")

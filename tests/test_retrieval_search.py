@@ -1,4 +1,4 @@
-"""A run is what brute force gives, ties at the cut and all; what an index proposes is measured against it."""
+"""Runs equal brute force, including ties at the cut; index search is measured against it."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ARTICLES = 30
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three splits of questions, and passages of articles 0 to 29, of which some have none."""
+    """Three splits of questions, and passages of articles 0 to 29, some of which have none."""
     splits = {"train": ["b", "a"], "validation": ["d"], "test": ["c", "e"]}
     table = DatasetDict({split: Dataset.from_dict({"id": identifiers}) for split, identifiers in splits.items()})
     table.save_to_disk(str(tmp_path / "questions"))
@@ -42,7 +42,7 @@ def run_search(folder, unit, questions, units, k, factory=None, parameters=None)
 
 
 def brute_force(question, units, passages_of, k):
-    """Every passage of every unit that has a vector, sorted by (-score, row)."""
+    """Every passage of every unit with a vector, sorted by (-score, row)."""
     scored = []
     for unit, vector in enumerate(units):
         if not np.isnan(vector).any():
@@ -69,7 +69,7 @@ def test_passages_against_brute_force(folder, k):
 
 
 @pytest.mark.parametrize("k", [1, 2, 10, 1000])
-def test_articles_map_to_their_passages_in_order(folder, k):
+def test_articles_expand_to_their_passages_in_order(folder, k):
     rng = np.random.default_rng(2)
     questions = rng.integers(-2, 3, (5, 4)).astype(np.float32)
     units = rng.integers(-2, 3, (ARTICLES, 4)).astype(np.float32)
@@ -80,7 +80,7 @@ def test_articles_map_to_their_passages_in_order(folder, k):
 
 @pytest.mark.parametrize("k", range(1, 12))
 def test_ties_at_the_cut_are_broken_by_passage_row(folder, k):
-    """Scores of a few values over all the passages, so that every cut falls among equal ones."""
+    """Few distinct scores over all passages, so that every cut falls within a tie."""
     rng = np.random.default_rng(k)
     questions = rng.integers(0, 2, (5, 3)).astype(np.float32)
     units = rng.integers(0, 2, (len(folder[1]), 3)).astype(np.float32)
@@ -96,7 +96,7 @@ def test_higher_is_better_and_length_counts(folder):
     assert ranking.scores.tolist() == [3, 1, 0]
 
 
-def test_a_question_without_vector_finds_nothing(folder):
+def test_a_question_without_vector_has_an_empty_ranking(folder):
     rng = np.random.default_rng(4)
     questions = rng.standard_normal((5, 4)).astype(np.float32)
     questions[1] = np.nan
@@ -105,7 +105,7 @@ def test_a_question_without_vector_finds_nothing(folder):
 
 
 @pytest.mark.parametrize("factory", ["SQ8", "IVF2,Flat", "IVF2,PQ2x4", "HNSW8", "PQ4x4"])
-def test_an_approximate_index_proposes_and_the_vectors_decide(folder, factory):
+def test_an_approximate_index_proposes_and_exact_scores_rank(folder, factory):
     rng = np.random.default_rng(5)
     questions = rng.standard_normal((5, 8)).astype(np.float32)
     units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
@@ -123,7 +123,7 @@ def test_an_approximate_index_proposes_and_the_vectors_decide(folder, factory):
     assert (report["exact"], report["questions"]) == (False, 5)
 
 
-def test_the_parameters_of_search_matter(folder):
+def test_search_parameters_matter(folder):
     rng = np.random.default_rng(6)
     questions = rng.standard_normal((5, 8)).astype(np.float32)
     units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
@@ -137,7 +137,7 @@ def test_the_parameters_of_search_matter(folder):
         search_in(folder[0], 5, folder[0] / "i.faiss", "nprob=8")
 
 
-def test_parameters_that_make_no_sense_are_one_line_that_names_the_field(folder):
+def test_invalid_parameters_are_a_one_line_error_with_the_field(folder):
     rng = np.random.default_rng(6)
     questions = rng.standard_normal((5, 8)).astype(np.float32)
     units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
@@ -149,7 +149,7 @@ def test_parameters_that_make_no_sense_are_one_line_that_names_the_field(folder)
         "quantizer_efSearch=0",
         "nprobe",
     ]:
-        with pytest.raises(InputError, match=r"^retrieval\.parameters: .* expected a whole number of at least 1$"):
+        with pytest.raises(InputError, match=r"^retrieval\.parameters: .* expected a positive integer$"):
             search_in(folder[0], 5, folder[0] / "i.faiss", parameters)
     (folder[0] / "run.trec").unlink()
     with pytest.raises(InputError, match=r"^retrieval\.parameters: 'nprobe=1': only .* too few for 40 passages"):
@@ -159,18 +159,18 @@ def test_parameters_that_make_no_sense_are_one_line_that_names_the_field(folder)
     search_in(folder[0], 10**6, folder[0] / "i.faiss", "nprobe=8")
 
 
-def test_what_faiss_refuses_to_search_is_one_line(folder, monkeypatch):
+def test_faiss_search_errors_are_one_line(folder, monkeypatch):
     rng = np.random.default_rng(6)
     questions = rng.standard_normal((5, 8)).astype(np.float32)
     units = rng.standard_normal((len(folder[1]), 8)).astype(np.float32)
     run_search(folder, "passage", questions, units, 5, "IVF8,Flat", "nprobe=8")
     monkeypatch.setattr("vlret.retrieval.index._check", lambda parameters: None)
-    with pytest.raises(InputError, match=r"^retrieval\.parameters: 'nprobe=0': cannot be searched: ") as caught:
+    with pytest.raises(InputError, match=r"^retrieval\.parameters: 'nprobe=0': search failed: ") as caught:
         search_in(folder[0], 5, folder[0] / "i.faiss", "nprobe=0")
     assert "\n" not in str(caught.value)
 
 
-def test_an_index_of_articles_is_asked_for_more_where_they_have_too_few_passages(folder):
+def test_more_articles_are_requested_if_they_have_too_few_passages(folder):
     rng = np.random.default_rng(7)
     questions = rng.standard_normal((5, 4)).astype(np.float32)
     units = rng.standard_normal((ARTICLES, 4)).astype(np.float32)
@@ -183,12 +183,12 @@ def test_an_index_of_articles_is_asked_for_more_where_they_have_too_few_passages
     assert_same(run, questions, units, lambda unit: np.flatnonzero(articles == unit).tolist(), 2)
 
 
-def test_exact_search_says_so(folder):
+def test_exact_search_is_reported(folder):
     run_search(folder, "passage", np.ones((5, 4), np.float32), np.ones((len(folder[1]), 4), np.float32), 3)
     assert read_json(folder[0] / "run.json") == {"exact": True, "recall@3": 1.0, "questions": 5}
 
 
-def test_recall_counts_what_is_as_good():
+def test_recall_counts_ties():
     def ranking(*scores):
         return Ranking(np.arange(len(scores)), np.array(scores, dtype=float))
 
@@ -208,7 +208,7 @@ def test_the_same_bytes_each_time(folder):
     assert runs[0] == runs[1]
 
 
-def test_parts_that_do_not_fit(folder):
+def test_mismatched_inputs_are_rejected(folder):
     path, articles = folder
     rows = len(articles)
     fits = (np.ones((5, 4), np.float32), np.ones((rows, 4), np.float32))

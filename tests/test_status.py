@@ -192,7 +192,7 @@ def test_a_training_tells_of_itself_in_a_file(folder, layout, monkeypatch):
         return take(self, number, *rest)
 
     monkeypatch.setattr(Learner, "step", stopped)
-    monkeypatch.setattr(report, "TOLD", 0.0)
+    monkeypatch.setattr(report, "PROGRESS_SECONDS", 0.0)
     settings = toy.settings("full", validate_every=5)
     with pytest.raises(SystemExit):
         train(settings=settings, **toy.training, **toy.validation, out=out)

@@ -18,7 +18,7 @@ STEPS = 40
 
 
 class Words:
-    """A tokenizer of one id a text, so that a batch can be read back."""
+    """A tokenizer with one id per text, so that a batch can be decoded."""
 
     pad_token_id, model_max_length = -1, 10**9
 
@@ -31,7 +31,7 @@ def side(count):
 
 
 def mined(unit):
-    """Negatives of a question, one of them relevant to the question after the next."""
+    """Negatives of a question, one of them relevant to the next question but one."""
     return {"bm25": [900, 901, 10 * ((unit + 2) % 12)], "article": [unit + 500]}
 
 
@@ -55,7 +55,7 @@ def test_a_batch_is_a_function_of_seed_and_step(batches):
     assert batches.draw(0) != batches.draw(1)
 
 
-def test_entities_are_distinct_and_every_question_comes_up(batches):
+def test_entities_are_distinct_and_every_question_is_drawn(batches):
     seen = set()
     for step in range(STEPS):
         chosen, relevant, _ = batches.draw(step)
@@ -66,7 +66,7 @@ def test_entities_are_distinct_and_every_question_comes_up(batches):
     assert len(seen) > 12, "the relevant passage is drawn, not always the first"
 
 
-def test_hard_negatives_come_from_the_miners_and_never_twice(batches):
+def test_hard_negatives_come_from_the_miners_without_repetition(batches):
     sources = set()
     for step in range(STEPS):
         chosen, _, negatives = batches.draw(step)
@@ -78,7 +78,7 @@ def test_hard_negatives_come_from_the_miners_and_never_twice(batches):
 
 
 @pytest.mark.parametrize(("world", "chunk", "pieces"), [(1, None, 1), (2, None, 2), (1, 3, 2), (2, 1, 4)])
-def test_labels_and_exclusions_fit_the_rows_in_any_cut(batches, world, chunk, pieces):
+def test_labels_and_exclusions_match_the_rows_for_any_chunking(batches, world, chunk, pieces):
     cut, found = Batches(task(), (7, 0), world, chunk), False
     for step in range(STEPS):
         chosen, relevant, negatives = batches.draw(step)
@@ -100,12 +100,12 @@ def test_labels_and_exclusions_fit_the_rows_in_any_cut(batches, world, chunk, pi
 
 
 def read_back(inputs):
-    """The units and the rows that a piece's inputs were made of."""
+    """The units and rows of a piece's inputs."""
     ids = torch.cat([group["input_ids"].flatten() for group in inputs["passages"]])
     return inputs["questions"]["input_ids"].flatten().tolist(), ids[inputs["order"]].tolist()
 
 
-def test_a_pieces_passages_are_its_questions_own():
+def test_a_piece_holds_its_questions_passages():
     batch = Batches(task(), (7, 0), chunk=1)[0]
     chosen, relevant, negatives = Batches(task(), (7, 0)).draw(0)
     for place in range(len(chosen)):
@@ -124,8 +124,8 @@ def test_too_few_entities_are_an_error():
         Batches(task(EXAMPLES[:6]), (0, 0))
 
 
-def test_processes_that_do_not_divide_a_batch_are_an_error():
-    with pytest.raises(InputError, match=r"training.batch_size: 4 questions do not go evenly into 3 processes"):
+def test_an_indivisible_batch_is_an_error():
+    with pytest.raises(InputError, match=r"training.batch_size: 4 questions cannot be split evenly into 3 processes"):
         Batches(task(), (0, 0), world=3)
 
 
@@ -135,12 +135,12 @@ def mixture(mixing, accumulation=1, weight=1, seed=3):
     return Mixture(tasks, mixing, accumulation, seed)
 
 
-def test_round_robin_takes_tasks_in_turn_and_goes_on_in_each():
+def test_round_robin_takes_tasks_in_turn_and_advances_in_each():
     places = [mixture("round-robin").place(step) for step in range(7)]
     assert places == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
 
 
-def test_balanced_takes_each_task_by_its_examples_in_an_order_of_its_own_each_epoch():
+def test_balanced_takes_tasks_by_size_and_reshuffles_every_epoch():
     mixed = mixture("balanced", weight=2)
     assert mixed.epoch == [3, 2, 4], "12 / 4, 8 / 4 and 2 x 12 / 6 batches"
     places = [mixed.place(step) for step in range(18)]
@@ -160,7 +160,7 @@ def test_a_step_accumulates_batches_of_one_task():
     assert [batch.units for batch in batches] == [mixed.batches[1][number].units for number in (2, 3)]
 
 
-def test_relevant_passages_that_are_not_drawn_count_neither_way():
+def test_relevant_passages_that_are_not_drawn_are_excluded():
     examples = [Example(unit, f"e{unit}", (10 * unit,), {}, (10 * ((unit + 1) % 4),)) for unit in range(4)]
     batch = Batches(task(examples), (7, 0))[0]
     expected = [[row == 10 * ((unit + 1) % 4) for row in batch.rows] for unit in batch.units]

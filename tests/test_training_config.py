@@ -1,4 +1,4 @@
-"""Settings of trainings that contradict each other are refused before anything runs."""
+"""Contradictory training settings are rejected before anything runs."""
 
 import pytest
 
@@ -28,13 +28,13 @@ ADAPTER = Experiment.parse("vlminilm_adapter_none_avg")
         ({"temperature": 1}, "training.defaults: unknown key 'temperature'"),
     ],
 )
-def test_a_wrong_training_is_one_line_with_file_and_field(training, message):
+def test_a_wrong_training_is_a_one_line_error_with_file_and_field(training, message):
     with pytest.raises(InputError, match=rf"^--config: .*{message}") as caught:
         load_config(FILES, given={"training": {"defaults": training}})
     assert "\n" not in str(caught.value)
 
 
-def test_images_are_not_matched_by_a_model_of_text():
+def test_a_text_model_cannot_match_images():
     own = {"minilm_full_none_avg": {"tasks": {"images": {"kind": "match_image"}}}}
     grid = read("config/config.yaml")["grid"] | {"include": ["minilm_full_none_avg"]}
     given = {"grid": grid, "training": {"experiments": own}}
@@ -49,7 +49,7 @@ def test_several_tasks_are_a_valid_training():
     assert own.steps == several.training.defaults.steps
 
 
-def test_where_a_training_runs_and_saves_is_none_of_its_settings():
+def test_settings_exclude_where_a_training_runs_and_saves():
     config = load_config(FILES)
     changed = load_config(FILES, given={"training": {"tuning": {"adapter": {"gpus": 2, "nodes": 4, "save_steps": 3}}}})
     before, after = (tuning_and_run(each, ADAPTER)[1] for each in (config, changed))

@@ -1,4 +1,4 @@
-"""Two or more processes over gloo, against one that has their joint batch."""
+"""Several processes over gloo against one with their joint batch."""
 
 import os
 import socket
@@ -21,12 +21,12 @@ SETTINGS = {
     "tasks": settings(kinds=("viquae", "triviaqa"), chunk=2),
     "tasks without chunks": settings(kinds=("triviaqa", "viquae"), accumulation=2),
 }
-DROPOUT = {"chunks": 0.5, "tasks": 0.5}  # where chunks are the same however many processes there are
+DROPOUT = {"chunks": 0.5, "tasks": 0.5}  # where chunks do not depend on the number of processes
 STEPS = 4
 
 
 def start(function, world, folder, *arguments):
-    """Run `function(*arguments)` in `world` processes and return what it gave in each."""
+    """Run `function(*arguments)` in `world` processes and return each result."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,7 +43,7 @@ def one_of(rank, world, port, folder, function, arguments):
 
 
 def trained():
-    """Loss and gradients of the first steps, and the weights after them, of every kind of training."""
+    """Losses and gradients of the first steps and the weights after them, for every kind of training."""
     found = {}
     for name, chosen in SETTINGS.items():
         model = learner(chosen, dropout=DROPOUT.get(name, 0.0))
@@ -65,17 +65,17 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_two_processes_have_the_loss_the_gradients_and_the_weights_of_one(runs, name):
+def test_two_processes_match_one_in_loss_gradients_and_weights(runs, name):
     alone, first, second = (run[name] for run in runs)
     for place, expected in enumerate(alone):
-        # After some steps of Adam, gradients that are zero but for rounding have moved the weights a little.
+        # Over several steps, Adam amplifies gradients that are zero up to rounding.
         tolerance = {"atol": 1e-12, "rtol": 1e-9} if "loss" in expected else {"atol": 1e-8, "rtol": 1e-6}
         for parameter, value in expected.items():
             assert torch.equal(first[place][parameter], second[place][parameter]), f"{parameter} differs by rank"
             torch.testing.assert_close(first[place][parameter], value, **tolerance)
 
 
-def test_a_task_leaves_what_it_does_not_use_alone(runs):
+def test_a_task_does_not_change_unused_parts(runs):
     text, images = runs[1]["tasks without chunks"][:2]
     name = "pairs.biencoder.visual.weight"
     assert text[name].abs().max() == 0
@@ -83,7 +83,7 @@ def test_a_task_leaves_what_it_does_not_use_alone(runs):
 
 
 def original(case):
-    """What cvlp's loss gives on this process of a stored case."""
+    """Our loss on this process for a stored case of cvlp's."""
     stored, rank = {name: torch.as_tensor(array) for name, array in arrays(case).items()}, distributed.rank()
     parts = [[stored[f"rank{other}.{part}"] for part in ("q", "c", "labels")] for other in range(distributed.world())]
     questions, passages = (part.clone().requires_grad_() for part in parts[rank][:2])
@@ -102,7 +102,7 @@ def original(case):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("case", PARITY, ids=lambda case: case.stem)
-def test_the_joint_loss_and_its_local_gradients_are_the_originals(case, tmp_path):
+def test_the_joint_loss_and_its_local_gradients_equal_the_originals(case, tmp_path):
     stored = arrays(case)
     world = len({name.split(".")[0] for name in stored})
     for rank, found in enumerate(start(original, world, tmp_path, case)):

@@ -1,4 +1,4 @@
-"""Chunks of a batch, against the whole batch: the same gradients in a small part of the memory."""
+"""Chunked batches: the gradients of the whole batch in a fraction of the memory."""
 
 from collections import Counter
 
@@ -38,8 +38,8 @@ def test_chunks_have_the_gradients_of_the_whole_batch(chunk, loss):
     close(gradients(chunked), gradients(whole))
 
 
-def test_dropout_is_the_same_in_both_passes():
-    """The oracle keeps the graphs of all chunks and takes the gradient of the joint loss at once."""
+def test_dropout_is_equal_in_both_passes():
+    """The oracle keeps all chunks' graphs and backpropagates the joint loss at once."""
     chosen = settings(chunk=3)
     chunked, found = first_step(chosen, dropout=0.5)
     oracle = learner(chosen, 0.5)
@@ -58,7 +58,7 @@ def test_dropout_is_the_same_in_both_passes():
 
 
 class Saved:
-    """Counts the bytes that graphs hold, each memory once, and the most at a time."""
+    """Counts the distinct bytes that graphs hold, and their maximum over time."""
 
     def __init__(self):
         self.held, self.now, self.peak = Counter(), 0, 0
@@ -88,7 +88,7 @@ class Held:
 
 
 def peak(questions, chunk=None):
-    """The most bytes that a step's graphs hold at a time."""
+    """The peak number of bytes held by a step's graphs."""
     chosen = settings(batch_size=questions, negatives_per_question=1, **({"chunk": chunk} if chunk else {}))
     side = sides()[0]
     units = len(side)
@@ -114,5 +114,5 @@ def test_a_task_that_trains_nothing_is_an_error():
     model = learner(chosen)
     for parameter in model.pairs.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(InputError, match=r"training.tasks.viquae: nothing that this tuning method trains"):
+    with pytest.raises(InputError, match=r"training.tasks.viquae: uses no parameter that this tuning method trains"):
         model.add_gradients(0, 0, stream(chosen)[1])

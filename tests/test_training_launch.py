@@ -1,4 +1,4 @@
-"""`vlret training train --gpus n --nodes m`: real processes over gloo, against one process and against each other."""
+"""`vlret training train --gpus n --nodes m`: real processes over gloo, against one process and each other."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from vlret.training.train import train
 
 pytestmark = pytest.mark.slow
 
-# A chunk that divides a process's share: the same dropout, however many processes there are.
+# The chunk divides a process's share, so that dropout does not depend on the number of processes.
 HOW = {"steps": 20, "chunk": 4}
 
 
@@ -47,21 +47,21 @@ def mean_loss(said):
 
 @pytest.fixture(scope="module")
 def two(toy):
-    """A training by two processes of one machine, and what it said."""
+    """A training by two processes of one machine, and its output."""
     out = toy.folder / "two"
     return out, ended(started(toy, out, "--gpus=2"))
 
 
-def test_two_processes_learn_what_one_does(toy, two, capsys):
+def test_two_processes_learn_the_same_as_one(toy, two, capsys):
     out, said = two
     alone = toy.folder / "alone"
     train(settings=toy.settings("full", **HOW), **toy.training, out=alone)
     assert mean_loss(said) == pytest.approx(mean_loss(capsys.readouterr().err), abs=2e-4)
-    # Sums of two terms are rounded alike in either order; with more processes they need not be.
+    # Sums of two terms round alike in either order; with more processes they need not.
     assert bytes_of(out) == bytes_of(alone)
 
 
-def test_a_signal_to_one_of_two_nodes_stops_both_and_one_node_goes_on_to_the_same_bytes(toy, two):
+def test_a_signal_to_one_of_two_nodes_stops_both_and_one_node_resumes_to_the_same_bytes(toy, two):
     out = toy.folder / "nodes"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,11 +77,11 @@ def test_a_signal_to_one_of_two_nodes_stops_both_and_one_node_goes_on_to_the_sam
     assert said.count("stopped by SIGUSR1 after step") == 1
     assert "Traceback" not in said
     assert not out.exists()
-    assert ended(started(toy, out, "--gpus=2")).count("going on from step") == 1
+    assert ended(started(toy, out, "--gpus=2")).count("resuming from step") == 1
     assert bytes_of(out) == bytes_of(two[0])
 
 
-def test_several_nodes_without_slurm_are_refused(monkeypatch):
+def test_several_nodes_need_slurm(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(InputError, match=r"training.nodes: 2 nodes are for a Slurm job"):
+    with pytest.raises(InputError, match=r"training.nodes: 2 nodes need a Slurm job"):
         srun(2, 1)

@@ -1,4 +1,4 @@
-"""A step of the optimizer: learning rate, decay, precision, gradient checkpointing, compilation."""
+"""Optimizer steps: learning rate, decay, precision, gradient checkpointing, compilation."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ COMPILER = next(filter(shutil.which, [os.environ.get("CXX", "g++"), "clang++"]),
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
-def test_the_learning_rate_is_that_of_transformers(warmup):
+def test_the_learning_rate_equals_transformers(warmup):
     parameter = nn.Parameter(torch.zeros(1))
     oracle = torch.optim.SGD([parameter], lr=1.0)
     schedule = get_linear_schedule_with_warmup(oracle, warmup, 10)
@@ -39,7 +39,7 @@ def test_only_matrices_decay():
 
 
 def steps(chosen, count=3, **sizes):
-    """The losses of some steps, and the learner after them."""
+    """The losses of `count` steps, and the learner after them."""
     model = learner(chosen, **sizes)
     mixture, pieces = stream(chosen)
     return [float(model.step(step, mixture.place(step)[0], pieces)["loss"]) for step in range(count)], model
@@ -56,7 +56,7 @@ def test_accumulated_batches_count_as_their_mean():
         torch.testing.assert_close(gradients(both)[name], value / 2)
 
 
-def test_gradients_are_clipped_to_the_largest_norm():
+def test_gradients_are_clipped_to_the_maximum_norm():
     found = {}
     for largest in (1e-3, 1e3):
         chosen = settings(max_gradient_norm=largest)
@@ -70,7 +70,7 @@ def test_gradients_are_clipped_to_the_largest_norm():
     assert found[1e-3]["gradient_norm"] == found[1e3]["gradient_norm"] > 1e-3
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
+def test_a_non_finite_loss_ends_the_training(tmp_path):
     toy = Toy(tmp_path)
     with pytest.raises(InputError, match=r"the loss is no longer finite at step \d+; lower training.learning_rate"):
         train(settings=toy.settings("full", learning_rate=1e30), **toy.training, out=tmp_path / "out")
@@ -91,7 +91,7 @@ def test_fp16_without_a_gpu_is_an_error():
 
 
 @pytest.mark.parametrize("chunk", [{}, {"chunk": 3}])
-def test_checkpointing_keeps_less_and_changes_nothing(chunk):
+def test_checkpointing_saves_memory_and_changes_nothing(chunk):
     found = {}
     for checkpointing in (False, True):
         chosen = settings(checkpointing=checkpointing, **chunk)
@@ -104,15 +104,15 @@ def test_checkpointing_keeps_less_and_changes_nothing(chunk):
         torch.testing.assert_close(found[True][1][name], value, rtol=1e-10, atol=1e-14)
 
 
-def test_checkpointing_that_no_part_can_is_an_error():
-    with pytest.raises(InputError, match=r"training.checkpointing: no part of this model can"):
+def test_unsupported_checkpointing_is_an_error():
+    with pytest.raises(InputError, match=r"training.checkpointing: no part of this model supports it"):
         checkpoint_gradients(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler, and there is none")
+@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler")
 def test_compilation_changes_neither_losses_nor_weights():
-    """With dropout, in chunks, and with tasks that leave the images out."""
+    """With dropout, chunks, and tasks without images."""
     own = {"kinds": ("viquae", "triviaqa"), "chunk": 3}
     exact, plain = steps(settings(**own), count=6, dropout=0.3)
     counters.clear()
@@ -124,7 +124,7 @@ def test_compilation_changes_neither_losses_nor_weights():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler, and there is none")
+@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_training_of_a_joint_encoder_learns_the_same(tmp_path, capsys):
     toy = Toy(tmp_path)
     said = []

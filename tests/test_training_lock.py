@@ -1,4 +1,4 @@
-"""Two copies of one training in one folder, as after a node that hung while its job lived on."""
+"""Two runs of one training in one folder, as after a node hung while its job lived on."""
 
 import signal
 import subprocess
@@ -43,7 +43,7 @@ def trained(toy):
 
 @contextmanager
 def training(toy, out, gate):
-    """A training that waits for `gate`, ended with the block."""
+    """A training that waits for `gate` and is killed at the end of the block."""
     command = [sys.executable, "-c", SLOW, gate, *toy.command("full", out, steps=30)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -68,12 +68,12 @@ def same(one, other):
 
 
 def hidden(out):
-    """What stands beside a checkpoint that is not one."""
+    """The hidden files beside a checkpoint."""
     return [path.name for path in out.parent.iterdir() if path.name.startswith(".") or path.suffix == ".training"]
 
 
 @pytest.mark.slow
-def test_a_copy_that_hung_ends_itself_once_another_took_over(toy, trained, tmp_path):
+def test_a_stalled_run_exits_once_another_took_over(toy, trained, tmp_path):
     out, gate = tmp_path / "checkpoint", tmp_path / "gate"
     with training(toy, out, gate) as first:
         until(lambda: (tmp_path / "checkpoint.training" / "step-00000014.pt").exists())
@@ -83,24 +83,24 @@ def test_a_copy_that_hung_ends_itself_once_another_took_over(toy, trained, tmp_p
             assert any(
                 f"process {first.pid} of" in line and "stood still for 2 s; taking over" in line for line in lines
             )
-            assert any("going on from step 14" in line for line in lines)
+            assert any("resuming from step 14" in line for line in lines)
             states = sorted(path.name for path in (tmp_path / "checkpoint.training").glob("step-*"))
             gate.touch()
             first.send_signal(signal.SIGCONT)
             assert states == ["step-00000007.pt", "step-00000014.pt"]
             assert second.wait() == 0
             said = first.stderr.read()
-            assert first.wait() == 0, "or Snakemake would remove what the second made"
+            assert first.wait() == 0, "else Snakemake would remove the second's output"
             assert f"process {second.pid} of" in said
             assert "took over while this process stood still" in said
-            assert "made by the other process" in said
+            assert "finished by the other process" in said
             assert "Traceback" not in said
     assert same(out, trained)
     assert hidden(out) == []
 
 
 @pytest.mark.slow
-def test_a_copy_waits_while_the_first_lives_and_takes_what_it_made(toy, trained, tmp_path):
+def test_a_second_run_waits_and_uses_the_firsts_result(toy, trained, tmp_path):
     out, gate = tmp_path / "checkpoint", tmp_path / "gate"
     with training(toy, out, gate) as first:
         until(lambda: (tmp_path / "checkpoint.training" / "step-00000007.pt").exists())
@@ -114,7 +114,7 @@ def test_a_copy_waits_while_the_first_lives_and_takes_what_it_made(toy, trained,
             assert first.wait() == 0
             made = out.stat().st_ino
             said = second.stderr.read()
-            assert "made by another process meanwhile, with the same settings; it is taken as it is" in said
+            assert "finished by another process with the same settings; using it" in said
             assert second.wait() == 0
     assert out.stat().st_ino == made
     assert same(out, trained)

@@ -21,7 +21,7 @@ def close(found, expected):
 
 
 def loop(questions, passages, labels, scale, excluded):
-    """The objective written out: softmax over the passages that are not excluded, one question at a time."""
+    """Reference: a softmax over the passages that are not excluded, one question at a time."""
     losses = []
     for q, question in enumerate(questions.tolist()):
         if labels[q] == IGNORED:
@@ -49,7 +49,7 @@ def test_equals_a_loop(batch, scale):
     assert dpr_loss(*batch, labels, scale, excluded).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_without_exclusions_every_other_passage_is_irrelevant(batch):
+def test_without_exclusions_all_other_passages_are_irrelevant(batch):
     labels = torch.arange(4)
     expected = loop(*batch, labels.tolist(), 1.0, [[False] * 7] * 4)
     assert dpr_loss(*batch, labels).item() == pytest.approx(expected, rel=1e-12)
@@ -68,7 +68,7 @@ def test_an_excluded_passage_gets_no_gradient(batch):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.stem)
-def test_the_loss_and_the_ranks_are_the_originals(case):
+def test_the_loss_and_the_ranks_equal_the_originals(case):
     stored = tensors(case)
     names = sorted({name.split(".")[0] for name in stored if re.fullmatch(r"dpr\d+\.q", name)})
     assert names
@@ -90,7 +90,7 @@ def ranked_as_stored(scores, labels, stored, name):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.stem)
-def test_the_symmetric_loss_is_the_originals(case):
+def test_the_symmetric_loss_equals_the_originals(case):
     stored = tensors(case)
     names = sorted({name.split(".")[0] for name in stored if re.fullmatch(r"clip\d+\.similarity", name)})
     assert names
@@ -102,7 +102,7 @@ def test_the_symmetric_loss_is_the_originals(case):
         close(nll(scores.T, labels), stored[f"{name}.cols"])
 
 
-def test_clip_and_cosine_see_directions_and_clip_both_ways(batch):
+def test_clip_and_cosine_ignore_lengths_and_clip_is_symmetric(batch):
     questions, passages = batch
     labels, excluded = torch.arange(4), torch.zeros(4, 7, dtype=torch.bool)
     unit = [part / part.norm(dim=1, keepdim=True) for part in batch]
@@ -115,7 +115,7 @@ def test_clip_and_cosine_see_directions_and_clip_both_ways(batch):
         assert objective(3 * questions, passages, labels, excluded).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_question_left_out_is_left_out_of_both_halves(batch):
+def test_an_ignored_question_is_ignored_in_both_directions(batch):
     questions, passages = batch
     scores = questions @ passages.T
     labels = torch.tensor([0, IGNORED, 2, 3])
@@ -124,7 +124,7 @@ def test_a_question_left_out_is_left_out_of_both_halves(batch):
     close(symmetric_nll(scores, labels), -(columns.mean() + rows.mean()) / 2)
 
 
-def test_a_learned_temperature_gets_a_gradient_and_stays_above_a_hundredth(batch):
+def test_a_learned_temperature_gets_a_gradient_and_stays_above_001(batch):
     labels, excluded = torch.arange(4), torch.zeros(4, 7, dtype=torch.bool)
     learned = Objective(Loss(name="clip", temperature=0.009))
     fixed = Objective(Loss(name="clip", temperature=0.009, learned=False))
@@ -136,5 +136,5 @@ def test_a_learned_temperature_gets_a_gradient_and_stays_above_a_hundredth(batch
     assert fixed.log_scale.exp().item() == pytest.approx(1 / 0.009)
 
 
-def test_a_tie_is_ranked_behind():
+def test_ties_rank_before_the_label():
     assert ranks(torch.tensor([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1])).tolist() == [2, 2]

@@ -1,4 +1,4 @@
-"""The kinds of tasks on the toy dataset: what stands on either side of each example."""
+"""The kinds of tasks on the toy dataset: both sides of each example."""
 
 import json
 
@@ -40,7 +40,7 @@ def tasks(toy):
 
 
 def images_of(side, units, store):
-    """The file names of the images of some units, None where they have none."""
+    """The image file names of some units, None without an image."""
     names = json.loads((store / "store.json").read_text())["images"]
     by_row = {row: name for name, row in names.items()}
     return [by_row.get(int(side.images[unit])) for unit in units]
@@ -50,7 +50,7 @@ def entities_of(task):
     return sorted({example.entity for example in task.examples})
 
 
-def test_viquae_asks_about_an_image_and_has_hard_negatives(toy, tasks):
+def test_viquae_has_image_questions_and_hard_negatives(toy, tasks):
     task = tasks["viquae"]
     assert len(task.examples) == 3 * THINGS - 1, "one has no relevant passage"
     for example in task.examples:
@@ -61,7 +61,7 @@ def test_viquae_asks_about_an_image_and_has_hard_negatives(toy, tasks):
         assert len(example.negatives["random"]) == 20
 
 
-def test_triviaqa_names_the_entity_and_shows_nothing(tasks):
+def test_triviaqa_names_the_entity_without_images(tasks):
     task = tasks["triviaqa"]
     assert len(task.examples) == 3 * (THINGS - 1) - 1, "the questions of the first thing name nothing"
     for example in task.examples:
@@ -71,7 +71,7 @@ def test_triviaqa_names_the_entity_and_shows_nothing(tasks):
     assert task.questions.inputs([5]).keys() == task.passages.inputs([0]).keys() == {"input_ids", "attention_mask"}
 
 
-def test_match_image_joins_two_images_of_one_entity(toy, tasks):
+def test_match_image_pairs_two_images_of_one_entity(toy, tasks):
     task = tasks["match_image"]
     assert entities_of(task) == sorted(f"thing{n}" for n in range(THINGS))
     assert len(task.examples) == THINGS, "three questions share an image: it is one example"
@@ -82,7 +82,7 @@ def test_match_image_joins_two_images_of_one_entity(toy, tasks):
     assert task.questions.inputs([0]).keys() == task.passages.inputs([0]).keys() == {"features", "boxes", "visual_mask"}
 
 
-def test_match_article_joins_two_passages_of_one_article_with_two_images(toy, tasks):
+def test_match_article_pairs_two_passages_of_one_article_with_two_images(toy, tasks):
     task = tasks["match_article"]
     passages = load_from_disk(str(toy.folder / "passages"))
     assert entities_of(task) == sorted(f"thing{n}" for n in range(THINGS))
@@ -99,8 +99,8 @@ def test_match_article_joins_two_passages_of_one_article_with_two_images(toy, ta
     assert len(anchors) == 3 * THINGS
 
 
-def test_only_entities_of_training_questions_enter(toy, tmp_path):
-    """The training questions of the first things alone are left; the other splits keep all things."""
+def test_only_entities_of_training_questions_are_used(toy, tmp_path):
+    """Only training questions about the first things are left; other splits keep all things."""
     made = source(toy, tasks={kind: {"kind": kind} for kind in ("match_image", "match_article")})
     questions = load_from_disk(str(toy.questions))
     questions["train"] = questions["train"].select(range(12))
@@ -111,7 +111,7 @@ def test_only_entities_of_training_questions_enter(toy, tmp_path):
         assert entities_of(task) == [f"thing{n}" for n in range(4)]
 
 
-def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
+def test_task_settings_override_the_trainings(toy):
     loss = {"name": "cosine", "temperature": 0.5, "learned": False}
     entries = {"main": {"kind": "viquae"}, "named": {"kind": "triviaqa", "batch_size": 4, "loss": loss, "weight": 0.5}}
     main, named = tasks_of({None: source(toy, tasks=entries)})
@@ -122,7 +122,7 @@ def test_a_task_takes_its_own_settings_and_the_trainings_for_the_rest(toy):
     assert named.settings == Task(kind="triviaqa", **{**shared, **own})
 
 
-def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
+def test_questions_without_entity_names_are_an_error(toy, tmp_path):
     questions = load_from_disk(str(toy.questions)).remove_columns("original_question")
     questions.save_to_disk(tmp_path / "questions")
     made = source(toy, tasks={"triviaqa": {"kind": "triviaqa"}})
@@ -131,8 +131,8 @@ def test_questions_that_nobody_named_are_an_error(toy, tmp_path):
         tasks_of({None: Source(made.settings, tables, made.tokenizer, made.qrels, made.negatives)})
 
 
-def test_tasks_read_the_datasets_that_they_name(toy, tmp_path):
-    """One task needs neither articles nor images; two read the images of another dataset, and no judgements."""
+def test_tasks_read_their_datasets(toy, tmp_path):
+    """One task needs neither articles nor images; two read another dataset's images but no judgements."""
     entries = {"named": {"kind": "triviaqa", "dataset": "trivia", "batch_size": 4}}
     entries |= {kind: {"kind": kind, "dataset": "pictures"} for kind in ("match_image", "match_article")}
     made = source(toy, tasks=entries)
@@ -146,12 +146,12 @@ def test_tasks_read_the_datasets_that_they_name(toy, tmp_path):
     assert (len(named.examples), named.settings.batch_size) == (3 * (THINGS - 1) - 1, 4)
     assert (len(image.examples), len(article.examples)) == (THINGS, 3 * THINGS)
     del files["trivia.qrels"]
-    with pytest.raises(InputError, match=r"training\.tasks: qrels of trivia were not in --datasets"):
+    with pytest.raises(InputError, match=r"training\.tasks: missing qrels of trivia in --datasets"):
         sources_of(nothing, files)
 
 
 def other(toy):
-    """The toy dataset as one that tasks name."""
+    """The toy dataset under another name."""
     parts = {**toy.corpus, "qrels": toy.qrels, "negatives.random": toy.negatives["random"]}
     return {f"other.{name}": path for name, path in parts.items() if name != "weights"}
 
@@ -159,7 +159,7 @@ def other(toy):
 ELSEWHERE = {kind: {"kind": kind, "dataset": "other", "batch_size": 4} for kind in ("triviaqa", "match_image")}
 
 
-def test_a_training_on_other_datasets_needs_nothing_of_the_evaluated_one(toy, tmp_path):
+def test_training_on_other_datasets_needs_nothing_of_the_evaluated_one(toy, tmp_path):
     settings = toy.settings("full", tasks=ELSEWHERE, steps=4)
     alone = {"weights": toy.corpus["weights"], "threads": 1, "qrels": None, "negatives": {}}
     train(settings=settings, **alone, datasets=other(toy), out=tmp_path / "alone")
@@ -168,21 +168,21 @@ def test_a_training_on_other_datasets_needs_nothing_of_the_evaluated_one(toy, tm
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "given" / name).read_bytes()
     assert read_checkpoint(tmp_path / "alone")[1].feature_dim == 6
     nothing_seen = {name: path for name, path in other(toy).items() if "features" not in name}
-    with pytest.raises(InputError, match="toy_full: no feature store was given"):
+    with pytest.raises(InputError, match="toy_full: needs a feature store"):
         train(settings=settings, **alone, datasets=nothing_seen, out=tmp_path / "none")
     texts = toy.settings("full", kind="text", tasks={"triviaqa": ELSEWHERE["triviaqa"]}, steps=4)
     train(settings=texts, **alone, datasets=nothing_seen, out=tmp_path / "texts")
     assert read_checkpoint(tmp_path / "texts")[1].feature_dim is None
 
 
-def test_what_a_task_reads_of_the_evaluated_dataset_is_named_where_it_is_not_given(toy, tmp_path):
+def test_missing_files_of_the_evaluated_dataset_are_named(toy, tmp_path):
     given = {"weights": toy.corpus["weights"], "threads": 1, "question_features": toy.corpus["question_features"]}
     missing = "questions, passages, articles, article_features, qrels, negatives.random of the evaluated dataset"
-    with pytest.raises(InputError, match=rf"training\.tasks: {missing} were not given"):
+    with pytest.raises(InputError, match=rf"training\.tasks: missing {missing}$"):
         train(settings=toy.settings("full"), **given, qrels=None, negatives={}, out=tmp_path / "none")
 
 
-def test_what_is_not_trained_needs_the_width_of_features_alone(toy, tmp_path):
+def test_an_untrained_model_needs_only_the_feature_width(toy, tmp_path):
     given = {"weights": toy.corpus["weights"], "threads": 1, "question_features": toy.corpus["question_features"]}
     train(settings=toy.settings("zs"), **given, qrels=None, negatives={}, out=tmp_path / "alone")
     train(settings=toy.settings("zs"), **toy.training, out=tmp_path / "given")
@@ -195,7 +195,7 @@ def curves(folder):
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
-def test_a_training_on_all_tasks_learns_and_shows_each(toy, monkeypatch):
+def test_training_on_all_tasks_learns_and_reports_each(toy, monkeypatch):
     monkeypatch.setattr("vlret.training.train.remove", lambda path: kept.append(path))
     kept, out = [], toy.folder / "checkpoints" / "multitask"
     own = {"tasks": {kind: {"kind": kind} for kind in KINDS}, "steps": 120, "learning_rate": 2e-3, "validate_every": 40}
@@ -211,7 +211,7 @@ def test_a_training_on_all_tasks_learns_and_shows_each(toy, monkeypatch):
     remove(kept[0])
 
 
-def test_what_the_search_found_comes_first_and_the_judged_where_it_found_nothing(toy, tmp_path):
+def test_search_positives_are_preferred_and_judged_ones_the_fallback(toy, tmp_path):
     judged = read_qrels(toy.qrels)
     first, second, *_, last = judged
     columns = {"question": list(judged), "passages": [[7, 8]] * len(judged)}
@@ -224,6 +224,6 @@ def test_what_the_search_found_comes_first_and_the_judged_where_it_found_nothing
     assert by_unit[0].relevant == (50, *judged[first])
     assert (by_unit[1].relevant, by_unit[1].others) == ((51,), tuple(judged[second])), "not drawn, and no negative"
     assert by_unit[2].relevant == tuple(sorted(judged[list(judged)[2]]))
-    assert by_unit[len(judged) - 1].relevant == (52,), "the search alone finds one"
-    with pytest.raises(InputError, match="no mined passages of bm25 were given"):
+    assert by_unit[len(judged) - 1].relevant == (52,), "only the search finds one"
+    with pytest.raises(InputError, match="missing mined passages of bm25"):
         judged_examples(toy.questions, toy.qrels, toy.negatives, {"random": 1.0}, "bm25")

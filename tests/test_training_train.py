@@ -1,4 +1,4 @@
-"""Training end to end on a toy dataset: real tables, a real feature store, a random BERT in the published layout."""
+"""End-to-end training on a toy dataset: real tables and features, a random BERT in the published layout."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_training_learns(toy, trained):
     assert toy.mean_rank(*after) < 0.5 * toy.mean_rank(*before)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(toy, trained):
+def test_only_the_same_seed_gives_the_same_bytes(toy, trained):
     again, other = toy.folder / "checkpoints" / "again", toy.folder / "checkpoints" / "other"
     train(settings=toy.settings("full"), **toy.training, out=again)
     train(settings=toy.settings("full") | {"seed": 1}, **toy.training, out=other)
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(toy, trained):
     assert not equal(trained, other)
 
 
-def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
+def test_zero_shot_checkpoints_omit_pretrained_weights(toy):
     out = toy.folder / "checkpoints" / "zs"
     train(settings=toy.settings("zs"), **toy.training, out=out)
     weights, settings = read_checkpoint(out)
@@ -70,7 +70,7 @@ def test_zero_shot_leaves_pretrained_weights_out_of_its_checkpoint(toy):
 
 
 def stopped(command, state, how):
-    """Start a training, send it a signal when a state is there, and return its exit code and what it said."""
+    """Start a training, signal it once a state is saved, and return its exit code and output."""
     process = subprocess.Popen([sys.executable, "-m", "vlret", *command], stderr=subprocess.PIPE, text=True)
     while not list(state.glob("step-*.pt")):
         assert process.poll() is None, "it ended before it was stopped"
@@ -83,7 +83,7 @@ def stopped(command, state, how):
 @pytest.mark.parametrize(
     ("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
 )
-def test_stopped_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how, code, capsys):
+def test_stopped_training_resumes_and_ends_with_the_same_bytes(toy, trained, how, code, capsys):
     out = toy.folder / "checkpoints" / f"stopped-{how.name}"
     state = out.parent / f"{out.name}.training"
     said, found = stopped(toy.command("full", out), state, how)
@@ -91,9 +91,9 @@ def test_stopped_training_goes_on_and_ends_with_the_same_bytes(toy, trained, how
     assert not out.exists()
     if code > 0:
         last = max(state.glob("step-*.pt")).stem.removeprefix("step-").lstrip("0")
-        assert f"stopped by {how.name} after step {last}; the same command goes on from there" in said
+        assert f"stopped by {how.name} after step {last}; run the same command to resume" in said
     train(settings=toy.settings("full"), **toy.training, out=out)
-    assert "going on from step" in capsys.readouterr().err
+    assert "resuming from step" in capsys.readouterr().err
     assert equal(out, trained)
     assert not state.exists()
 
@@ -110,7 +110,7 @@ ALL = {
 
 
 def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypatch):
-    """Tasks, chunks, validation and early stopping together, stopped again and again; the curves show no seam."""
+    """Tasks, chunks, validation and early stopping together, stopped repeatedly; the curves are continuous."""
     monkeypatch.setattr("vlret.training.train.remove", lambda state: None)
     whole, again = toy.folder / "checkpoints" / "all", toy.folder / "checkpoints" / "all-again"
     how = {"settings": toy.settings("full", **ALL), **toy.training, **toy.validation, "save_steps": 1}
@@ -134,13 +134,13 @@ def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypat
 
 
 def curves(out):
-    """What a training's state shows by step, but for the speed."""
+    """A training's curves by step, except for the speed."""
     events = EventAccumulator(str(out.with_name(f"{out.name}.training") / "tensorboard")).Reload()
     tags = set(events.Tags()["scalars"]) - {"questions_per_second"}
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
-def test_a_broken_state_is_passed_over(toy, trained, capsys):
+def test_a_broken_state_is_skipped(toy, trained, capsys):
     out = toy.folder / "checkpoints" / "broken"
     folder = out.parent / f"{out.name}.training"
     with pytest.raises(SystemExit), interrupted_at(12):
@@ -150,8 +150,8 @@ def test_a_broken_state_is_passed_over(toy, trained, capsys):
     newest.write_bytes(newest.read_bytes()[:-1000])
     train(settings=toy.settings("full"), **toy.training, out=out)
     said = capsys.readouterr().err
-    assert f"{newest}: not a whole state" in said
-    assert "going on from step 7" in said
+    assert f"{newest}: damaged state" in said
+    assert "resuming from step 7" in said
     assert equal(out, trained)
 
 
@@ -169,7 +169,7 @@ def interrupted_at(step):
         yield
 
 
-def test_state_of_other_settings_is_not_gone_on_from(toy, trained):
+def test_training_does_not_resume_from_other_settings(toy, trained):
     out = toy.folder / "checkpoints" / "changed"
     state = out.parent / f"{out.name}.training"
     state.mkdir()
@@ -186,12 +186,12 @@ def test_questions_without_a_relevant_passage_are_left_out_and_counted(toy, caps
     assert f"{len(examples)} of {len(relevant)} questions have a relevant passage" in capsys.readouterr().err
 
 
-def test_a_miner_that_was_not_run_is_named(toy):
-    with pytest.raises(InputError, match=r"training.negatives: no mined passages of bm25"):
+def test_a_missing_miner_is_named(toy):
+    with pytest.raises(InputError, match=r"training.negatives: missing mined passages of bm25"):
         judged_examples(toy.questions, toy.qrels, toy.negatives, {"bm25": 1.0}, "judged")
 
 
-def test_a_checkpoint_of_another_method_is_refused(toy, trained):
+def test_a_checkpoint_of_another_method_is_rejected(toy, trained):
     changed = toy.folder / "checkpoints" / "mixed"
     train(settings=toy.settings("zs"), **toy.training, out=changed)
     (changed / "config.json").write_text((trained / "config.json").read_text())
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_another_method_is_refused(toy, trained):
         embed(checkpoint=changed, **toy.corpus, batch_size=4, threads=1, out=toy.folder / "nothing")
 
 
-def test_vectors_stand_in_the_order_of_the_tables(toy, trained):
+def test_vectors_are_in_the_order_of_the_tables(toy, trained):
     questions, passages = toy.embedded("full", trained)
     one_by_one = toy.embedded("full", trained, batch_size=1)
     np.testing.assert_allclose(questions, one_by_one[0], atol=2e-6)
@@ -208,13 +208,13 @@ def test_vectors_stand_in_the_order_of_the_tables(toy, trained):
     assert len(questions) == len(all_questions(toy.questions))
 
 
-def test_an_image_model_embeds_articles_and_leaves_those_without_image_nan(toy):
+def test_an_image_model_embeds_articles_as_nan_without_an_image(toy):
     _, articles = toy.embedded("zs", kind="image")
     assert len(articles) == toy.articles_count
     assert np.isnan(articles).all(axis=1).tolist() == [name is None for name in toy.article_images]
 
 
-def test_ablations_take_one_side_away(toy, trained):
+def test_ablations_remove_one_modality(toy, trained):
     whole_vectors = toy.embedded("full", trained)[0]
     vectors = {}
     for kind in ("no-text", "no-image"):
@@ -228,7 +228,7 @@ def test_ablations_take_one_side_away(toy, trained):
         np.testing.assert_allclose(vectors["no-text"][first], vectors["no-text"][second], atol=2e-6)
 
 
-def test_shuffled_images_are_a_seeded_permutation_that_moves_all():
+def test_shuffled_images_are_a_seeded_derangement():
     images = np.arange(50)
     moved = shuffled(images, seed=3)
     assert sorted(moved) == images.tolist()

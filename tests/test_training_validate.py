@@ -1,4 +1,4 @@
-"""Validation: what is measured, and what it is for."""
+"""Validation, early stopping and the best weights."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,7 @@ from toy import Toy
 
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
-from vlret.training.fit import Course
+from vlret.training.fit import Progress
 from vlret.training.train import train
 from vlret.training.validate import Validation
 
@@ -26,7 +26,7 @@ def worker():
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
-def test_the_mrr_is_that_of_a_loop_over_pools(worker, chunk):
+def test_the_mrr_equals_a_loop_over_pools(worker, chunk):
     chosen = settings()
     model = learner(chosen, dropout=0.5)
     validation = Validation(tasks(chosen)[0], 3, seed=1, chunk=chunk)
@@ -47,13 +47,13 @@ def test_the_mrr_is_that_of_a_loop_over_pools(worker, chunk):
     assert found == pytest.approx(sum(reciprocal) / len(reciprocal))
 
 
-def test_a_pool_is_as_large_as_the_split_allows():
+def test_pool_sizes_are_bounded_by_the_split():
     chosen = settings(batch_size=32)
     assert len(Validation(tasks(chosen)[0], 1, seed=1, chunk=None).batches[0].units) == 20
 
 
 class Given:
-    """A validation whose measures are known beforehand."""
+    """A validation with predefined results."""
 
     def __init__(self, *values):
         self.values = iter(values)
@@ -62,23 +62,23 @@ class Given:
         return next(self.values)
 
 
-def test_the_best_weights_are_kept_and_patience_ends_it():
+def test_best_weights_are_kept_and_patience_stops_training():
     training = settings(validate_every=2, patience=2)
     model = learner(settings())
-    course = Course(model, Given(0.3, 0.5, 0.5, 0.4), training)
+    progress = Progress(model, Given(0.3, 0.5, 0.5, 0.4), training)
     seen = []
     for step in range(1, 9):
         with torch.no_grad():
             next(iter(model.trained.values())).fill_(step)
-        seen.append((course.validate(step, None), course.over))
+        seen.append((progress.validate(step, None), progress.over))
     assert [mrr for mrr, _ in seen] == [None, 0.3, None, 0.5, None, 0.5, None, 0.4]
     assert [over for _, over in seen] == [False] * 7 + [True]
-    assert (course.best["step"], course.best["mrr"]) == (4, 0.5), "an equal one is no gain"
-    course.finish("tiny")
+    assert (progress.best["step"], progress.best["mrr"]) == (4, 0.5), "a tie is no improvement"
+    progress.finish("tiny")
     assert (next(iter(model.trained.values())) == 4).all()
 
 
-def test_the_checkpoint_holds_the_best_weights_and_training_stops_early(toy, monkeypatch, capsys):
+def test_the_checkpoint_has_the_best_weights_after_early_stopping(toy, monkeypatch, capsys):
     out, measured, weights = toy.folder / "checkpoints" / "early", iter([0.2, 0.6, 0.1, 0.3, 0.9]), []
     take = Validation.mrr
 
@@ -93,10 +93,10 @@ def test_the_checkpoint_holds_the_best_weights_and_training_stops_early(toy, mon
     stored, _ = read_checkpoint(out)
     assert len(weights) == 4
     assert all(torch.equal(value, weights[1][name]) for name, value in stored.items())
-    assert "the best validation MRR, 0.6000, was after step 6" in capsys.readouterr().err
+    assert "best validation MRR 0.6000 after step 6" in capsys.readouterr().err
 
 
-def test_validation_sees_the_training_help(toy, monkeypatch):
+def test_validation_improves_with_training(toy, monkeypatch):
     values = []
     take = Validation.mrr
     monkeypatch.setattr(Validation, "mrr", lambda *given: values.append(take(*given)) or values[-1])
@@ -109,22 +109,22 @@ def test_validation_sees_the_training_help(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "own", "message"),
     [
-        ([], {}, "validate_every: the judgements of the validation questions were not given"),
-        (["validation_qrels"], {}, "training.negatives: no mined passages of random were given"),
+        ([], {}, "validate_every: no judgements to validate with"),
+        (["validation_qrels"], {}, "training.negatives: missing mined passages of random"),
         (
             ["validation_qrels", "validation_negatives"],
             {"tasks": {"t": {"kind": "triviaqa"}}},
-            "no task of kind viquae",
+            "needs a task of kind viquae",
         ),
     ],
 )
-def test_what_validation_lacks_is_named(toy, given, own, message):
+def test_missing_validation_files_are_named(toy, given, own, message):
     files = {name: toy.validation[name] for name in given}
     with pytest.raises(InputError, match=message):
         train(settings=toy.settings("full", validate_every=5, **own), **toy.training, **files, out=toy.folder / "no")
 
 
-def test_learning_goes_on_with_dropout_after_a_validation(worker):
+def test_dropout_is_active_again_after_a_validation(worker):
     model = learner(settings(), dropout=0.5)
     Validation(tasks(settings())[0], 1, seed=1, chunk=None).mrr(model, worker)
     losses = [model.add_gradients(step, 0, stream(settings())[1]) for step in (0, 1)]

@@ -1,4 +1,4 @@
-"""What each tuning method adds and trains, on tiny encoders of every kind."""
+"""What each tuning method adds and trains, with tiny encoders of every kind."""
 
 import copy
 import re
@@ -20,7 +20,7 @@ NORMS = r"(?!.*visual_embedding)(?!.*adapter).*(layer_?norm|LayerNorm|norm_embed
 BIASES = r".*(\.bias|relative_attention_bias\.weight)"
 SAMPLERS = r".*adapter\.adapters\.viquae\.(down|up)_sampler\."
 HYPER = r".*(shared_task_embed|adapter_layers_hyper_net)\..*"
-# What a method adds, and what it trains beside that.
+# What a method adds, and which existing parameters it trains.
 EXPECTED = {
     "zs": ("none", "none"),
     "full": ("none", ".*"),
@@ -36,7 +36,7 @@ EXPECTED = {
     "lora": (r".*\.(q|v|q_proj|v_proj|query|value)\.lora_[AB]\.viquae\.weight", VISUAL),
     "ia3": (r".*\.(k|v|wo|k_proj|v_proj|fc2|key|value|dense)\.ia3_l\.viquae", VISUAL),
 }
-# Two layers of an encoder and, but for BERT, two of a decoder: sublayers, attentions.
+# Two encoder layers and, except for BERT, two decoder layers: sublayers, attentions.
 PLACES = {"bert": (4, 2), "t5": (10, 6), "bart": (10, 6)}
 
 
@@ -54,7 +54,7 @@ def outputs(model, side="question"):
 
 
 def shake(model):
-    """Let every parameter be another, those that begin as 0 or 1 too."""
+    """Change every parameter, even those initialised to 0 or 1."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -79,7 +79,7 @@ def test_exactly_what_a_method_adds_and_trains(method, kind):
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_settings_decide_about_visual_embedding_norms_and_biases(kind):
+def test_settings_unfreeze_visual_embedding_norms_and_biases(kind):
     plain, biased = (tuned("lora", kind, settings={"visual": False, "bias": bias}) for bias in ("none", "all"))
     assert not matching(VISUAL, trained(plain))
     assert trained(biased) - trained(plain) == matching(BIASES, dict(plain.named_parameters()))
@@ -93,7 +93,7 @@ def test_settings_decide_about_visual_embedding_norms_and_biases(kind):
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_a_decoders_cross_attention_has_adapters_if_asked(kind):
+def test_cross_attention_adapters_are_optional(kind):
     modules = dict(tuned("adapter", kind, settings={"cross_attention": False}).named_modules())
     empty = [name for name, module in modules.items() if isinstance(module, AdapterSlot)]
     assert len(empty) == 2
@@ -104,7 +104,7 @@ def test_a_decoders_cross_attention_has_adapters_if_asked(kind):
 @pytest.mark.parametrize("sharing", ["everything", "visual"])
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "zs"])
-def test_a_step_lowers_the_loss_and_moves_only_what_is_trained(method, kind, sharing):
+def test_a_step_lowers_the_loss_and_changes_only_trained_parameters(method, kind, sharing):
     torch.set_num_threads(1)
     model = tuned(method, kind, sharing)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -124,7 +124,7 @@ def test_a_step_lowers_the_loss_and_moves_only_what_is_trained(method, kind, sha
 
 
 @pytest.mark.parametrize("method", ["prompt", "adapter", "compacter", "lradapter", "hyperformer", "lora", "ia3"])
-def test_all_that_is_added_learns(method):
+def test_every_added_part_learns(method):
     model = tuned(method)
     shake(model)
     model.encode("question", batch())[:, 0].sum().backward()
@@ -141,7 +141,7 @@ PER_TASK = {
 
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("method", PER_TASK)
-def test_each_task_has_its_parts_and_the_active_one_alone_learns(method, kind):
+def test_only_the_active_tasks_parts_learn(method, kind):
     model = tuned(method, kind, "visual", ("a", "b"), settings=PER_TASK[method])
     shake(model)
     gradients = trained(model)
@@ -156,7 +156,7 @@ def test_each_task_has_its_parts_and_the_active_one_alone_learns(method, kind):
     assert not any(".a." in name or name.endswith(".a") for name in learning)
     activate(model, "a")
     assert torch.equal(outputs(model), first)
-    with pytest.raises(ValueError, match="task 'c': there are parts for a, b"):
+    with pytest.raises(ValueError, match="task 'c': known are a, b"):
         activate(model, "c")
 
 
@@ -168,14 +168,14 @@ def test_a_single_part_serves_every_task(method):
     activate(model, "b")
     assert torch.equal(outputs(model), first)
     assert not any(".b." in name for name in trained(model) if not name.endswith("sampler.b"))
-    with pytest.raises(ValueError, match="there are parts for a, b"):
+    with pytest.raises(ValueError, match="known are a, b"):
         activate(model, "c")
 
 
 @pytest.mark.parametrize("sharing", ["everything", "visual+token"])
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_checkpoint_holds_what_was_trained_or_is_nowhere_else_and_brings_it_back(method, kind, sharing):
+def test_a_checkpoint_holds_and_restores_trained_and_unpublished_parameters(method, kind, sharing):
     model, again = (tuned(method, kind, sharing, seed=seed) for seed in (0, 0))
     own = model.own_weights()
     named = dict(model.named_parameters())
@@ -193,7 +193,7 @@ def test_a_checkpoint_holds_what_was_trained_or_is_nowhere_else_and_brings_it_ba
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_seed_decides_what_is_added(method):
+def test_added_parts_depend_on_the_seed(method):
     first, second, other = (tuned(method, seed=seed) for seed in (0, 0, 1))
     pairs = [(p, dict(second.named_parameters())[name]) for name, p in first.named_parameters()]
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -225,7 +225,7 @@ def test_each_parameter_has_one_name(method, settings, kind):
 
 
 @pytest.mark.parametrize(("method", "settings"), [*((name, {}) for name in METHODS), ("compacter", {"rule": "shared"})])
-def test_a_copy_of_a_tuned_model_stands_on_its_own(method, settings):
+def test_a_copy_of_a_tuned_model_is_independent(method, settings):
     model = tuned(method, tasks=("a", "b"), settings=settings)
     before, twin = outputs(model), copy.deepcopy(model)
     shake(twin)
@@ -234,7 +234,7 @@ def test_a_copy_of_a_tuned_model_stands_on_its_own(method, settings):
     assert not torch.allclose(outputs(twin), before)
 
 
-def test_the_settings_know_every_method_and_its_defaults_fit_an_encoder():
+def test_every_method_has_settings_whose_defaults_fit_an_encoder():
     assert METHODS.keys() == TUNING.keys()
     for method, settings in TUNING.items():
         assert (METHODS[method].add is not add_nothing) == settings.ADDS
@@ -250,10 +250,10 @@ def test_methods_that_train_a_head_need_one(method):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (small("adapter", reduction_factor=17), "reduction_factor 17: nothing is left"),
+        (small("adapter", reduction_factor=17), "reduction_factor 17: larger than"),
         (small("compacter", division=3), "division: 3 does not divide 16 and 4"),
     ],
 )
-def test_settings_that_fit_no_encoder_are_told(settings, message):
+def test_settings_that_do_not_fit_the_encoder_are_rejected(settings, message):
     with pytest.raises(InputError, match=message):
         tune(untuned(), settings)

@@ -1,4 +1,4 @@
-"""Every tuning method against what VL-Adapter and cvlp computed and trained."""
+"""Every tuning method against stored results of VL-Adapter and cvlp."""
 
 import json
 import math
@@ -22,14 +22,14 @@ TUNED = [path for path in cases("vladapter", "*") if path not in PAPER]
 STORED = [path for path in TUNED if "arrays_file" in path.read_text(encoding="utf-8")]
 CVLP = cases("cvlp", "encoder_*")
 
-# What we train and they do not, deliberately: when, and the names of the parameters.
+# Deliberate differences: what only we train, and when.
 DIFFERENCES = {
-    # Their trainer looks for another class than that of the model's norms, so these stay frozen.
+    # Their trainer looks for the wrong class of norms, so these stay frozen.
     "unfreeze_layer_norms unfreezes T5's norms": (
         lambda kind, settings: kind == "t5" and getattr(settings, "unfreeze_layer_norms", False),
         r"encoder\.(en|de)coder\.(.*\.)?(final_)?layer_norm\.weight",
     ),
-    # They have LoRA in BART alone, and with T5 train what else the flag unfreezes.
+    # They implement LoRA only for BART; for T5 the flag only unfreezes other parameters.
     "T5 has LoRA": (lambda kind, settings: kind == "t5" and settings.method == "lora", r".*\.lora_[AB]\..*"),
 }
 
@@ -39,10 +39,10 @@ def read(path):
 
 
 def close(found, expected, by_position=False):
-    """Equal within 2e-5 and 1e-4 of each value, or of the largest value of its position.
+    """Equal within 2e-5 plus 1e-4 of each value, or of the largest value at its position.
 
-    The latter is for the logits of LoRA, whose weights are so large here that float32 is no surer of small logits: the
-    stored ones are six times the tolerance away from the same model in float64.
+    The latter is for logits of LoRA, whose weights are so large here that float32 is imprecise for small logits: the
+    stored ones differ from float64 by six times the tolerance.
     """
     expected = torch.as_tensor(expected)
     size = expected.abs().amax(-1, keepdim=True) if by_position else expected.abs()
@@ -56,7 +56,7 @@ def ids(path):
 
 
 def inputs_of(case, stored):
-    """Text and features as ours takes them: they pool a grid of features and keep the first boxes of it."""
+    """Our inputs for a case: they pool a grid of features and keep its first boxes."""
     visual = {"features": torch.as_tensor(stored["vis_feats"]), "boxes": torch.as_tensor(stored["boxes"])}
     if case["config"]["downsample"]:
         sides = [math.isqrt(boxes) for boxes in (visual["boxes"].shape[1], case["config"]["n_boxes"])]
@@ -73,7 +73,7 @@ def expected_differences(kind, settings, names):
 
 @pytest.mark.parametrize("path", STORED, ids=ids)
 @torch.no_grad()
-def test_hidden_states_and_logits_of_each_task_are_vl_adapters(path):
+def test_hidden_states_and_logits_of_each_task_equal_vl_adapters(path):
     case, stored = read(path), arrays(path)
     model, tasks = vladapter.tuned(case, decoder="encoder_only" not in case)
     bias = vladapter.load(path, case, model.eval())
@@ -96,7 +96,7 @@ def test_hidden_states_and_logits_of_each_task_are_vl_adapters(path):
 
 @pytest.mark.parametrize("path", CVLP, ids=ids)
 @torch.no_grad()
-def test_hidden_states_are_cvlps(path):
+def test_hidden_states_equal_cvlps(path):
     case, stored = read(path), {name: torch.as_tensor(array) for name, array in arrays(path).items()}
     model, _ = vladapter.tuned(case, decoder=False)
     vladapter.load(path, case, model.eval())
@@ -112,7 +112,7 @@ def test_exactly_what_they_train_is_trained(path):
     model, _ = vladapter.tuned(case, decoder=case["group"] == "vladapter")
     named = dict(model.question.named_parameters())
     trained = {name: list(p.shape) for name, p in named.items() if p.requires_grad}
-    theirs = {vladapter.ours(entry["name"], case, named): entry["shape"] for entry in case["freeze"]["trainable"]}
+    theirs = {vladapter.our_name(entry["name"], case, named): entry["shape"] for entry in case["freeze"]["trainable"]}
     more = expected_differences(case.get("backbone_kind", "t5"), vladapter.settings(case), named)
     assert not theirs.keys() & more
     assert {name: trained[name] for name in trained.keys() - more} == theirs
@@ -131,7 +131,7 @@ ADAPTER = {"sharing": "single", "norms": "none", "cross_attention": True, "unfre
 
 
 def paper_settings(label):
-    """Our settings of one of the runs, such as `single_compacter hdiv2 r8 noshare nofac`."""
+    """Our settings for a run such as `single_compacter hdiv2 r8 noshare nofac`."""
     numbers = {letters: int(number) for letters, number in re.findall(r"([a-z]+) ?(\d+)\b", label)}
     sharing = {"share_down": "down", "share_up": "up", "multiple": "multiple", "single": "single"}
     common = {**ADAPTER, "visual": True, "reduction_factor": numbers.get("r")}
@@ -154,7 +154,7 @@ def paper_settings(label):
 
 @pytest.mark.parametrize("path", PAPER, ids=ids)
 @pytest.mark.parametrize("base", BASES)
-def test_counts_at_full_size_are_theirs(path, base):
+def test_full_size_counts_equal_theirs(path, base):
     runs = {name: run for name, run in read(path)["results"].items() if name.startswith(f"{base} | ")}
     assert runs
     for name, run in runs.items():

@@ -1,4 +1,4 @@
-"""What the parts that tuning methods add compute, share, and begin as."""
+"""What the parts added by tuning methods compute, share and start from."""
 
 import math
 from functools import partial
@@ -43,7 +43,7 @@ def test_an_adapter_is_a_residual_bottleneck(norms):
     ("sharing", "downs", "ups"),
     [("single", "a", "a"), ("multiple", "abc", "abc"), ("down", "a", "abc"), ("up", "abc", "a")],
 )
-def test_tasks_share_what_the_settings_say(sharing, downs, ups):
+def test_tasks_share_what_is_configured(sharing, downs, ups):
     adapter = Adapter(["a", "b", "c"], partial(Bottleneck, 8, 4, nn.Linear), 8, sharing, "none")
     hidden, parts = torch.randn(3, 8), adapter.adapters
     for way, owners in (("down", downs), ("up", ups)):
@@ -77,7 +77,7 @@ def test_a_low_rank_projection_is_two_matrices():
     torch.testing.assert_close(linear(hidden), hidden @ linear.W_left @ linear.W_right + linear.b)
 
 
-def test_all_compacters_share_one_rule_or_have_their_own():
+def test_compacters_share_a_rule_or_own_one_each():
     for kind in ("bert", "t5"):
         rules = [
             name
@@ -97,7 +97,7 @@ def test_prompts_are_reparametrised_vectors():
     torch.testing.assert_close(prompt(), expected)
 
 
-def test_prompts_stand_before_the_text_and_are_kept():
+def test_prompts_precede_the_text_and_are_not_masked():
     encoder = tuned("prompt").question.encoder
     encoded = encoder(**batch())
     assert encoded.hidden.shape == (3, 3 + 5 + 4, 16)
@@ -105,7 +105,7 @@ def test_prompts_stand_before_the_text_and_are_kept():
 
 
 @pytest.mark.parametrize("kind", ["unique", "one"])
-def test_a_hyperformer_makes_an_adapter_of_a_task_a_layer_and_a_sublayer(kind):
+def test_a_hyperformer_generates_adapters_from_task_layer_and_sublayer(kind):
     encoder = tuned("hyperformer", tasks=("a", "b"), settings={"kind": kind}).question.encoder
     for parameter in encoder.parameters():
         parameter.data.normal_()
@@ -128,7 +128,7 @@ def test_a_hyperformer_makes_an_adapter_of_a_task_a_layer_and_a_sublayer(kind):
 
 @pytest.mark.parametrize("kind", ["bert", "t5", "bart"])
 @pytest.mark.parametrize("method", ["lora", "ia3"])
-def test_lora_and_ia3_begin_as_the_encoder_that_they_change(method, kind):
+def test_lora_and_ia3_start_as_the_identity(method, kind):
     plain, model = tuned("zs", kind), tuned(method, kind)
     with torch.no_grad():
         encoded, changed = (m.question.encoder(**batch()) for m in (plain, model))
@@ -154,7 +154,7 @@ def test_lora_adds_a_scaled_product_and_ia3_scales():
     assert not hasattr(layer.attention.output.dense, "ia3_l")
 
 
-def test_added_parts_begin_as_in_the_originals():
+def test_added_parts_are_initialised_as_in_the_originals():
     wide = {"settings": {"reduction_factor": 1}}
     bart = tuned("adapter", "bart", **wide).question.encoder.encoder.layers[0].ff_adapter.adapters["viquae"]
     assert 0.015 < bart.down_sampler.weight.std() < 0.025

@@ -1,4 +1,4 @@
-"""Our own checkpoints: what they hold, and that a model comes back from one as it was."""
+"""Our checkpoints: what they hold, and that models round-trip."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def settings(method, sharing="everything", tasks=("viquae",), parts=None):
 
 
 def changed(method, weights, sharing="everything"):
-    """A model as training leaves it: what is trained has moved."""
+    """A model as after training: its trained parameters have changed."""
     settings_ = settings(method, sharing)
     model = build(settings_, weights, WIDTH).eval()
     torch.manual_seed(9)
@@ -73,11 +73,11 @@ def encode(model, weights, settings_):
 
 @pytest.mark.parametrize("sharing", ["everything", "visual+token", "nothing"])
 @pytest.mark.parametrize("method", ["zs", "visual", "full"])
-def test_a_model_comes_back_as_it_was_saved(weights, tmp_path, method, sharing):
+def test_a_model_round_trips(weights, tmp_path, method, sharing):
     model, settings_ = changed(method, weights, sharing)
     vectors = encode(model, weights, settings_)
     save_pretrained(model, settings_, tmp_path / "saved")
-    torch.manual_seed(123)  # nothing may hang on what was drawn before
+    torch.manual_seed(123)  # results must not depend on earlier draws
     loaded, read = from_pretrained(tmp_path / "saved", weights)
     assert read == settings_
     again = encode(loaded, weights, read)
@@ -86,7 +86,7 @@ def test_a_model_comes_back_as_it_was_saved(weights, tmp_path, method, sharing):
     assert torch.equal(vectors["question"], vectors["passage"]) != apart
 
 
-def test_a_checkpoint_holds_what_no_published_file_has(weights, tmp_path):
+def test_a_checkpoint_holds_unpublished_parameters(weights, tmp_path):
     sizes = {}
     for method in ("zs", "visual", "full"):
         model, settings_ = changed(method, weights)
@@ -98,14 +98,14 @@ def test_a_checkpoint_holds_what_no_published_file_has(weights, tmp_path):
     assert sizes["zs"] == sizes["visual"] < sizes["full"]
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(weights, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_rejected(weights, tmp_path):
     model, settings_ = changed("visual", weights)
     folder = tmp_path / "saved"
     save_pretrained(model, settings_, folder)
     stored, path = load_file(folder / "model.safetensors"), folder / "model.safetensors"
     name = "question.projection.weight"
     save_file({**stored, name: stored[name][:1].clone()}, path)
-    with pytest.raises(InputError, match=rf"does not fit the experiment's settings, .* amiss is {name}"):
+    with pytest.raises(InputError, match=rf"does not fit the experiment's settings; .* wrong parameter is {name}"):
         from_pretrained(folder, weights)
     save_file(stored, path)
     (folder / "config.json").write_text(json.dumps(settings_.model_dump(exclude={"feature_dim"})))
@@ -115,19 +115,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(weights, tmp_path):
 
 @pytest.fixture(scope="module")
 def full(weights, tmp_path_factory):
-    """The checkpoint of a model that was trained in full, as after pre-training."""
+    """The checkpoint of a fully trained model, as after pre-training."""
     folder = tmp_path_factory.mktemp("full") / "checkpoint"
     model, settings_ = changed("full", weights)
     save_pretrained(model, settings_, folder)
     return model, folder
 
 
-def test_what_another_experiment_trained_is_where_one_starts(weights, full, tmp_path):
+def test_an_experiment_starts_from_anothers_weights(weights, full, tmp_path):
     before, start = full
     settings_ = settings("lora")
     model = build(settings_, {**weights, "start": start}, WIDTH).eval()
     expected = encode(before, weights, settings_)
-    torch.testing.assert_close(encode(model, weights, settings_), expected)  # LoRA begins as nothing
+    torch.testing.assert_close(encode(model, weights, settings_), expected)  # LoRA starts as the identity
     save_pretrained(model, settings_, tmp_path / "on")
     stored = load_file(tmp_path / "on" / "model.safetensors")
     assert all("lora_" in name or ".visual_embedding." in name for name in stored)
@@ -135,7 +135,7 @@ def test_what_another_experiment_trained_is_where_one_starts(weights, full, tmp_
     torch.testing.assert_close(encode(again, weights, settings_), expected)
 
 
-def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
+def test_training_can_continue_with_the_same_tuning(weights, tmp_path):
     settings_ = settings("adapter")
     first = build(settings_, weights, WIDTH).eval()
     with torch.no_grad():
@@ -148,8 +148,8 @@ def test_a_training_can_go_on_in_the_same_way(weights, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["adapter", "prompt", "lora"])
-def test_parts_of_all_tasks_go_on_with_tasks_of_other_names(weights, tmp_path, method):
-    """As after pre-training; parts of each task are of no use to others, and say so."""
+def test_shared_parts_carry_over_to_other_task_names(weights, tmp_path, method):
+    """As after pre-training; per-task parts do not fit other tasks and are rejected."""
     before, after = settings(method, tasks=("triviaqa", "match_image")), settings(method)
     first = build(before, weights, WIDTH).eval()
     with torch.no_grad():
@@ -162,16 +162,16 @@ def test_parts_of_all_tasks_go_on_with_tasks_of_other_names(weights, tmp_path, m
     assert any("viquae" in name for name in second.own_weights())
     before = settings(method, tasks=("triviaqa", "match_image"), parts="multiple")
     save_pretrained(build(before, weights, WIDTH), before, tmp_path / "first")
-    with pytest.raises(InputError, match="does not fit on, the first parameter amiss"):
+    with pytest.raises(InputError, match="does not fit on; the first wrong parameter"):
         build(settings(method, parts="multiple"), start, WIDTH)
 
 
-def test_one_cannot_start_from_another_model_or_from_parts_that_it_has_not(weights, full, tmp_path):
+def test_starting_from_another_model_or_missing_parts_is_rejected(weights, full, tmp_path):
     _, start = full
     other = settings("zs", sharing="nothing")
-    with pytest.raises(InputError, match="checkpoint: of another model than on, which cannot start from it"):
+    with pytest.raises(InputError, match="checkpoint: its model differs from that of on, which cannot start from it"):
         build(other, {**weights, "start": start}, WIDTH)
     adapted = settings("adapter")
     save_pretrained(build(adapted, weights, WIDTH), adapted, tmp_path / "adapted")
-    with pytest.raises(InputError, match="adapted: adapter adds parts that on has not"):
+    with pytest.raises(InputError, match="adapted: adapter adds parts that on lacks"):
         build(settings("full"), {**weights, "start": tmp_path / "adapted"}, WIDTH)

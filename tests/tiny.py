@@ -1,4 +1,4 @@
-"""An encoder of a few numbers, and tasks of random texts and images, for gradients in float64."""
+"""A tiny encoder, and tasks of random texts and images, for gradients in float64."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ SEED = 5
 
 
 class Read(dict):
-    """What a tokenizer of transformers gives for texts of some ids: cut at the most, and what was cut off."""
+    """A transformers tokenizer's output for texts of given ids: truncated to `most`, and the overflow."""
 
     def __init__(self, ids, most=10**9):
         super().__init__(input_ids=[each[:most] for each in ids])
@@ -48,7 +48,7 @@ class Images:
 
 
 class Layer(nn.Module):
-    """Dropout and a projection, whose result is kept for the backward pass or computed again."""
+    """Dropout and a projection, recomputed in the backward pass if checkpointing."""
 
     def __init__(self, dim, dropout):
         super().__init__()
@@ -64,7 +64,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Means of embeddings; one projection a side; a part for images, which a text alone leaves out."""
+    """Mean embeddings; one projection per side; an image part that texts without images skip."""
 
     def __init__(self, dim=8, dropout=0.0, layers=1):
         super().__init__()
@@ -93,7 +93,7 @@ def sides():
 
 
 def settings(kinds=("viquae",), **changes):
-    """Those of a training."""
+    """Training settings."""
     values = {
         "steps": 20,
         "batch_size": 8,
@@ -110,7 +110,7 @@ def settings(kinds=("viquae",), **changes):
 
 
 def tasks(chosen):
-    """A task of texts with images for `viquae`, of texts alone for any other kind; some lack a hard negative."""
+    """A task of texts with images for `viquae`, of only texts for other kinds; some lack hard negatives."""
     seen, unseen = sides()
     examples = [
         Example(
@@ -142,5 +142,5 @@ def stream(chosen, rank=0, world=1, steps=None):
 
 
 def gradients(model):
-    """The gradients of everything that is trained, zero where there is none."""
+    """The gradients of all trained parameters, zero if there is none."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.trained.items()}

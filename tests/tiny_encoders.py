@@ -1,4 +1,4 @@
-"""Tiny random encoders of every kind, with a visual embedding, and bi-encoders of them tuned."""
+"""Tiny random encoders of every kind, with a visual embedding, and tuned bi-encoders of them."""
 
 import torch
 from pydantic import TypeAdapter
@@ -38,31 +38,31 @@ SETTINGS = {
 
 
 def tuning(method, **settings):
-    """The settings of a method, those that are not given its defaults."""
+    """A method's settings, with defaults for the rest."""
     return TypeAdapter(AnyTuning).validate_python({"method": method, **settings})
 
 
 def fitting(method, **settings):
-    """The same, of settings that may be of other methods."""
+    """The same, ignoring settings of other methods."""
     return tuning(method, **{name: value for name, value in settings.items() if name in TUNING[method].model_fields})
 
 
 def small(method, **settings):
-    """The settings of a method, those that are not given of `SETTINGS`."""
+    """A method's settings, from `SETTINGS` for the rest."""
     return tuning(method, **{**SETTINGS.get(method, {}), **settings})
 
 
 def experiment(model, **settings):
-    """The settings of an experiment on a model, which is not tuned if not said otherwise."""
+    """The settings of an experiment, untuned by default."""
     values = {"name": "tiny", "tuning": {"method": "zs"}, "pooling": "avg", "tokens": {"question": 32, "passage": 32}}
     return Checkpoint.model_validate({"feature_dim": None, "model": model, **values, **settings})
 
 
 def untuned(kind="bert", sharing="everything", projection=8, seed=0):
-    """A bi-encoder whose text encoder is published, whose visual embedding and head are not."""
+    """A bi-encoder with a published text encoder and a new visual embedding and head."""
     torch.manual_seed(seed)
     encoder = ENCODERS[kind]()
-    for name, parameter in encoder.named_parameters():  # nothing may be degenerate: biases of 0, norms of 1
+    for name, parameter in encoder.named_parameters():  # no degenerate parameters, such as biases of 0 or norms of 1
         parameter.data += 0.1 * torch.randn_like(parameter) if "relative" not in name else 0.0
     published = frozenset(f"encoder.{name}" for name, _ in encoder.named_parameters())
     encoder.encoder.visual_embedding = VisualEmbedding(5, encoder.dim, encoder.visual_norm, order=True)
@@ -70,14 +70,14 @@ def untuned(kind="bert", sharing="everything", projection=8, seed=0):
 
 
 def tuned(method, kind="bert", sharing="everything", tasks=("viquae",), seed=0, settings=None):
-    """The same with what a method adds; `settings` change those of `SETTINGS`."""
+    """The same, tuned by a method; `settings` override `SETTINGS`."""
     model = untuned(kind, sharing, seed=seed)
     tune(model, small(method, **(settings or {})), tasks)
     return model.eval()
 
 
 def batch(size=3, seed=0):
-    """Texts of which one is padded, and features."""
+    """Texts, one of them padded, and features."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(2, 30, (size, 5), generator=generator)
     mask = torch.ones_like(ids)

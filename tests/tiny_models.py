@@ -1,4 +1,4 @@
-"""Tiny random VL-T5 and VL-BART, written as the real ones are published: a text folder and a joint checkpoint."""
+"""Tiny random VL-T5 and VL-BART in the published format: a text folder and a joint checkpoint."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ BART_SIZES = {
 
 
 def vlt5(folder: Path, feature_dim: int) -> dict:
-    """Write a VL-T5 to `folder`; what a model entry of the config says of it."""
+    """Write a VL-T5 to `folder` and return its model entry."""
     folder.mkdir(parents=True)
     shutil.copy(TOY, folder / "spiece.model")
     pieces = 85
@@ -40,7 +40,7 @@ def vlt5(folder: Path, feature_dim: int) -> dict:
 
 
 def vlbart(folder: Path, feature_dim: int) -> dict:
-    """Write a VL-BART to `folder`; what a model entry of the config says of it."""
+    """Write a VL-BART to `folder` and return its model entry."""
     folder.mkdir(parents=True)
     tokenizer = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -57,7 +57,7 @@ def vlbart(folder: Path, feature_dim: int) -> dict:
 
 
 def entry(architecture, layout, folder, model, prefix, copies, visual):
-    """Save the joint checkpoint of `model`, names as DDP leaves them, and return the model entry."""
+    """Save the joint checkpoint of `model` with DDP's names, and return the model entry."""
     state = {f"module.{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
     for name in copies:
         state[f"module.{prefix}{name}.weight"] = model.shared.weight

@@ -1,4 +1,4 @@
-"""VL-Adapter's and cvlp's models as ours: a case's sizes, options and names of parameters."""
+"""VL-Adapter's and cvlp's models as ours: a case's sizes, options and parameter names."""
 
 import re
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from vlret.tuning.methods import tune
 
 
 def joint_encoder(kind, config, decoder):
-    """A T5 or BART of a case's sizes with its visual embedding, with a decoder or without."""
+    """A T5 or BART of a case's sizes with its visual embedding, with or without decoder."""
     if kind == "bart":  # the cases name the heads of both stacks once
         config = {"decoder_attention_heads": config["encoder_attention_heads"], **config}
     model, sizes = (T5, T5Config) if kind == "t5" else (Bart, BartConfig)
@@ -33,7 +33,7 @@ def joint_encoder(kind, config, decoder):
 def settings(case):
     """The settings of our tuning method that a case's flags describe."""
     flags, projection = case["method_flags"], case["method_flags"].get("unfreeze_projectionHead")
-    # VL-Adapter trains the visual embedding whatever one asks for.
+    # VL-Adapter always trains the visual embedding.
     visual = {"visual": flags.get("unfreeze_visual_embedding", case["group"] == "vladapter")}
     if flags.get("unfreeze_language_model"):
         return tuning("full")
@@ -54,7 +54,7 @@ def settings(case):
 
 
 def adapter_settings(case):
-    """What settings all kinds of adapters have in common."""
+    """The settings common to all kinds of adapters."""
     flags = {**case["method_flags"], **(case.get("adapter_config") or {})}
     norms = tuple(bool(flags.get(f"add_layer_norm_{place}_adapter")) for place in ("before", "after"))
     sharing = [name for flag, name in SHARING.items() if flags.get(flag)]
@@ -68,7 +68,7 @@ def adapter_settings(case):
 
 
 def compacter(config):
-    """Our name and own settings of a compacter."""
+    """Our name and specific settings of a compacter."""
     rule, rank = "shared" if config["shared_phm_rule"] else "own", config["phm_rank"]
     own = {
         "division": config["hypercomplex_division"],
@@ -79,7 +79,7 @@ def compacter(config):
 
 
 def hyperformer(config):
-    """Our name and own settings of a hyperformer."""
+    """Our name and specific settings of a hyperformer."""
     theirs = {"task_embedding": "task_embedding_dim", "hidden": "task_hidden_dim"}
     theirs["projected"] = "projected_task_embedding_dim"
     kind = "one" if config["efficient_unique_hyper_net"] else "unique"
@@ -97,7 +97,7 @@ ADAPTERS = {
 
 
 def tuned(case, decoder):
-    """The bi-encoder of a case and the tasks that it is tuned for."""
+    """The bi-encoder of a case and its tasks."""
     config, flags = case["config"], case["method_flags"]
     tasks = re.split("[, ]+", flags.get("tasks", "viquae"))
     encoder = joint_encoder(case.get("backbone_kind", "t5"), config, decoder)
@@ -106,8 +106,8 @@ def tuned(case, decoder):
     return model, tasks
 
 
-def ours(name, case, names):
-    """Our name of a parameter of theirs, below the questions' tower; `names` are all of ours."""
+def our_name(name, case, names):
+    """Our name, within the question tower, of one of their parameters; `names` are all of ours."""
     if case["group"] == "cvlp":
         name = name if name.startswith("projection.") else f"encoder.{name}"
         name = {"encoder.embed_tokens.weight": "shared.weight"}.get(name, name)
@@ -120,13 +120,13 @@ def ours(name, case, names):
 
 
 def load(path, case, model):
-    """Load a case's weights strictly; the bias of its logits, or nothing."""
+    """Load a case's weights strictly; returns the bias of its logits, or None."""
     stored = load_file(path.with_name(case["weights_file"]))
     names = dict(model.question.named_parameters())
     bias = stored.pop("final_logits_bias", None)
     for tied in case["tied_groups"]:
         stored = {name: tensor for name, tensor in stored.items() if name not in tied[1:]}
-    renamed = {ours(name, case, names): tensor for name, tensor in stored.items()}
+    renamed = {our_name(name, case, names): tensor for name, tensor in stored.items()}
     assert renamed.keys() == names.keys()
     with torch.no_grad():
         for name, parameter in names.items():

@@ -52,7 +52,7 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
     assert [job["ReqMem"] for job in untrained.jobs("train")] == ["750M", "1500M", "2250M"]
     assert "exceeded memory limit" in story(untrained)
     assert "SLURM status is: 'CANCELLED'" in said
-    assert "going on from step" in log(untrained)
+    assert "resuming from step" in log(untrained)
     first, again = untrained.trace("embed")[:2]
     recovered("a job failed: until its next attempt", again.seconds - first.seconds)
     assert "a failure that was asked for" in said
@@ -78,7 +78,7 @@ def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untra
     compare(untrained, finished, train=2)
     assert states(untrained) == ["FAILED", "COMPLETED"]
     assert "stopped by SIGUSR1 after step" in said
-    assert "going on from step" in log(untrained)
+    assert "resuming from step" in log(untrained)
     assert untrained.curve() == finished.curve()
 
 
@@ -106,7 +106,7 @@ def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, fi
     assert first.job == second.job == third.job
     compare(untrained, finished, train=3)
     assert states(untrained) == ["PREEMPTED", "NODE_FAIL", "COMPLETED"]
-    assert story(untrained).count("going on from step") == 2
+    assert story(untrained).count("resuming from step") == 2
     assert said.count("has been submitted with SLURM jobid") == 2
 
 
@@ -138,7 +138,7 @@ def test_after_ctrl_c_or_a_kill_of_the_driver_the_plain_command_goes_on(untraine
     untrained.end()
     compare(untrained, finished, train=3, recover=3)
     assert states(untrained) == ["CANCELLED", "CANCELLED", "COMPLETED"]
-    assert "going on from step" in log(untrained)
+    assert "resuming from step" in log(untrained)
 
 
 def test_a_node_that_hangs_while_its_job_lives_on_spoils_nothing(untrained, finished, cluster, recovered):

@@ -1,1 +1,1 @@
-"""Text tokens and visual features to hidden states, and hidden states to one vector."""
+"""Encoders: text tokens and visual features to hidden states, pooled to one vector."""

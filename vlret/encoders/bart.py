@@ -1,4 +1,4 @@
-"""A compact BART that takes visual tokens and prompts beside its text, under the published parameter names.
+"""A compact BART that takes visual tokens and prompts besides text, with the published parameter names.
 
 Source: Lewis et al. 2020, "BART", section 2; Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text
 Generation", section 3 (VL-BART); parameter names of github.com/j-min/VL-T5, without their leading `model.`.
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
 from vlret.encoders.linear import Linear
 
-# The tables of positions begin with two rows that no position uses.
+# Position tables begin with two unused rows.
 OFFSET = 2
 
 
@@ -23,7 +23,7 @@ OFFSET = 2
 class BartConfig:
     """The sizes of a BART, under the names of its `config.json`.
 
-    `share_vis_lang_layer_norm` is VL-BART's: the embeddings' norm is that of text and visual tokens together.
+    `share_vis_lang_layer_norm` is VL-BART's: text and visual tokens share the embeddings' norm.
     """
 
     vocab_size: int
@@ -47,7 +47,7 @@ class BartConfig:
 
 
 class BartAttention(nn.Module):
-    """Multi-head attention through torch's fused attention."""
+    """Multi-head attention by torch's fused kernel."""
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -64,7 +64,7 @@ class BartAttention(nn.Module):
 
 
 class BartLayer(nn.Module):
-    """Self-attention, in a decoder cross-attention, feed-forward; each ends in adapter, dropout, residual, norm."""
+    """Self-attention, cross-attention (decoder only), feed-forward; each ends in adapter, dropout, residual, norm."""
 
     def __init__(self, config: BartConfig, layer: int, decoder: bool):
         super().__init__()
@@ -90,7 +90,7 @@ class BartLayer(nn.Module):
     def forward(
         self, hidden: Tensor, mask: Tensor | None, states: Tensor | None = None, states_mask: Tensor | None = None
     ) -> Tensor:
-        """`[batch, positions, dim]` to the same shape; `states` are the encoder's, in a decoder."""
+        """`[batch, positions, dim]` to the same shape; a decoder also takes the encoder's `states`."""
         mixed = self.self_attn(hidden, hidden, mask, causal=self.decoder)
         adapter = self.self_attn_adapter if self.decoder else self.attn_adapter
         hidden = self.self_attn_layer_norm(hidden + self.dropout(adapter(mixed)))
@@ -112,23 +112,23 @@ class BartStack(Stack):
         self.layernorm_embedding = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def place(self, text: Tensor) -> Tensor:
-        """Embeddings `[batch, tokens, dim]` plus those of their positions, counted from 0."""
+    def add_positions(self, text: Tensor) -> Tensor:
+        """Embeddings `[batch, tokens, dim]` plus those of their positions, from 0."""
         return text + self.embed_positions.weight[OFFSET : OFFSET + text.shape[1]]
 
 
 class Bart(nn.Module):
-    """Text and visual tokens through one BART encoder; its decoder where the sizes name one.
+    """One BART encoder for text and visual tokens; with a decoder if the config has decoder layers.
 
-    Visual tokens have no position; prompts have none either, and go through the embeddings' norm.
+    Neither visual tokens nor prompts have positions; prompts go through the embeddings' norm.
     """
 
-    # How the names of what LoRA and (IA)3 change end, as regular expressions.
+    # Suffixes (regular expressions) of the modules that LoRA and (IA)3 change.
     projections: ClassVar = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "feed-forward": "fc2"}
-    # The name of the table of tokens, `[vocabulary, dim]`.
+    # The name of the token embedding, `[vocabulary, dim]`.
     token_embedding = "shared"
     visual_norm = nn.LayerNorm
-    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    # New modules are initialised from N(0, init_std); None for PyTorch's default.
     init_std = 0.02
 
     def __init__(self, config: BartConfig):
@@ -154,7 +154,7 @@ class Bart(nn.Module):
         keep: int = 1,
         **order: Tensor,
     ) -> Encoded:
-        """Encode a batch of texts, of images, or of both; arguments are those of `vlret.encoders.t5.T5.forward`.
+        """Encode a batch of texts, of images, or of both; arguments as in `vlret.encoders.t5.T5.forward`.
 
         `inputs_embeds` are not scaled.
         """
@@ -163,7 +163,7 @@ class Bart(nn.Module):
             text = self.shared(input_ids) * self.scale
             mask = input_ids != self.config.pad_token_id if mask is None else mask
         image = {"features": features, "boxes": boxes, "mask": visual_mask, "tokens": self.shared.weight, **order}
-        text = None if text is None else stack.place(text)
+        text = None if text is None else stack.add_positions(text)
         shared = self.config.share_vis_lang_layer_norm
         hidden, mask, where = stack.join(text, mask, image, stack.layernorm_embedding, shared)
         outputs = stack.run(stack.layers, stack.dropout(hidden), key_mask(mask, hidden.dtype), keep=keep)
@@ -172,14 +172,13 @@ class Bart(nn.Module):
     def decode(self, encoded: Encoded, decoder_input_ids: Tensor | None = None) -> Tensor:
         """The decoder's output, `[batch, tokens, dim]`.
 
-        `decoder_input_ids`, `[batch, tokens]`, are the start token alone unless given; padding among them is seen, as
-        in VL-BART.
+        `decoder_input_ids`, `[batch, tokens]`, defaults to the start token; its padding is not masked, as in VL-BART.
         """
         stack, states = self.decoder, encoded.hidden
         if decoder_input_ids is None:
             start = self.config.decoder_start_token_id
             decoder_input_ids = encoded.mask.new_full((len(states), 1), start, dtype=torch.long)
-        hidden = stack.layernorm_embedding(stack.place(self.shared(decoder_input_ids) * self.scale))
+        hidden = stack.layernorm_embedding(stack.add_positions(self.shared(decoder_input_ids) * self.scale))
         masked = key_mask(encoded.mask, hidden.dtype)
         (output,) = stack.run(stack.layers, stack.dropout(hidden), None, states, masked)
         return output

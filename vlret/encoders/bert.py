@@ -1,4 +1,4 @@
-"""A compact BERT that takes visual tokens and prompts beside its text, under the published parameter names.
+"""A compact BERT that takes visual tokens and prompts besides text, with the published parameter names.
 
 Source: Devlin et al. 2019, "BERT"; names as in Hugging Face `BertModel` without its pooler.
 """
@@ -33,7 +33,7 @@ class BertConfig:
 
 
 class BertEmbeddings(nn.Module):
-    """Token + position + type, all text being of type 0."""
+    """Token + position + type embeddings; all text has type 0."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -52,7 +52,7 @@ class BertEmbeddings(nn.Module):
 
 
 class BertAttention(nn.Module):
-    """Multi-head self-attention and its output projection, through torch's fused attention."""
+    """Multi-head self-attention by torch's fused kernel, and its output projection."""
 
     def __init__(self, config: BertConfig, layer: int):
         super().__init__()
@@ -70,7 +70,7 @@ class BertAttention(nn.Module):
 
 
 class BertOutput(nn.Module):
-    """Projection, adapter, dropout, residual, norm: how both halves of a layer end."""
+    """Projection, adapter, dropout, residual, norm: the end of both sublayers."""
 
     def __init__(self, inner: int, config: BertConfig, slot: AdapterSlot):
         super().__init__()
@@ -85,7 +85,7 @@ class BertOutput(nn.Module):
 
 
 class BertLayer(nn.Module):
-    """Attention, then the feed-forward network, each with residual and norm after it."""
+    """Attention and feed-forward network, each followed by residual and norm."""
 
     def __init__(self, config: BertConfig, layer: int):
         super().__init__()
@@ -110,18 +110,18 @@ class BertStack(Stack):
 
 
 class Bert(nn.Module):
-    """Text and visual tokens through one BERT.
+    """One BERT for text and visual tokens.
 
-    Prompts stand before the text and get no position, and they go through the embeddings' norm (as in VL-Adapter's
-    BART); visual tokens stand after the text, already normed by the visual embedding.
+    Prompts precede the text, have no position and go through the embeddings' norm (as in VL-Adapter's BART); visual
+    tokens follow the text, already normed by the visual embedding.
     """
 
-    # How the names of what LoRA and (IA)3 change end, as regular expressions.
+    # Suffixes (regular expressions) of the modules that LoRA and (IA)3 change.
     projections: ClassVar = {"query": "query", "key": "key", "value": "value", "feed-forward": r"\d+\.output\.dense"}
-    # The name of the table of tokens, `[vocabulary, dim]`.
+    # The name of the token embedding, `[vocabulary, dim]`.
     token_embedding = "embeddings.word_embeddings"
     visual_norm = nn.LayerNorm
-    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    # New modules are initialised from N(0, init_std); None for PyTorch's default.
     init_std = None
 
     def __init__(self, config: BertConfig):
@@ -146,7 +146,7 @@ class Bert(nn.Module):
         keep: int = 1,
         **order: Tensor,
     ) -> Encoded:
-        """Encode a batch of texts, of images, or of both; arguments are those of `vlret.encoders.t5.T5.forward`."""
+        """Encode a batch of texts, of images, or of both; arguments as in `vlret.encoders.t5.T5.forward`."""
         stack, text, mask = self.encoder, None, attention_mask
         if input_ids is not None:
             text = self.embeddings(input_ids)

@@ -1,4 +1,4 @@
-"""Bi-encoders: one vector for a question, one for a passage, compared by their inner product."""
+"""Bi-encoders: a question vector and a passage vector, compared by inner product."""
 
 import copy
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SIDES = ("question", "passage")
 
 
 class ImageEncoder(nn.Module):
-    """The image backbone alone: its cached features, max-pooled to fewer cells, are the hidden states."""
+    """Only the image backbone: its cached features, max-pooled to fewer cells, are the hidden states."""
 
     def __init__(self, grid: tuple[int, int], tokens: tuple[int, int]):
         super().__init__()
@@ -36,9 +36,9 @@ class Tower(nn.Module):
     Parameters
     ----------
     projection
-        The width of a linear map without bias after the pooling (cvlp's projection head); None for no map.
+        The width of a linear map without bias after the pooling (cvlp's projection head); None for none.
     normalise
-        Whether vectors are brought to length 1.
+        Whether vectors are scaled to length 1.
     """
 
     def __init__(self, encoder: nn.Module, pooling: str, projection: int | None = None, normalise: bool = True):
@@ -49,9 +49,9 @@ class Tower(nn.Module):
             self.projection = Linear(encoder.dim * self.pooling.width, projection, bias=False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The keyword arguments of the encoder to vectors, `[batch, dim]`.
+        """The encoder's keyword arguments to vectors, `[batch, dim]`.
 
-        A unit with nothing to encode (an image encoder, no image) has a vector of NaN.
+        A unit with nothing to encode (no image for an image encoder) gets a vector of NaN.
         """
         vectors = self.pooling.apply(self.encoder, self.encoder(**inputs, keep=self.pooling.layers))
         vectors = self.projection(vectors)
@@ -59,7 +59,7 @@ class Tower(nn.Module):
 
 
 class BiEncoder(nn.Module):
-    """An encoder for questions and one for passages, which may be the same or share parts.
+    """A question encoder and a passage encoder, which may be the same or share parts.
 
     Source: Reimers and Gurevych 2019, "Sentence-BERT", section 3 (the siamese network); Karpukhin et al. 2020, "Dense
     Passage Retrieval", section 3.1 (two encoders).
@@ -67,19 +67,19 @@ class BiEncoder(nn.Module):
     Parameters
     ----------
     tower
-        The questions' side, and that of passages too where everything is shared.
+        The question tower; also the passage tower if everything is shared.
     sharing
-        What passages share with questions: `everything`, `nothing`, or any of `visual` (the visual embedding) and
+        What the towers share: `everything`, `nothing`, or any of `visual` (the visual embedding) and
         `token` (the token embedding) joined by `+`.
     pretrained
-        The names of a tower's parameters that came from published weights.
+        The names of a tower's parameters that come from published weights.
     passage
-        The passages' side where it is not a copy of the questions'.
+        The passage tower, if it is not a copy of the question tower.
 
     Attributes
     ----------
     pretrained
-        The names of the parameters that came from published weights; all others are this experiment's own.
+        The names of the parameters that come from published weights; all others are specific to the experiment.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class BiEncoder(nn.Module):
 
     @property
     def towers(self) -> list[Tower]:
-        """The sides, the same one once."""
+        """The distinct towers."""
         return [self.question] if self.passage is None else [self.question, self.passage]
 
     def encode(self, side: str, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -112,16 +112,16 @@ class BiEncoder(nn.Module):
         return tower(**inputs)
 
     def own_weights(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: every parameter that was trained or that no published weights contain."""
+        """What a checkpoint holds: every parameter that is trained or not published."""
         named = self.named_parameters()
         return {name: p for name, p in named if p.requires_grad or name not in self.pretrained}
 
     def restore(self, weights: dict[str, Tensor], path: Path) -> None:
-        """Load what `own_weights` saved; a missing, superfluous or misshapen parameter is an `InputError`."""
+        """Load what `own_weights` saved; a missing, unexpected or misshapen parameter is an `InputError`."""
         own = self.own_weights()
-        odd = sorted(own.keys() ^ weights.keys())
-        if odd := odd or [name for name in own if own[name].shape != weights[name].shape]:
-            raise InputError(f"{path}: does not fit the experiment's settings, the first parameter amiss is {odd[0]}")
+        wrong = sorted(own.keys() ^ weights.keys())
+        if wrong := wrong or [name for name in own if own[name].shape != weights[name].shape]:
+            raise InputError(f"{path}: does not fit the experiment's settings; the first wrong parameter is {wrong[0]}")
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(weights[name])

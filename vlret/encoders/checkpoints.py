@@ -1,4 +1,4 @@
-"""Files of weights: read as tensors alone, loaded strictly, written whole."""
+"""Weights files: read without unpickling, loaded strictly, written atomically."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from vlret.explained import explain
 from vlret.files import InputError, read_json, told, whole, write_json
 from vlret.settings import Checkpoint
 
-# In the order in which a folder in Hugging Face's layout is asked for them.
+# In order of preference.
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def weights_file(folder: Path, prefix: str = "") -> Path:
-    """The file of weights of a folder in Hugging Face's layout; an `InputError` if there is none."""
+    """The weights file of a folder in Hugging Face's layout; `InputError` if there is none."""
     names = [prefix + name for name in FILES]
     for name in names:
         if (folder / name).is_file():
@@ -28,12 +28,12 @@ def weights_file(folder: Path, prefix: str = "") -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of one that `torch.save` wrote, by name, on the CPU.
+    """Named tensors of a `.safetensors` or `torch.save` file, on the CPU.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is damaged, or it holds anything but named tensors (nothing is unpickled).
+        If the file is missing, damaged, or holds anything but named tensors (nothing is unpickled).
     """
     path = Path(path)
     if not path.is_file():
@@ -42,21 +42,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as stored:
                 return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
-        # Only the tensors that are asked for are then read from the disk; the format before torch 1.6 has no such way.
+        # Memory-mapping reads only the tensors that are used; files from before torch 1.6 do not support it.
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # of what a broken file makes torch raise there is no whole list
-        raise InputError(f"{path}: not a whole file of tensors alone: {told(error)}") from error
+    except Exception as error:  # torch does not document what a broken file raises
+        raise InputError(f"{path}: damaged, or not only tensors: {told(error)}") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"{path}: expected tensors by name, found a {type(stored).__name__}")
-    if odd := [name for name in stored if not isinstance(name, str)]:
-        raise InputError(f"{path}: expected tensors by name, found one under {odd[0]!r}, a {type(odd[0]).__name__}")
-    if odd := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
-        raise InputError(f"{path}: expected tensors by name, found a {type(stored[odd[0]]).__name__} under {odd[0]!r}")
+    if wrong := [name for name in stored if not isinstance(name, str)]:
+        raise InputError(f"{path}: expected tensors by name, found key {wrong[0]!r}, a {type(wrong[0]).__name__}")
+    if wrong := [name for name, tensor in stored.items() if not isinstance(tensor, Tensor)]:
+        raise InputError(
+            f"{path}: expected tensors by name, found a {type(stored[wrong[0]]).__name__} under {wrong[0]!r}"
+        )
     return dict(stored)
 
 
 def load_strictly(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
-    """Fill all `parameters` in place; a missing, unexpected or misshapen one is an `InputError` that names it."""
+    """Fill all `parameters` in place; `InputError` names the first missing, unexpected or misshapen one."""
     missing, unexpected = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
     both = sorted(parameters.keys() & weights.keys())
     misshapen = [name for name in both if parameters[name].shape != weights[name].shape]
@@ -74,9 +76,9 @@ def load_strictly(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor
 def save_checkpoint(
     path: Path, weights: Mapping[str, Tensor], settings: Checkpoint, ready: Callable[[], None] | None = None
 ) -> None:
-    """Write the folder `path`: `model.safetensors` and the settings of the experiment in `config.json`.
+    """Write the folder `path`: `model.safetensors`, and the experiment's settings in `config.json`.
 
-    `ready` is called before the folder gets its name, as by `vlret.files.whole`.
+    `ready` is called before the folder is renamed into place, as by `vlret.files.whole`.
     """
     with whole(path, ready, kept=True) as aside:
         aside.mkdir()
@@ -94,7 +96,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
 
 
 def read_settings(path: Path) -> Checkpoint:
-    """The settings in a checkpoint's `config.json`; an `InputError` names the first field that does not fit."""
+    """The settings in a checkpoint's `config.json`; `InputError` names the first invalid field."""
     file = Path(path) / "config.json"
     stored = read_json(file)
     try:

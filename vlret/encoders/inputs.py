@@ -1,4 +1,4 @@
-"""From texts and cached features to the tensors that an encoder takes."""
+"""Batches of texts and cached features as encoder inputs."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class Features(Protocol):
-    """Where features are read from: rows to `[n, regions, dim]` as they are stored and boxes `[n, regions, 4]`.
+    """A source of features: rows to stored features `[n, regions, dim]` and boxes `[n, regions, 4]`.
 
-    `counts` `[rows]` says how many of its regions a row has; the rest is nothing.
+    `counts` `[rows]` is the number of valid regions of each row; the rest is padding.
     """
 
     regions: int
@@ -24,25 +24,25 @@ class Features(Protocol):
     counts: np.ndarray
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read `rows`, in their order."""
+        """Read `rows`, in the given order."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a bi-encoder: the questions, or the passages.
+    """The units of one side of a bi-encoder: questions or passages.
 
     Attributes
     ----------
     texts
-        One a unit, or None for an encoder of images alone.
+        One per unit; None for an image encoder.
     images
-        `[units]`, the row in `features` of each unit's image, -1 where it has none; None for an encoder of text alone.
+        `[units]`, the row in `features` of each unit's image, -1 without one; None for a text encoder.
     tokenizer
-        What turns texts into ids; None where there are no texts.
+        Turns texts into ids; None without texts.
     limit
-        The most tokens of a text; the rest is cut, as it is at the tokenizer's own limit (`tokenizer_of`).
+        The most tokens of a text; longer ones are truncated, as they are at the tokenizer's limit (`tokenizer_of`).
     cut
-        The units whose texts were cut, of those that `tokens` was asked for.
+        The units that `tokens` truncated so far.
     """
 
     texts: Sequence[str] | None
@@ -56,7 +56,7 @@ class Side:
         return len(self.images if self.texts is None else self.texts)
 
     def tokens(self, units: Sequence[int]) -> list[list[int]] | None:
-        """The ids of some units' texts, cut at the limit; None where there are no texts."""
+        """The token ids of some units' texts, truncated to the limit; None without texts."""
         if self.texts is None:
             return None
         texts = [self.texts[int(unit)] for unit in units]
@@ -66,13 +66,13 @@ class Side:
 
     @property
     def longest(self) -> int:
-        """The most tokens of a text; 0 where there are none."""
+        """The most tokens of a text; 0 without texts."""
         return 0 if self.texts is None else min(self.limit, self.tokenizer.model_max_length)
 
     def inputs(self, units: Sequence[int], tokens: Sequence[list[int]] | None = None) -> dict[str, Tensor]:
-        """The encoder's keyword arguments for some units, padded to the longest text among them.
+        """The encoder's keyword arguments for some units, padded to the longest text.
 
-        `tokens` are what `tokens` gave for these units, where that was asked before.
+        Pass `tokens` if they are already known for these units.
         """
         tokens = self.tokens(units) if tokens is None else tokens
         return {**self._text(tokens), **self._image(units)}
@@ -80,7 +80,7 @@ class Side:
     def batches(
         self, units: Sequence[int], size: int, tokens: Sequence[list[int]] | None = None
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """`inputs` of at most `size` units of like length, the longest first, and their places among `units`."""
+        """Yield places in `units`, and their `inputs`, for at most `size` of similar length, longest first."""
         units, order = np.asarray(units), np.arange(len(units))
         tokens = self.tokens(units) if tokens is None else tokens
         if tokens is not None:
@@ -90,9 +90,9 @@ class Side:
             yield places, self.inputs(units[places], tokens and [tokens[place] for place in places])
 
     def groups(self, units: Sequence[int], size: int) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """`inputs` in groups of at most `size` units of like length, so that little is padded, and their order.
+        """`inputs` in groups of at most `size` units of similar length, which keeps padding small, and their order.
 
-        The order `[units]` puts the groups' units, one group after the other, back in the places that they came from.
+        The order `[units]` restores the original order of the concatenated groups.
         """
         places, groups = zip(*self.batches(units, size), strict=True)
         return list(groups), torch.from_numpy(np.argsort(np.concatenate(places)))
@@ -110,21 +110,21 @@ class Side:
         if self.images is None:
             return {}
         rows, regions = self.images[np.asarray(units)], self.features.regions
-        there = rows >= 0
-        features, boxes = self.features.read(rows[there])
-        if not there.all():
-            features, boxes = _spread(features, there), _spread(boxes, there)
+        present = rows >= 0
+        features, boxes = self.features.read(rows[present])
+        if not present.all():
+            features, boxes = _scatter(features, present), _scatter(boxes, present)
         counts = np.zeros(len(rows), np.int64)
-        counts[there] = self.features.counts[rows[there]]
+        counts[present] = self.features.counts[rows[present]]
         mask = torch.from_numpy(np.arange(regions) < counts[:, None])
         return {"features": torch.from_numpy(features), "boxes": torch.from_numpy(boxes), "visual_mask": mask}
 
 
-def _spread(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """`values` `[n, ...]` in the places that are True of `there` `[units]`, 0 in the others."""
-    spread = np.zeros((len(there), *values.shape[1:]), values.dtype)
-    spread[there] = values
-    return spread
+def _scatter(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """`values` `[n, ...]` where `present` `[units]` is True, 0 elsewhere."""
+    scattered = np.zeros((len(present), *values.shape[1:]), values.dtype)
+    scattered[present] = values
+    return scattered
 
 
 def question_text(prefix: str, text: str) -> str:
@@ -133,14 +133,14 @@ def question_text(prefix: str, text: str) -> str:
 
 
 def passage_text(prefix: str, title: str, separator: str, text: str) -> str:
-    """The prefix, then the title, the separator and the passage's text (as cvlp and ViQuAE join them)."""
+    """The prefix, then title, separator and text of the passage (joined as in cvlp and ViQuAE)."""
     return f"{prefix} {title} {separator} {text}".strip()
 
 
-def ahead(items: Iterator[T], worker: Executor | None = None) -> Iterator[T]:
-    """`items`, none of them None, each made by another thread while the one before it is used.
+def prefetch(items: Iterator[T], worker: Executor | None = None) -> Iterator[T]:
+    """`items` (never None), each computed in another thread while the previous one is used.
 
-    `worker` is that thread where several streams must share one, since a tokenizer bears no second; else a new one.
+    Streams that share a tokenizer must share one `worker`, as tokenizers are not thread-safe; by default a new thread.
     """
     with nullcontext(worker) if worker else ThreadPoolExecutor(1) as worker:
         waiting = worker.submit(next, items, None)

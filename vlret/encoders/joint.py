@@ -10,23 +10,23 @@ from torch.utils.checkpoint import checkpoint
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
-# VL-T5's additive mask (transformers 4.2): with every key masked, attention becomes uniform and not NaN.
+# VL-T5's additive mask (transformers 4.2): if every key is masked, attention is uniform instead of NaN.
 MASKED = -10000.0
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder says of a batch.
+    """An encoder's output for a batch.
 
     Attributes
     ----------
     layers
-        The outputs of the last layers that were asked for, the last one last, each `[batch, positions, dim]`;
+        The outputs of the requested last layers, in order, each `[batch, positions, dim]`;
         positions are prompts, then text, then visual tokens.
     mask
         `[batch, positions]`, False for padding.
     text
-        Which positions are text.
+        The positions of the text.
     """
 
     layers: tuple[Tensor, ...]
@@ -40,16 +40,16 @@ class Encoded:
 
 
 class AdapterSlot(nn.Identity):
-    """A place in a sublayer where a tuning method may put a module `[..., dim]` -> `[..., dim]`.
+    """A slot in a sublayer where a tuning method may put a module `[..., dim]` -> `[..., dim]`.
 
-    It stands after the sublayer's last projection and before its dropout and residual, where VL-Adapter puts adapters.
+    It is between the sublayer's last projection and its dropout and residual, where VL-Adapter puts adapters.
 
     Attributes
     ----------
     kind
         The sublayer: `self-attention`, `cross-attention` or `feed-forward`.
     layer
-        The layer's place in its stack.
+        The layer's index in its stack.
     """
 
     def __init__(self, kind: str, layer: int, dim: int):
@@ -58,16 +58,16 @@ class AdapterSlot(nn.Identity):
 
 
 class Stack(nn.Module):
-    """A stack of layers with what joint encoders add to it.
+    """A stack of layers with a joint encoder's additions.
 
     Attributes
     ----------
     prompt
-        None, or a module that gives `[prompts, dim]` to stand before the text.
+        None, or a module that returns the `[prompts, dim]` before the text.
     visual_embedding
         None, or a `vlret.encoders.visual.VisualEmbedding`.
     checkpointing
-        Whether layers are computed again in the backward pass instead of kept.
+        Whether to recompute layers in the backward pass.
     """
 
     def __init__(self):
@@ -84,17 +84,17 @@ class Stack(nn.Module):
         norm: nn.Module | None = None,
         shared: bool = False,
     ) -> tuple[Tensor, Tensor, slice]:
-        """Prompts, text and visual tokens as one sequence `[batch, positions, dim]`, its mask, and where the text is.
+        """Prompts, text and visual tokens as one sequence `[batch, positions, dim]`, its mask, and the text's slice.
 
         Parameters
         ----------
         text, mask
-            Embeddings `[batch, tokens, dim]` and their mask `[batch, tokens]`; None for an image alone, which then has
-            no prompts before it (as in cvlp).
+            Embeddings `[batch, tokens, dim]` and their mask `[batch, tokens]`; None without text, which also drops
+            the prompts (as in cvlp).
         image
-            What `visual_embedding` takes; `features` of None for a text alone.
+            Arguments of `visual_embedding`; `features` is None without an image.
         norm, shared
-            The norm of the text's embeddings, prompts included, and of visual tokens too where it is shared.
+            The norm of prompts and text, and of visual tokens too if shared.
         """
         prompts, visual, kept = 0, None, None
         if image["features"] is not None:
@@ -114,7 +114,7 @@ class Stack(nn.Module):
     def run(
         self, layers: Iterable[Callable], hidden: Tensor, *context: Tensor | None, keep: int = 1
     ) -> tuple[Tensor, ...]:
-        """`hidden` through all layers; the outputs of the last `keep`, the last one last."""
+        """Pass `hidden` through all layers and return the outputs of the last `keep`, in order."""
         outputs: list[Tensor] = []
         for layer in layers:
             if self.checkpointing and self.training:
@@ -131,9 +131,9 @@ def split_heads(hidden: Tensor, heads: int) -> Tensor:
 
 
 def key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A mask `[batch, positions]` as what is added to the scores of keys, `[batch, 1, 1, positions]`.
+    """A mask `[batch, positions]` as an additive mask of keys, `[batch, 1, 1, positions]`.
 
-    None where nothing is masked, which the fused kernels like best; only asked on CPU, where looking costs nothing.
+    None if nothing is masked, the fused kernels' fastest path; checked only on CPU, where it needs no synchronisation.
     """
     if mask.device.type == "cpu" and bool(mask.all()):
         return None
@@ -141,9 +141,9 @@ def key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 def initialise(module: nn.Module, std: float | None) -> None:
-    """Draw linear maps and embeddings from N(0, `std`) with biases of 0; with None they stay as PyTorch made them.
+    """Initialise linear maps and embeddings from N(0, `std`), biases to 0; None keeps PyTorch's initialisation.
 
-    VL-BART draws all that it adds like its own weights; VL-T5 leaves PyTorch's default.
+    VL-BART initialises what it adds like its own weights; VL-T5 keeps PyTorch's default.
     """
     for part in module.modules():
         if std is not None and isinstance(part, nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""The matrix product of a linear layer through the faster of the two libraries that torch brings along."""
+"""Linear layers by the faster of torch's two CPU libraries."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, whose single-precision product on a CPU is oneDNN's.
+    """`torch.nn.Linear` that uses oneDNN for single precision on a CPU.
 
-    torch hands it to MKL, which on an AMD EPYC with AVX-512 reaches half of oneDNN's speed.
+    torch uses MKL, which reaches half of oneDNN's speed on an AMD EPYC with AVX-512.
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -18,13 +18,13 @@ class Linear(nn.Linear):
             return F.linear(hidden, self.weight, self.bias)
         if not torch.is_grad_enabled():
             return _product(hidden, self.weight, self.bias)
-        # In two dimensions, where the product is no view: what follows may then change it in place.
+        # A two-dimensional product is no view, so later operations may change it in place.
         rows = _Product.apply(hidden.flatten(0, -2), self.weight, self.bias)
         return rows.unflatten(0, hidden.shape[:-1])
 
 
 class _Product(torch.autograd.Function):
-    """`_product` of `[rows, in_features]` with its gradients, which are two products more."""
+    """`_product` of `[rows, in_features]` with its gradients, which are two more products."""
 
     @staticmethod
     def forward(context, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,7 +49,7 @@ def product(hidden: Tensor, weight: Tensor) -> Tensor:
 
 
 def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What torch's own compiler calls for a linear layer on a CPU; there is no public name for it."""
+    """What torch's compiler calls for a linear layer on a CPU; it has no public name."""
     return torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")
 
 

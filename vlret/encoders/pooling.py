@@ -1,4 +1,4 @@
-"""From hidden states to one vector."""
+"""Poolings: hidden states to one vector."""
 
 import re
 from collections.abc import Callable
@@ -18,11 +18,11 @@ class Pooling:
     Attributes
     ----------
     apply
-        The encoder and what it said of a batch to `[batch, dim * width]`.
+        The encoder and its output for a batch to `[batch, dim * width]`.
     layers
-        How many of the last layers it looks at.
+        How many of the last layers it uses.
     width
-        How many hidden states wide the vector is.
+        The width of the vector, in hidden states.
     """
 
     apply: Callable[[nn.Module, Encoded], Tensor]
@@ -31,26 +31,26 @@ class Pooling:
 
 
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the positions that are not masked: `[batch, positions, dim]` to `[batch, dim]`."""
+    """The mean over unmasked positions: `[batch, positions, dim]` to `[batch, dim]`."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def first_token(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """The first position: the first prompt where there are prompts, the first region where there is no text."""
+    """The first position: the first prompt if there are prompts, the first region if there is no text."""
     return encoded.hidden[:, 0]
 
 
 def average(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """The mean over all positions that are not masked.
+    """The mean over unmasked positions.
 
-    Unlike cvlp's plain mean, padding does not enter, so a text's vector does not depend on what it is batched with.
+    Unlike cvlp's plain mean, it excludes padding, so a vector does not depend on its batch.
     """
     return masked_mean(encoded.hidden, encoded.mask)
 
 
 def average_all(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """cvlp's mean over every position, padding too: for comparison with it alone."""
+    """cvlp's mean over every position, padding included; only for comparison with cvlp."""
     return encoded.hidden.mean(dim=1)
 
 
@@ -58,7 +58,7 @@ def end_of_text(encoder: nn.Module, encoded: Encoded) -> Tensor:
     """The last token of the text, the end-of-sequence token of T5 and BART; `ValueError` without text."""
     mask = encoded.mask[:, encoded.text]
     if not mask.shape[1]:
-        raise ValueError("pooling eos: there is no text to end")
+        raise ValueError("pooling eos: the input has no text")
     places = torch.arange(mask.shape[1], device=mask.device)
     last = encoded.text.start + (mask * places).amax(dim=1)
     return encoded.hidden[torch.arange(len(last), device=last.device), last]
@@ -70,12 +70,12 @@ def sum_last(encoder: nn.Module, encoded: Encoded) -> Tensor:
 
 
 def concat_last(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """The masked mean of the last layers side by side."""
+    """The masked mean of the concatenated last layers."""
     return masked_mean(torch.cat(encoded.layers, dim=-1), encoded.mask)
 
 
 def decoder(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """The decoder's first position, where it has seen its start token alone.
+    """The decoder's first position, which sees only the start token.
 
     Source: Ni et al. 2022, "Sentence-T5", section 3.1 (encoder-decoder first).
     """
@@ -83,7 +83,7 @@ def decoder(encoder: nn.Module, encoded: Encoded) -> Tensor:
 
 
 def concat(encoder: nn.Module, encoded: Encoded) -> Tensor:
-    """All positions one after the other, `[batch, positions * dim]`, NaN if any is masked."""
+    """All positions concatenated, `[batch, positions * dim]`; NaN where masked."""
     return encoded.hidden.masked_fill(~encoded.mask.unsqueeze(-1), torch.nan).flatten(1)
 
 
@@ -99,7 +99,7 @@ LAYERED = {"sum-last": sum_last, "concat-last": concat_last}
 
 
 def pooling_of(name: str) -> Pooling:
-    """A pooling by its name; `sum-last-n` and `concat-last-n` say how many layers. `InputError` for another name."""
+    """A pooling by name; `n` in `sum-last-n` and `concat-last-n` counts layers. `InputError` for an unknown name."""
     if name in POOLINGS:
         return POOLINGS[name]
     if match := re.fullmatch(r"(sum-last|concat-last)-([1-9]\d*)", name):

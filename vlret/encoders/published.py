@@ -1,4 +1,4 @@
-"""Encoders with published weights: what each layout calls the tensors, and what else may stand in its files."""
+"""Published weights: the tensor names of each layout, and what else its files may hold."""
 
 import re
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ from vlret.files import InputError, read_json
 
 @dataclass(frozen=True)
 class Architecture:
-    """An encoder, its sizes, and how `config.json` tells what it is.
+    """An encoder, its sizes, and how to read them from `config.json`.
 
     Attributes
     ----------
     model_types
-        The values of `model_type` that fit.
+        The accepted values of `model_type`.
     fixed
-        Fields that may stand in `config.json` and change the maths, with the one value that is built here.
+        Fields of `config.json` that change the maths, with the only value supported here.
     activation
-        The field that names the activation; None where `fixed` has it.
+        The field that names the activation; None if it is in `fixed`.
     decoder_layers
-        The field that says how deep the decoder is, and the one that says so where it is absent.
+        The field with the decoder's depth, and its fallback.
     deviation
-        The field with the standard deviation of new embeddings, and its value where the field is absent.
+        The field with the standard deviation of new embeddings, and its default.
     """
 
     encoder: type[nn.Module]
@@ -80,22 +80,22 @@ PROJECTION = "projection.weight"
 
 @dataclass(frozen=True)
 class Layout:
-    """How published files name the parameters of an encoder and, where they hold one, of the head.
+    """How published files name the parameters of an encoder and of the head, if they hold one.
 
     Attributes
     ----------
     architecture
         One of `ARCHITECTURES`.
     renamed
-        Pattern -> what it becomes, one after the other, from published names to ours.
+        Pattern -> replacement, applied in order, from published names to ours.
     copies
-        Names under which the token embedding is stored again; one that differs from it is an `InputError`.
+        Names of copies of the token embedding; one that differs from it is an `InputError`.
     unused
-        Pattern of names that may be there and are not read -> why.
+        Pattern of names to ignore -> why.
     joint
-        Whether the visual embedding and the rows of all tokens are there too.
+        Whether the files hold the visual embedding and the rows of all tokens.
     projected
-        Whether the head's projection is there too.
+        Whether the files hold the head's projection.
     """
 
     architecture: str
@@ -109,17 +109,17 @@ class Layout:
 STACKS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 OBJECTS = "encoder.visual_embedding.obj_order_embedding.weight"
 POOLER = {
-    r"pooler\..*": "for next-sentence prediction; none of our poolings uses it",
+    r"pooler\..*": "for next-sentence prediction; no pooling uses it",
     r"embeddings\.position_ids": "0, 1, 2, ...",
 }
 CROSS_BIAS = {
-    r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight": "read by no version of T5; "
-    "t5-base was published with it (transformers names it among the unexpected keys to ignore)",
+    r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight": "in the published t5-base, used "
+    "by no version of T5 (transformers ignores it too)",
 }
-# Left by the DDP-wrapped trainer of VL-T5, and by its versions that still had an encoder of vision apart.
+# Left by VL-T5's DDP trainer, and by its versions with a separate vision encoder.
 TRAINER = {r"^module\.": ""}
 VISION = {r"^vis_encoder\.": "encoder."}
-NO_DECODER = {r"decoder\..*": "no pooling but `decoder` uses it"}
+NO_DECODER = {r"decoder\..*": "only the pooling `decoder` uses it"}
 
 LAYOUTS = {
     "t5": Layout("t5", copies=STACKS, unused=CROSS_BIAS),
@@ -128,11 +128,11 @@ LAYOUTS = {
         {r"^model\.": ""},
         STACKS,
         {
-            "final_logits_bias": "of the head for language modelling, which no encoder has",
-            r"(encoder|decoder)\.version": "a counter of fairseq's (transformers ignores it too)",
+            "final_logits_bias": "of the language-modelling head, which encoders lack",
+            r"(encoder|decoder)\.version": "fairseq's version counter (transformers ignores it too)",
         },
     ),
-    # TensorFlow's names of a norm's parameters: bert-base-uncased still has them.
+    # TensorFlow's names of norm parameters, which bert-base-uncased still has.
     "bert": Layout(
         "bert",
         {r"^bert\.": "", r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"},
@@ -145,10 +145,10 @@ LAYOUTS = {
         "bart",
         {**TRAINER, r"^model\.": "", **VISION},
         (*STACKS, OBJECTS),
-        {"final_logits_bias": "of the head for language modelling, which no encoder has"},
+        {"final_logits_bias": "of the language-modelling head, which encoders lack"},
         joint=True,
     ),
-    # cvlp keeps VL-T5's encoder alone, and writes its retrieval encoders so.
+    # cvlp keeps only VL-T5's encoder; its retrieval encoders have this layout.
     "cvlp": Layout(
         "t5",
         {
@@ -166,21 +166,21 @@ LAYOUTS = {
 
 
 def layout_of(name: str) -> Layout:
-    """A layout by its name; `InputError` for another."""
+    """A layout by name; `InputError` for an unknown one."""
     if name not in LAYOUTS:
         raise InputError(f"layout {name!r}: known are {', '.join(LAYOUTS)}")
     return LAYOUTS[name]
 
 
 def empty_encoder(folder: Path, layout: Layout, decoder: bool, rows: int | None = None) -> nn.Module:
-    """An encoder of the sizes in a folder's `config.json`, its parameters not yet filled.
+    """An encoder with the sizes in a folder's `config.json`, its parameters uninitialised.
 
     Parameters
     ----------
     decoder
-        Whether its decoder is built.
+        Whether to build its decoder.
     rows
-        The rows of the token embedding; None for as many as there are published.
+        The rows of the token embedding; None for as many as published.
 
     Raises
     ------
@@ -193,15 +193,15 @@ def empty_encoder(folder: Path, layout: Layout, decoder: bool, rows: int | None 
         raise InputError(f"{path}: model_type: {stored.get('model_type')!r}, expected {' or '.join(kind.model_types)}")
     for name, value in kind.fixed.items():
         if stored.get(name, value) != value:
-            raise InputError(f"{path}: {name}: {stored[name]!r}; only {value!r} is built here")
+            raise InputError(f"{path}: {name}: {stored[name]!r}; only {value!r} is supported")
     if kind.activation and stored.get(kind.activation, "gelu") not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise InputError(f"{path}: {kind.activation}: {stored[kind.activation]!r}; only {known} are built here")
+        raise InputError(f"{path}: {kind.activation}: {stored[kind.activation]!r}; only {known} are supported")
     if kind.decoder_layers:
-        name, otherwise = kind.decoder_layers
-        stored[name] = stored.get(name) or stored.get(otherwise, 0) if decoder else 0
+        name, fallback = kind.decoder_layers
+        stored[name] = stored.get(name) or stored.get(fallback, 0) if decoder else 0
     elif decoder:
-        raise InputError(f"{path}: a {layout.architecture} has no decoder, and so no pooling `decoder`")
+        raise InputError(f"{path}: pooling `decoder` needs a decoder, which {layout.architecture} lacks")
     if rows is not None:
         stored["vocab_size"] = rows
     sizes = {size.name: size.default for size in fields(kind.sizes)}
@@ -214,26 +214,26 @@ def empty_encoder(folder: Path, layout: Layout, decoder: bool, rows: int | None 
 
 
 def fill(tower: Tower, path: Path, layout: Layout, new_rows: float = 0.0, seed: int = 0) -> frozenset[str]:
-    """Fill a tower's encoder, and its projection where the layout has one, from published weights.
+    """Fill a tower's encoder, and its projection if the layout has one, from published weights.
 
     Parameters
     ----------
     path
-        The file of a joint layout; for any other the folder, in Hugging Face's layout.
+        A file for a joint layout; for others a folder in Hugging Face's layout.
     new_rows, seed
-        The standard deviation and the seed of rows of the token embedding that were not published.
+        The standard deviation and seed of token embedding rows that were not published.
 
     Returns
     -------
-    The names of the parameters that were filled.
+    The names of the filled parameters.
 
     Raises
     ------
     InputError
-        If a parameter is missing, unexpected (the layout's `unused` aside), misshapen, or differs from its copy.
+        If a parameter is missing, unexpected (and not `unused`), misshapen, or differs from its copy.
     """
     path = Path(path) if layout.joint else weights_file(Path(path))
-    weights = ours(_read(path, layout), layout, tower.encoder.decoder is not None, path)
+    weights = convert(_read(path, layout), layout, tower.encoder.decoder is not None, path)
     parameters = dict(tower.encoder.state_dict())
     if layout.projected and isinstance(tower.projection, nn.Linear):
         parameters[PROJECTION] = tower.projection.weight.detach()
@@ -244,21 +244,21 @@ def fill(tower: Tower, path: Path, layout: Layout, new_rows: float = 0.0, seed: 
     return frozenset(name if name == PROJECTION else f"encoder.{name}" for name in parameters)
 
 
-def ours(tensors: Mapping[str, Tensor], layout: Layout, decoder: bool, path: Path) -> dict[str, Tensor]:
-    """Published tensors under our names, without copies of the token embedding and without what is not used."""
+def convert(tensors: Mapping[str, Tensor], layout: Layout, decoder: bool, path: Path) -> dict[str, Tensor]:
+    """Published tensors under our names, without unused ones and copies of the token embedding."""
     named: dict[str, Tensor] = {}
     for published, tensor in tensors.items():
         name = published
         for pattern, replacement in layout.renamed.items():
             name = re.sub(pattern, replacement, name)
         if name in named:
-            raise InputError(f"{path}: {published}: there is another tensor of that name but for its prefix")
+            raise InputError(f"{path}: {published}: another tensor differs from it only in its prefix")
         named[name] = tensor
     table = f"{ARCHITECTURES[layout.architecture].encoder.token_embedding}.weight"
     stored = [name for name in (table, *layout.copies) if name in named]
     for name in stored[1:]:
         if not torch.equal(named[name], named[stored[0]]):
-            raise InputError(f"{path}: {name}: differs from {stored[0]}, of which it should be a copy")
+            raise InputError(f"{path}: {name}: differs from {stored[0]}, though it should be a copy")
     if stored:
         named[table] = named[stored[0]]
     unused = [*layout.unused, *([] if decoder else NO_DECODER)]
@@ -270,12 +270,12 @@ def ours(tensors: Mapping[str, Tensor], layout: Layout, decoder: bool, path: Pat
 
 
 def _read(path: Path, layout: Layout) -> dict[str, Tensor]:
-    """The tensors of a file, and of the projection that sentence-transformers puts into a folder beside it."""
+    """The tensors of a file, and of the projection that sentence-transformers stores in a folder beside it."""
     tensors = read_tensors(path)
     if layout.projected and not layout.joint:
         dense = path.parent / "2_Dense"
         activation = read_json(dense / "config.json").get("activation_function", "")
         if not activation.endswith(".Identity"):
-            raise InputError(f"{dense}/config.json: activation_function: {activation!r}; only Identity is built here")
+            raise InputError(f"{dense}/config.json: activation_function: {activation!r}; only Identity is supported")
         tensors |= read_tensors(weights_file(dense))
     return tensors

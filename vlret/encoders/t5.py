@@ -1,4 +1,4 @@
-"""A compact T5 that takes visual tokens and prompts beside its text, under the published parameter names.
+"""A compact T5 that takes visual tokens and prompts besides text, with the published parameter names.
 
 Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
 section 2.1; Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation", section 3 (VL-T5);
@@ -37,18 +37,18 @@ class T5Config:
 
 
 class T5Norm(nn.RMSNorm):
-    """T5's norm: no mean is subtracted, no bias added."""
+    """T5's norm: no mean subtraction, no bias."""
 
     def __init__(self, dim: int, eps: float = 1e-6):
         super().__init__(dim, eps=eps)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`[..., dim]` to the same shape, in the precision of the weights also under autocast, as LayerNorm."""
+        """`[..., dim]` to the same shape, in the precision of the weights even under autocast, like LayerNorm."""
         return super().forward(hidden.to(self.weight.dtype))
 
 
 def relative_position_bucket(distance: Tensor, bidirectional: bool, buckets: int, max_distance: int) -> Tensor:
-    """The bucket of each distance (key's position minus query's): exact for near ones, logarithmic for far ones.
+    """The bucket of each distance (key position minus query position): exact when near, logarithmic when far.
 
     Source: Raffel et al. 2020, section 2.1; github.com/huggingface/transformers, `T5Attention`.
     """
@@ -66,7 +66,7 @@ def relative_position_bucket(distance: Tensor, bidirectional: bool, buckets: int
 
 
 class T5Attention(nn.Module):
-    """Multi-head attention without scaling and biases, through torch's fused attention."""
+    """Multi-head attention without scaling or biases, by torch's fused kernel."""
 
     def __init__(self, config: T5Config, relative: bool = False):
         super().__init__()
@@ -138,9 +138,9 @@ class T5FeedForwardLayer(nn.Module):
         return hidden + self.dropout(self.ff_adapter(self._down(inner)))
 
     def _down(self, inner: Tensor) -> Tensor:
-        """The second product; in single precision under fp16, out of whose range (65,504) T5's numbers go here.
+        """The down-projection; in fp32 under fp16 autocast, where T5's activations overflow (65,504).
 
-        Source: github.com/huggingface/transformers, issue 5651, where `wo` is kept in fp32 since.
+        Source: github.com/huggingface/transformers, issue 5651: `wo` is kept in fp32.
         """
         kind, wo = inner.device.type, self.DenseReluDense["wo"]
         if not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.float16:
@@ -150,7 +150,7 @@ class T5FeedForwardLayer(nn.Module):
 
 
 class T5Block(nn.Module):
-    """Self-attention, in a decoder cross-attention, feed-forward."""
+    """Self-attention, cross-attention (decoder only), feed-forward."""
 
     def __init__(self, config: T5Config, layer: int, decoder: bool):
         super().__init__()
@@ -160,7 +160,7 @@ class T5Block(nn.Module):
     def forward(
         self, hidden: Tensor, bias: Tensor | None, states: Tensor | None = None, states_bias: Tensor | None = None
     ) -> Tensor:
-        """`[batch, positions, dim]` to the same shape; `states` are the encoder's, in a decoder."""
+        """`[batch, positions, dim]` to the same shape; a decoder also takes the encoder's `states`."""
         hidden = self.layer[0](hidden, bias)
         if states is not None:
             hidden = self.layer[1](hidden, states, states_bias)
@@ -179,7 +179,7 @@ class T5Stack(Stack):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def position_bias(self, text: int, positions: int) -> Tensor:
-        """The relative bias between the first `text` positions, 0 elsewhere: `[1, heads, positions, positions]`."""
+        """Relative bias among the first `text` positions, 0 elsewhere: `[1, heads, positions, positions]`."""
         table = self.block[0].layer[0].SelfAttention.relative_attention_bias
         places = torch.arange(text, device=table.weight.device)
         bucket = relative_position_bucket(
@@ -193,17 +193,17 @@ class T5Stack(Stack):
 
 
 class T5(nn.Module):
-    """Text and visual tokens through one T5 encoder; its decoder where the sizes name one.
+    """One T5 encoder for text and visual tokens; with a decoder if the config has decoder layers.
 
-    Visual tokens have no position: the relative bias is that of the text alone, prompts included.
+    Visual tokens have no position: the relative bias covers only prompts and text.
     """
 
-    # How the names of what LoRA and (IA)3 change end, as regular expressions.
+    # Suffixes (regular expressions) of the modules that LoRA and (IA)3 change.
     projections: ClassVar = {"query": "q", "key": "k", "value": "v", "feed-forward": "wo"}
-    # The name of the table of tokens, `[vocabulary, dim]`.
+    # The name of the token embedding, `[vocabulary, dim]`.
     token_embedding = "shared"
     visual_norm = T5Norm
-    # What is added to it is drawn from N(0, init_std); None for PyTorch's default.
+    # New modules are initialised from N(0, init_std); None for PyTorch's default.
     init_std = None
 
     def __init__(self, config: T5Config):
@@ -234,13 +234,13 @@ class T5(nn.Module):
         Parameters
         ----------
         input_ids, attention_mask
-            `[batch, tokens]`; without a mask, padding is where the padding's id is.
+            `[batch, tokens]`; without a mask, padding is where the padding id is.
         features, boxes, visual_mask
-            As `vlret.encoders.visual.VisualEmbedding` takes them, and so `image_ids` and `object_ids`.
+            As `vlret.encoders.visual.VisualEmbedding` takes them; likewise `image_ids` and `object_ids`.
         inputs_embeds
-            `[batch, tokens, dim]` in the place of `input_ids`.
+            `[batch, tokens, dim]`, instead of `input_ids`.
         keep
-            How many layers' outputs are asked for, each after the final norm, so that they are of one scale.
+            How many of the last layers to return, each after the final norm so that their scales match.
         """
         stack, text, mask = self.encoder, inputs_embeds, attention_mask
         if input_ids is not None:
@@ -256,7 +256,7 @@ class T5(nn.Module):
     def decode(self, encoded: Encoded, decoder_input_ids: Tensor | None = None) -> Tensor:
         """The decoder's output after its final norm, `[batch, tokens, dim]`.
 
-        `decoder_input_ids`, `[batch, tokens]`, are the start token alone unless given.
+        `decoder_input_ids`, `[batch, tokens]`, defaults to the start token.
         """
         stack, states = self.decoder, encoded.hidden
         if decoder_input_ids is None:

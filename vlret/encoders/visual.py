@@ -1,4 +1,4 @@
-"""From cached features of an image to visual tokens."""
+"""Visual tokens from the cached features of an image."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from vlret.encoders.linear import Linear
 
 
 def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
-    """Max-pool a grid to fewer cells, as VL-Adapter does with CLIP's.
+    """Max-pool a grid to fewer cells, as VL-Adapter does with CLIP's grid.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> 
     grid
         Rows and columns of `cells`.
     tokens
-        Rows and columns to pool to (adaptive windows, which overlap where they do not divide).
+        Rows and columns to pool to (adaptive windows, which overlap where sizes do not divide).
 
     Returns
     -------
@@ -30,13 +30,13 @@ def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> 
 
 
 def pool_cells(features: Tensor, mask: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """`pool_grid` of features `[batch, rows * columns, dim]` and of their mask: a token is kept where any cell is."""
+    """`pool_grid` of features `[batch, rows * columns, dim]` and of their mask: a token is kept if any cell is."""
     kept = pool_grid(mask.unsqueeze(-1).to(features.dtype), grid, tokens).squeeze(-1).bool()
     return pool_grid(features, grid, tokens), kept
 
 
 def pool_boxes(boxes: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
-    """The smallest box around the cells that `pool_grid` pools: `[batch, rows * columns, 4]` to `[batch, tokens, 4]`.
+    """The bounding boxes of the cells that `pool_grid` pools: `[batch, rows * columns, 4]` to `[batch, tokens, 4]`.
 
     VL-Adapter keeps the first `tokens` boxes instead, which are all zero for a grid.
     """
@@ -45,26 +45,26 @@ def pool_boxes(boxes: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) ->
 
 
 class VisualEmbedding(nn.Module):
-    """VL-T5's and VL-BART's visual embedding: what a region looks like, where it is, which image and object it is.
+    """The visual embedding of VL-T5 and VL-BART: a region's appearance, position, image and object order.
 
     `norm(Linear(features)) + norm(Linear([x1, y1, x2, y2, "area"])) + image order + object order`. The "area" is
-    `(y2 - x2) * (y1 - x1)`: the originals take boxes for x1, x2, y1, y2, and published weights were trained so.
+    `(y2 - x2) * (y1 - x1)`: the originals read boxes as x1, x2, y1, y2, and the published weights were trained so.
 
     Parameters
     ----------
     feature_dim, dim
-        The width of features and of the encoder.
+        The widths of the features and of the encoder.
     norm
-        Makes a norm of a width: RMS norm in VL-T5, LayerNorm in VL-BART.
+        Builds a norm from a width: RMS norm in VL-T5, LayerNorm in VL-BART.
     norms
-        `each`, one norm a branch; `sum`, one norm over the sum, order included; `none`.
+        `each`, one norm per branch; `sum`, one norm over the sum, order included; `none`.
     order
-        Whether there are order embeddings. Object `k` is row `vocabulary - 1 - k` of the encoder's token embedding
-        (the row of `<vis_extra_id_k>`), images have a table of their own.
+        Whether to add order embeddings. Object `k` is row `vocabulary - 1 - k` of the encoder's token embedding
+        (that of `<vis_extra_id_k>`); images have a separate table.
     images
-        The rows of that table.
+        The number of rows of that table.
     pool
-        The rows and columns of a grid of features, and those that it is max-pooled to; None for regions.
+        Rows and columns of the feature grid before and after max-pooling; None for regions.
 
     Source: Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation", section 3.1;
     github.com/j-min/VL-T5, `VisualEmbedding`.
@@ -99,20 +99,20 @@ class VisualEmbedding(nn.Module):
         image_ids: Tensor | None = None,
         object_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Features `[batch, regions, feature_dim]` to visual tokens `[batch, tokens, dim]` and what of them is kept.
+        """Features `[batch, regions, feature_dim]` to visual tokens `[batch, tokens, dim]` and their mask.
 
         Parameters
         ----------
         features, boxes
-            Of any precision; they become that of the weights.
+            Of any precision; cast to that of the weights.
         boxes
             `[batch, regions, 4]`: x1, y1, x2, y2 in [0, 1].
         mask
-            `[batch, regions]`, 0 where there is no region; None where all are there.
+            `[batch, regions]`, 0 for padding; None without padding.
         tokens
             The token embedding, `[vocabulary, dim]`; needed for the object order.
         image_ids, object_ids
-            `[batch, tokens]`; by default all of image 0, objects counted from 0.
+            `[batch, tokens]`; by default image 0, and objects counted from 0.
         """
         features, boxes = (part.to(self.feat_embedding[0].weight.dtype) for part in (features, boxes))
         mask = features.new_ones(features.shape[:2]) if mask is None else mask

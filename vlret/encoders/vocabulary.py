@@ -1,4 +1,4 @@
-"""Tokenizers, and the tokens and embeddings that VL-T5 and VL-BART add to the published ones."""
+"""Tokenizers, and the tokens and embeddings that VL-T5 and VL-BART add to them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +11,15 @@ from vlret.settings import ExperimentSettings
 
 # `<extra_id_k>` marks a span of text, `<vis_extra_id_k>` the k-th object of an image.
 EXTRA = 100
-CLIP_POSITIONS = 77  # where an open_clip_config.json does not say it
+CLIP_POSITIONS = 77  # the default of open_clip_config.json
 UNBOUNDED = 10**9
 
 
 def tokenizer_of(settings: ExperimentSettings, weights: Mapping[str, Path]):
-    """The tokenizer that was published with a model's text weights; None for an image model.
+    """The tokenizer published with a model's text weights; None for an image model.
 
-    Its `model_max_length` is the number of positions that the weights have, whatever it was published with. Where the
-    model has order embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
+    Its `model_max_length` is the number of positions in the weights, overriding the published value. With order
+    embeddings, it has the tokens `<extra_id_k>` and `<vis_extra_id_k>` (`add_extra_tokens`).
     """
     if settings.model.kind == "image":
         return None
@@ -38,7 +38,7 @@ def tokenizer_of(settings: ExperimentSettings, weights: Mapping[str, Path]):
 
 
 def positions_of(folder: Path) -> int | None:
-    """How many tokens of a text the weights in a folder have positions for; None where any number has, as in T5."""
+    """The number of text positions of the weights in a folder; None if unlimited, as in T5."""
     if (folder / "open_clip_config.json").is_file():
         sizes = read_json(folder / "open_clip_config.json").get("model_cfg", {})
         return sizes.get("text_cfg", {}).get("context_length", CLIP_POSITIONS)
@@ -47,15 +47,15 @@ def positions_of(folder: Path) -> int | None:
 
 
 def add_extra_tokens(tokenizer, folder: Path) -> None:
-    """Add `<extra_id_99>`, ..., `<extra_id_0>` where there are none, then `<vis_extra_id_99>`, ..., `<vis_extra_id_0>`.
+    """Add `<extra_id_99>`, ..., `<extra_id_0>` if absent, then `<vis_extra_id_99>`, ..., `<vis_extra_id_0>`.
 
-    So `<vis_extra_id_k>` is token `len(tokenizer) - 1 - k`, the row in which object `k` has its embedding. Spaces
-    around the tokens are taken away.
+    So `<vis_extra_id_k>` is token `len(tokenizer) - 1 - k`, the embedding row of object `k`. Spaces around the tokens
+    are stripped.
 
     Raises
     ------
     InputError
-        If tokens of these names stand elsewhere.
+        If such tokens exist with other ids.
 
     Source: Cho et al. 2021, "Unifying Vision-and-Language Tasks via Text Generation", section 3;
     github.com/j-min/VL-T5, `VLT5Tokenizer`, `VLBartTokenizer`.
@@ -69,13 +69,13 @@ def add_extra_tokens(tokenizer, folder: Path) -> None:
     last = len(tokenizer) - 1
     for position, name in enumerate(reversed(names)):
         if (found := tokenizer.convert_tokens_to_ids(name)) != last - position:
-            raise InputError(f"{folder}: the tokenizer has {name} as {found}, expected {last - position}")
+            raise InputError(f"{folder}: the tokenizer's id of {name} is {found}, expected {last - position}")
 
 
 def extend(table: Tensor, rows: int, deviation: float, seed: int) -> Tensor:
-    """A token embedding `[tokens, dim]` with new rows at its end, drawn from N(0, deviation²), if it has not enough.
+    """A token embedding `[tokens, dim]`, extended to `rows` if shorter by rows drawn from N(0, deviation²).
 
-    VL-T5 draws new rows so (transformers 4.2, `resize_token_embeddings`, with the model's own initialisation).
+    As in VL-T5 (transformers 4.2, `resize_token_embeddings`, with the model's own initialisation).
     """
     if rows <= len(table):
         return table

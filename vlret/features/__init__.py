@@ -1,1 +1,1 @@
-"""What a frozen image backbone says of an image, computed once and cached."""
+"""Image features from frozen backbones, computed once and cached."""

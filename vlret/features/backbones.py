@@ -1,4 +1,4 @@
-"""Frozen image models: a module for each family, whose `backbone(weights, **options)` gives a `Backbone`."""
+"""Frozen image models: one module per family, whose `backbone(weights, **options)` builds a `Backbone`."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ class Backbone(Protocol):
     Attributes
     ----------
     weights
-        The file that its weights were read from.
+        Its weights file.
     regions, dim
-        Most regions of an image, and numbers a region.
+        The maximum number of regions of an image, and their width.
     preprocessing
-        In words.
+        A description in words.
     libraries
         The distributions that its output depends on.
     prepare
-        From an RGB image to what `describe` takes: anything, made in another process. It is picklable and small.
+        RGB image to any input of `describe`; runs in another process, so must be picklable and small.
     """
 
     weights: Path
@@ -37,15 +37,15 @@ class Backbone(Protocol):
     prepare: Callable[[Image.Image], Any]
 
     def describe(self, images: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features `[images, regions, dim]`, boxes `[images, regions, 4]`, how many regions are there `[images]`.
+        """Features `[images, regions, dim]`, boxes `[images, regions, 4]` and region counts `[images]`.
 
-        Boxes are x1, y1, x2, y2 in [0, 1] of the image. Regions that are not there are zeros and come last.
+        Boxes are x1, y1, x2, y2 in [0, 1] of the image. Missing regions are zeros and come last.
         """
 
 
 def load(name: str, entry: AnyBackbone, weights: Path) -> Backbone:
-    """The backbone of an entry of the config; `InputError` where the weights do not fit."""
+    """The backbone of a config entry; `InputError` if the weights do not fit."""
     model = importlib.import_module(entry.MODULE).backbone(weights, **entry.options())
     if model.dim != entry.dim:
-        raise InputError(f"backbones.{name}.dim: {entry.dim}, but the weights give {model.dim}")
+        raise InputError(f"backbones.{name}.dim: {entry.dim}, but the weights have {model.dim}")
     return model

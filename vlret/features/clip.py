@@ -1,7 +1,7 @@
-"""CLIP's image towers through open_clip: the last grid of a ResNet, the patches of a transformer, the joint vector.
+"""CLIP's image towers by open_clip: a ResNet's last grid, a transformer's patches, or the joint vector.
 
 Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", sections 2.3 and
-2.4; github.com/mlfoundations/open_clip, whose modules and published folders these are.
+2.4; github.com/mlfoundations/open_clip, whose modules and folder format are used.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlret.encoders.clip import load_clip
 from vlret.features.pixels import Square
-from vlret.features.squares import SquareBackbone, of_255
+from vlret.features.squares import SquareBackbone, scale_to_255
 from vlret.files import InputError
 
 OUTPUTS = ("grid", "joint")
@@ -22,12 +22,12 @@ class Clip(SquareBackbone):
     Parameters
     ----------
     weights, architecture
-        As `vlret.encoders.clip.load_clip` takes them.
+        As for `vlret.encoders.clip.load_clip`.
     output
-        `grid`: what the attention pooling of a ResNet pools, or the patches of a transformer after its last norm;
-        `joint`: one vector an image, in the space of texts, of any length.
+        `grid`: the input of a ResNet's attention pooling, or a transformer's patches after its last norm; `joint`: one
+        unnormalised vector per image, in the joint space with texts.
     resize
-        `shortest` or `squash`; None for what the weights were trained with.
+        `shortest` or `squash`; None for that of the weights' training.
     """
 
     libraries = ("torch", "open_clip_torch", "pillow")
@@ -41,14 +41,14 @@ class Clip(SquareBackbone):
         size = model.visual.image_size  # a ResNet's is a number
         height, width = size if isinstance(size, tuple) else (size, size)
         if resize not in ("shortest", "squash") or height != width:
-            problem = f"images are made {height} × {width} by {resize!r}"
-            raise InputError(f"{file}: {problem}, which is unknown: set resize to shortest or squash for a square")
+            problem = f"resizing to {height} × {width} by {resize!r} is unsupported"
+            raise InputError(f"{file}: {problem}; set resize to shortest or squash for square images")
         self.output = output
         prepare = Square(height, resize, cfg.interpolation)
-        super().__init__(model.visual, file, prepare, mean=of_255(cfg.mean), std=of_255(cfg.std))
+        super().__init__(model.visual, file, prepare, mean=scale_to_255(cfg.mean), std=scale_to_255(cfg.std))
 
     def cells(self, pixels: Tensor) -> Tensor:
-        """`[images, 3, size, size]` to `[images, dim, rows, columns]`, one row and column for the joint vector."""
+        """`[images, 3, size, size]` to `[images, dim, rows, columns]`; the joint vector is one cell."""
         if self.output == "joint":
             vectors = self.model(pixels)
             return (vectors[0] if isinstance(vectors, tuple) else vectors)[:, :, None, None]

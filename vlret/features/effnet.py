@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0: the 7 × 7 grid of 1,280 channels before its pooling, as 49 regions of an image.
+"""EfficientNet-Lite0: its last 7 × 7 grid of 1,280 channels as 49 regions of an image.
 
 Architecture: Tan and Le 2019, "EfficientNet", without squeeze-and-excite and swish
 (github.com/tensorflow/tpu, `efficientnet/lite`), from timm. Weights: `efficientnet-lite0-57934424.pth` of
-github.com/RangiLyu/EfficientNet-Lite (converted from TensorFlow's), whose keys are renamed to timm's.
+github.com/RangiLyu/EfficientNet-Lite (converted from TensorFlow), with keys renamed to timm's.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vlret.files import InputError
 
 SIZE = 224
 
-# One block's parts in order of computation: the first block of all does not expand.
+# A block's parts in order of computation; the very first block does not expand.
 PUBLISHED_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 EXPANDING_PARTS = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 FIRST_PARTS = (None, None, "conv_dw", "bn1", "conv_pw", "bn2")
@@ -32,7 +32,7 @@ AROUND_BLOCKS = {
 
 
 class EffNet(SquareBackbone):
-    """The frozen backbone; the whole image is squashed: a crop would cut both ends off a flag."""
+    """The frozen backbone. It squashes the whole image: cropping would cut both ends off a flag."""
 
     libraries = ("torch", "timm", "pillow")
 
@@ -45,23 +45,23 @@ class EffNet(SquareBackbone):
 
 
 def load(weights: Path) -> torch.nn.Module:
-    """timm's `tf_efficientnet_lite0` with the published weights; `InputError` where the file does not fit it."""
+    """timm's `tf_efficientnet_lite0` with the published weights; `InputError` if the file does not fit."""
     model = timm.create_model("tf_efficientnet_lite0")
     try:
         published = torch.load(weights, map_location="cpu", weights_only=True)
         model.load_state_dict(renamed(published, [len(stage) for stage in model.blocks]))
     except FileNotFoundError as error:
         raise InputError(f"{weights}: no such file") from error
-    except Exception as error:  # torch has no one type for a file that is no checkpoint, or another model's
+    except Exception as error:  # torch raises various types for invalid or mismatched checkpoints
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{weights}: not the weights of EfficientNet-Lite0 ({reason})") from error
     return model
 
 
 def renamed(published: dict[str, torch.Tensor], blocks: Sequence[int]) -> dict[str, torch.Tensor]:
-    """The published state dict under timm's names; `blocks` counts the blocks of each stage.
+    """The published state dict with timm's names; `blocks` counts the blocks of each stage.
 
-    Block n of the published flat list is block b of stage s in timm. Raises `KeyError` for an unknown name.
+    The published blocks are one flat list, timm's are per stage. Raises `KeyError` for an unknown name.
     """
     places = [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
 

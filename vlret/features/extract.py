@@ -1,4 +1,4 @@
-"""From image files to a feature store: every image of a table once, decoded in workers while the backbone computes."""
+"""Extract a feature store from image files; workers decode while the backbone computes."""
 
 import hashlib
 import importlib.metadata
@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.images import ImageError
-from vlret.encoders.inputs import ahead
+from vlret.encoders.inputs import prefetch
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, is_whole, named
 from vlret.features.workers import prepared
@@ -38,9 +38,9 @@ def extract(
     workers: int,
     out: Path,
 ) -> None:
-    """Write the feature store `out` of the images that column `image` of a table names, in order of name.
+    """Extract the features of the images in column `image` of a table to the store `out`, sorted by name.
 
-    What was done before a kill stands in a folder beside `out`, from which the same command goes on.
+    An interrupted run is resumed by the same command, from a folder beside `out`.
 
     Parameters
     ----------
@@ -49,41 +49,41 @@ def extract(
     weights
         Its published weights.
     images
-        The folder of the image files.
+        The folder with the image files.
     dataset
-        A saved `Dataset` or `DatasetDict` with a column `image`: of file names, or lists of them, or nulls.
+        A saved `Dataset` or `DatasetDict` with a column `image` of file names, lists of them, or nulls.
     shard
-        Which part of the images: `2-of-4` is the second quarter of the names.
+        The part of the images to extract: `2-of-4` is the second quarter of the names.
     unreadable
-        How many images may be missing or broken: they are noted with the reason.
+        How many images may be missing or broken; they are recorded with the reason.
     settings
-        The backbone's entry in the config, and how its features are stored.
+        The backbone's config entry, and how to store its features.
     batch_size
-        Images that are described at a time.
+        Images per forward pass.
     threads, workers
-        Of the backbone; processes that decode.
+        Threads of the backbone; decoding processes.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        At the first image that is one too many to be unreadable, or if the folder has none at all.
+        If too many images are unreadable, or the folder has none of the images.
     """
-    names = share(image_names(dataset), shard)
+    names = select_shard(image_names(dataset), shard)
     _check_folder(images, names, dataset)
     torch.set_num_threads(threads)
     model = load(backbone, settings.backbone, weights)
     description = _description(model, backbone, settings)
     work = out.parent / f"{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock") as lock:
-        unfinished(work, {**description, "sha256": _sum(batch_size, settings.dtype, names)})
+        unfinished(work, {**description, "sha256": _digest(batch_size, settings.dtype, names)})
         if not is_whole(work / "store"):
             writer = FeatureWriter(work / "store", model.regions, model.dim, settings.dtype)
             left = names[writer.batches * batch_size :]
             if writer.batches:
-                say(f"{out}: {len(names) - len(left)} of {len(names)} images are there already; going on")
-            limit = unreadable, _one_too_many(unreadable, dataset, work)
+                say(f"{out}: resuming after {len(names) - len(left)} of {len(names)} images")
+            limit = unreadable, _limit_hint(unreadable, dataset, work)
             filling = fill(writer, model, left, images, workers, batch_size, limit, lock)
             start = time.perf_counter()
             for _ in progress(filling, len(left), "images", backbone):
@@ -91,25 +91,25 @@ def extract(
             speed = len(left) / max(time.perf_counter() - start, 1e-9)
             lock.check()
             writer.finish(description)
-            told = f"{len(writer.images)} images, {len(writer.unreadable)} unreadable: {speed:.1f} images/s"
-            say(f"{backbone} features of {told}")
+            counts = f"{len(writer.images)} images, {len(writer.unreadable)} unreadable"
+            say(f"{backbone} features of {counts}: {speed:.1f} images/s")
         remove(out)
         os.replace(work / "store", out)
         remove(work)
 
 
 def _check_folder(images: Path, names: list[str], dataset: Path) -> None:
-    """Raise `InputError` where none of the images is there: it is not the right folder."""
+    """Raise `InputError` if the folder has none of the images, so must be the wrong one."""
     if names and not any(Path(name).name == name and is_file(images / name) for name in names):
-        raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
+        raise InputError(f"{images}: has none of the {len(names)} images in column image of {dataset}")
 
 
-def _one_too_many(unreadable: int, dataset: Path, work: Path) -> str:
-    """How the error ends that names one image more than may be unreadable."""
+def _limit_hint(unreadable: int, dataset: Path, work: Path) -> str:
+    """The end of the error about one unreadable image too many."""
     if unreadable == 0:
-        return f"(column image of {dataset}); mend the file or drop what names it"
+        return f"(column image of {dataset}); fix the file or remove its rows"
     return (
-        f"(column image of {dataset}), and {unreadable} others cannot be read either; mend them and remove {work}, or "
+        f"(column image of {dataset}), and {unreadable} others cannot be read either; fix them and remove {work}, or "
         "raise limits.unreadable image in the config"
     )
 
@@ -119,19 +119,19 @@ def image_names(dataset: Path) -> list[str]:
     try:
         table = load_from_disk(str(dataset))
     except FileNotFoundError as error:
-        raise InputError(f"{dataset}: no saved table there") from error
+        raise InputError(f"{dataset}: no saved table here") from error
     splits: list[Dataset] = list(table.values()) if isinstance(table, DatasetDict) else [table]
     if any("image" not in split.column_names for split in splits):
         raise InputError(f"{dataset}: the table has no column image")
     return sorted({name for split in splits for row in split["image"] for name in named(row)})
 
 
-def share(names: list[str], shard: str) -> list[str]:
-    """The names of one shard, such as `2-of-4`: together all names, and sizes differ by one at most."""
+def select_shard(names: list[str], shard: str) -> list[str]:
+    """The names of a shard such as `2-of-4`; shards partition the names, and sizes differ by at most one."""
     parts = re.fullmatch(r"([1-9]\d*)-of-([1-9]\d*)", shard)
     number, of = map(int, parts.groups()) if parts else (1, 0)
     if number > of:
-        raise InputError(f"shard {shard!r}: expected one such as 2-of-4")
+        raise InputError(f"shard {shard!r}: expected the form 2-of-4")
     return names[(number - 1) * len(names) // of : number * len(names) // of]
 
 
@@ -145,13 +145,13 @@ def fill(
     limit: tuple[int, str],
     lock: Lock,
 ) -> Iterator[str]:
-    """Describe images batch by batch and store them; each name, after its batch is stored.
+    """Extract and store features batch by batch; yields each name after its batch is stored.
 
-    While one batch is described, the next is gathered and `workers` decode the images after it. An image that cannot
-    be read is noted and passed over; `limit` says how many may be, and how the `InputError` ends that names one too
-    many. Nothing is stored once the lock is another's.
+    While the backbone computes one batch, the next is collected and `workers` decode the images after it. Unreadable
+    images are recorded and skipped; `limit` is how many are allowed, and the end of the `InputError` about one more.
+    Nothing is stored after the lock is lost.
     """
-    for batch in ahead(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
+    for batch in prefetch(_batches(prepared(names, folder, model.prepare, workers), batch_size)):
         readable = {name: image for name, image in batch if not isinstance(image, ImageError)}
         broken = {name: image for name, image in batch if isinstance(image, ImageError)}
         if len(writer.unreadable) + len(broken) > limit[0]:
@@ -173,8 +173,8 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
         yield batch
 
 
-def _sum(*parts: object) -> str:
-    """What differs where any of `parts` does."""
+def _digest(*parts: object) -> str:
+    """A SHA-256 of `parts`."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""From an image to a square of pixels; apart from the backbones, so that who decodes need not import torch."""
+"""Resize and crop an image to a square; separate from the backbones, as decoders must not import torch."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ RESAMPLING = {
 
 @dataclass(frozen=True)
 class Square:
-    """Makes of an image a square of pixels.
+    """Resizes and crops an image to a square.
 
     Attributes
     ----------
     size
-        Pixels a side.
+        Pixels per side.
     resize
-        `squash`: the whole image, its aspect lost; `shortest`: its shorter side fits, the middle of the longer is kept.
+        `squash`: the whole image, distorted; `shortest`: fits the shorter side and crops the centre of the longer.
     interpolation
         `bilinear`, `bicubic` or `lanczos`.
     share
-        What of the resized sides is kept, around the middle (timm's `crop_pct`).
+        The central share of the resized sides that is kept (timm's `crop_pct`).
     """
 
     size: int
@@ -34,7 +34,7 @@ class Square:
     share: float = 1.0
 
     def __call__(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """An RGB image as `[size, size, 3]` uint8, and what part of it they show: x1, y1, x2, y2 in [0, 1]."""
+        """An RGB image as `[size, size, 3]` uint8, and the box they show: x1, y1, x2, y2 in [0, 1] of the image."""
         side = int(self.size / self.share)
         shorter = min(image.size)
         width, height = (side if self.resize == "squash" else int(side * length / shorter) for length in image.size)
@@ -45,7 +45,7 @@ class Square:
         return pixels, box
 
     def __str__(self) -> str:
-        """In words, for a store's description."""
+        """A description in words, for a store."""
         how = "without keeping the aspect" if self.resize == "squash" else "the shorter side, and its middle"
         kept = "" if self.share == 1 else f", the inner {self.share:g} of its sides"
         return f"{self.interpolation} to {self.size} × {self.size}, {how}{kept}"

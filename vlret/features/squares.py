@@ -1,4 +1,4 @@
-"""Backbones that see an image as one square of pixels and describe the cells of a grid over it, or the whole."""
+"""Backbones that take one square image and compute features of grid cells or of the whole."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from vlret.features.pixels import Square
 
 
 class SquareBackbone(ABC):
-    """A frozen model of square images, ready to describe them; the base of those that have nothing else to say.
+    """Base class of frozen models of square images.
 
     Parameters
     ----------
     model
-        It is moved to the GPU where there is one.
+        It is moved to the GPU if there is one.
     weights
-        The file that its weights were read from.
+        Its weights file.
     prepare
-        From an image to pixels.
+        Image to pixels.
     mean, std
-        What is subtracted from the pixels, and what they are then divided by, for each channel, of 255.
+        Per-channel normalisation of pixels in [0, 255].
     """
 
     libraries: tuple[str, ...] = ("torch", "pillow")
@@ -40,10 +40,10 @@ class SquareBackbone(ABC):
 
     @abstractmethod
     def cells(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels `[images, 3, size, size]` to what the model says: `[images, dim, rows, columns]`."""
+        """Normalised pixels `[images, 3, size, size]` to features `[images, dim, rows, columns]`."""
 
     def describe(self, images: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What `prepare` made of images to features `[images, regions, dim]`, boxes `[images, regions, 4]`, counts."""
+        """Outputs of `prepare` to features `[images, regions, dim]`, boxes `[images, regions, 4]`, counts."""
         pixels, boxes = (np.stack(part) for part in zip(*images, strict=True))
         cells = self._forward(pixels)
         low, size = np.tile(boxes[:, :2], 2), np.tile(boxes[:, 2:] - boxes[:, :2], 2)
@@ -53,18 +53,18 @@ class SquareBackbone(ABC):
 
     @torch.inference_mode()
     def _forward(self, pixels: np.ndarray) -> Tensor:
-        # Pixels lie channel by channel for each place, which is what channels_last means.
+        # Pixels are already in channels_last order.
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         return self.cells((images.float() - self.mean) / self.std)
 
 
 def grid_boxes(rows: int, columns: int) -> np.ndarray:
-    """Boxes of a grid's cells, row by row: `[rows * columns, 4]`, x1, y1, x2, y2 in [0, 1]."""
+    """The boxes of grid cells, row by row: `[rows * columns, 4]`, x1, y1, x2, y2 in [0, 1]."""
     top, left = np.divmod(np.arange(rows * columns), columns)
     edges = np.stack([left, top, left + 1, top + 1], axis=1)
     return (edges / [columns, rows, columns, rows]).astype(np.float32)
 
 
-def of_255(values: Sequence[float]) -> list[float]:
-    """A mean or deviation of channels in [0, 1] as one of channels in [0, 255]."""
+def scale_to_255(values: Sequence[float]) -> list[float]:
+    """Means or deviations of channels in [0, 1], rescaled to [0, 255]."""
     return [value * 255 for value in values]

@@ -1,9 +1,9 @@
-"""Features of images on disk: arrays that are mapped into memory, and which image is in which row.
+"""Image features on disk: memory-mapped arrays, and the row of each image.
 
-A store is a folder with `store.json` and one or more shards: the folder itself, or folders in it. A shard is
+A store is a folder with `store.json` and one or more shards (the folder itself, or subfolders). A shard is
 - `features.npy` `[images, regions, dim]` float16 or float32;
 - `boxes.npy` `[images, regions, 4]` float32: x1, y1, x2, y2 in [0, 1] of the image's width and height;
-- `counts.npy` `[images]` int32: how many of an image's regions are there, the first ones; the others are zeros.
+- `counts.npy` `[images]` int32: the number of valid regions, which come first; the others are zeros.
 """
 
 import json
@@ -22,11 +22,11 @@ from vlret.files import InputError, read_json, remove, told, whole, write_json
 FEATURES, BOXES, COUNTS, DESCRIPTION = "features.npy", "boxes.npy", "counts.npy", "store.json"
 JOURNAL = "journal.jsonl"
 DTYPES = ("float16", "float32")
-AGAIN = "delete the store and extract again"
+REMEDY = "delete the store and extract again"
 
 
 class Shard(NamedTuple):
-    """The arrays of one shard, memory-mapped but for the counts."""
+    """The arrays of one shard, memory-mapped except for the counts."""
 
     features: np.ndarray
     boxes: np.ndarray
@@ -39,11 +39,11 @@ class FeatureStore:
     Attributes
     ----------
     counts
-        How many of its regions each image has, `[images]` int32.
+        The number of valid regions of each image, `[images]` int32.
     description
-        Backbone, weights' SHA-256, preprocessing and library versions.
+        Backbone, SHA-256 of the weights, preprocessing and library versions.
     unreadable
-        File name of each image that has no row, and the reason.
+        File name -> reason, for images without a row.
     """
 
     def __init__(self, shards: Sequence[Shard], description: Mapping):
@@ -57,55 +57,55 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: Path) -> "FeatureStore":
-        """Open the store in folder `path`; `InputError` where it is missing or its parts do not fit together."""
+        """Open the store in folder `path`; `InputError` if it is missing or inconsistent."""
         path = Path(path)
         description = read_json(path / DESCRIPTION)
         try:
             _check_description(description)
             shards = [_open_shard(path / name) for name in description["shards"]]
-        except Exception as error:  # of what a broken array makes NumPy raise there is no whole list
-            raise InputError(f"{path}: not a whole feature store ({told(error)}); {AGAIN}") from error
+        except Exception as error:  # NumPy does not document what a broken array raises
+            raise InputError(f"{path}: damaged feature store ({told(error)}); {REMEDY}") from error
         kinds = {(shard.features.dtype, *shard.features.shape[1:]) for shard in shards}
         if sum(len(shard.counts) for shard in shards) != len(description["images"]) or len(kinds) > 1:
-            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {AGAIN}")
+            raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {REMEDY}")
         return cls(shards, description)
 
     def __len__(self) -> int:
-        """Images that have a row."""
+        """The number of images with a row."""
         return len(self._rows)
 
     @property
     def regions(self) -> int:
-        """Most regions an image has."""
+        """The maximum number of regions of an image."""
         return self._shards[0].features.shape[1]
 
     @property
     def dim(self) -> int:
-        """Numbers a region."""
+        """The width of a region's features."""
         return self._shards[0].features.shape[2]
 
     @property
     def names(self) -> list[str]:
-        """File names of the images, by row."""
+        """The images' file names, by row."""
         return list(self._rows)
 
     def row(self, image: str | list[str] | None) -> int | None:
-        """The row of an image, None where it has none; of several names, that of the first which has one."""
+        """The row of an image, or of the first of several that has one; None without."""
         return next((self._rows[name] for name in named(image) if name in self._rows), None)
 
     def rows(self, images: Iterable[str | list[str] | None]) -> np.ndarray:
-        """The rows of `images` `[images]` int64, -1 where there is none."""
+        """The rows of `images` `[images]` int64, -1 without one."""
         found = (self.row(image) for image in images)
         return np.array([-1 if row is None else row for row in found], dtype=np.int64)
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features `[rows, regions, dim]` as stored and boxes `[rows, regions, 4]` float32 of `rows`, in their order.
+        """Features `[rows, regions, dim]` as stored and boxes `[rows, regions, 4]` float32, in the order of `rows`.
 
-        Raises `IndexError` for a row that is not there, -1 among them.
+        Raises `IndexError` for a row that does not exist, such as -1.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError("a row that is not there: leave out the images that have none")
+            raise IndexError("a row that does not exist: leave out images without one")
         if len(self._shards) == 1:
             return self._shards[0].features[rows], self._shards[0].boxes[rows]
         features, boxes = (np.empty((len(rows), *part.shape[1:]), part.dtype) for part in self._shards[0][:2])
@@ -118,30 +118,30 @@ class FeatureStore:
 
 
 def named(image: str | list[str] | None) -> list[str]:
-    """The files that a row of a table names: one, several or none."""
+    """The file names in a table cell: one, several or none."""
     return [image] if isinstance(image, str) else list(image or ())
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a writer of a store finished it."""
+    """Whether the store was finished."""
     return (folder / DESCRIPTION).is_file() and not (folder / JOURNAL).exists()
 
 
 def _check_description(description: Mapping) -> None:
-    """Raise `ValueError` where a description lacks what a store is found by, or has it otherwise."""
+    """Raise `ValueError` if a description has missing or invalid fields."""
     images, unreadable, shards = (description.get(field) for field in ("images", "unreadable", "shards"))
     if not isinstance(images, dict) or list(images.values()) != list(range(len(images))):
-        raise ValueError("images: not the rows of images by their names, counted from 0")
+        raise ValueError("images: expected file names with rows counted from 0")
     if not isinstance(unreadable, dict) or not all(isinstance(reason, str) for reason in unreadable.values()):
-        raise ValueError("unreadable: not reasons by names of images")
+        raise ValueError("unreadable: expected file names with reasons")
     if not isinstance(shards, list) or not shards or not all(isinstance(name, str) for name in shards):
-        raise ValueError("shards: not the names of folders")
+        raise ValueError("shards: expected folder names")
     if outside := [name for name in shards if name != "." and (Path(name).name != name or name == "..")]:
-        raise ValueError(f"shards: {outside[0]!r} is no folder of the store")
+        raise ValueError(f"shards: {outside[0]!r} is not a folder of the store")
 
 
 def _open_shard(folder: Path) -> Shard:
-    """The arrays in a folder; raises `ValueError`, or what NumPy does, where they are not those of a shard."""
+    """The arrays in a folder; raises `ValueError`, or NumPy's errors, if they are not a shard's."""
     features, boxes, counts = (open_memmap(folder / name, mode="r") for name in (FEATURES, BOXES, COUNTS))
     if features.ndim != 3 or features.dtype not in DTYPES:
         raise ValueError(f"{FEATURES}: {features.dtype} {list(features.shape)}, expected [images, regions, dim]")
@@ -151,28 +151,28 @@ def _open_shard(folder: Path) -> Shard:
     if counts.shape != (images,) or counts.dtype != np.int32:
         raise ValueError(f"{COUNTS}: {counts.dtype} {list(counts.shape)}, expected int32 {[images]}")
     if len(counts) and not 0 <= counts.min() <= counts.max() <= regions:
-        raise ValueError(f"{COUNTS}: an image of {counts.min()} or {counts.max()} regions, of {regions}")
+        raise ValueError(f"{COUNTS}: {counts.min()} to {counts.max()} regions per image, expected 0 to {regions}")
     return Shard(features, boxes, np.array(counts))
 
 
 def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
-    """Join stores of different images and one backbone to the store `out`, their rows one after the other.
+    """Concatenate stores of one backbone and different images to the store `out`.
 
-    The arrays are not copied but linked, where the file system allows it.
+    The arrays are hard-linked if the file system allows it, else copied.
 
     Parameters
     ----------
     shards
         The stores, in order.
     unreadable
-        How many images may have been missing or broken in all.
+        How many images in total may be missing or broken.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        Where two hold the same image or were made in different ways, or too many images could not be read.
+        If two hold the same image or were made with different settings, or too many images are unreadable.
     """
     described = [read_json(Path(shard) / DESCRIPTION) for shard in shards]
     images: dict[str, int] = {}
@@ -180,15 +180,15 @@ def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
     common = [{key: one[key] for key in sorted(one.keys() - {"images", "unreadable"})} for one in described]
     for shard, one, made in zip(shards, described, common, strict=True):
         if made != common[0]:
-            raise InputError(f"{shard}: made in another way than {shards[0]}; delete both and extract again")
+            raise InputError(f"{shard}: made with other settings than {shards[0]}; delete both and extract again")
         if twice := images.keys() & one["images"].keys():
-            raise InputError(f"{shard}: image {min(twice)} is in another shard too; give each image to one")
+            raise InputError(f"{shard}: image {min(twice)} is also in another shard; put each image in only one")
         images.update({name: len(images) + place for place, name in enumerate(one["images"])})
         broken.update(one["unreadable"])
     if len(broken) > unreadable:
         name, reason = next(iter(broken.items()))
         raise InputError(
-            f"{out}: {len(broken)} images cannot be read (such as {name}: {reason}), {unreadable} may be; mend "
+            f"{out}: {len(broken)} images cannot be read (such as {name}: {reason}), {unreadable} are allowed; fix "
             f"them and remove {shards[0].parent}, or raise limits.unreadable image in the config"
         )
     names = ["."] if len(shards) == 1 else [Path(shard).name for shard in shards]
@@ -205,24 +205,24 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        say(f"{source}: cannot be linked ({error.strerror}), so it is copied")
+        say(f"{source}: cannot be linked ({error.strerror}); copying it")
         shutil.copyfile(source, target)
 
 
 class FeatureWriter:
-    """Writes a store of one shard batch by batch; a store only once `finish` returned.
+    """Writes a store of one shard batch by batch; it is valid once `finish` returns.
 
-    What was added is kept: a writer of the same folder, opened after a kill, or after the machine stopped, goes on
-    behind the last whole batch. A batch is noted once its arrays are on the disk, and counts as long as they hold it.
+    After a kill or a power failure, a new writer of the folder resumes after the last complete batch. A batch is
+    recorded in a journal once its arrays are synced to disk, and is discarded if they no longer hold it.
 
     Attributes
     ----------
     batches
-        How many batches the folder has.
+        The number of stored batches.
     images
-        Name of each image and its row.
+        Name -> row of each image.
     unreadable
-        Name of each image without a row, and why.
+        Name -> reason, for images without a row.
     """
 
     def __init__(self, folder: Path, regions: int, dim: int, dtype: str = "float16"):
@@ -252,12 +252,11 @@ class FeatureWriter:
         Parameters
         ----------
         names, features, boxes
-            The images' names, features `[names, regions, dim]` and boxes `[names, regions, 4]`; no arrays where there
-            is no name.
+            The images' names, features `[names, regions, dim]` and boxes `[names, regions, 4]`; None without names.
         counts
-            How many regions each has, `[names]`; None where all have all.
+            The number of valid regions of each, `[names]`; None if all are valid.
         unreadable
-            The batch's images that get no row, and why.
+            Name -> reason, for images of the batch without a row.
 
         Raises
         ------
@@ -296,7 +295,7 @@ class FeatureWriter:
         self.unreadable.update(batch["unreadable"])
 
     def finish(self, description: Mapping) -> None:
-        """Write `store.json`: the description, and what is in which row."""
+        """Write `store.json`: the description and the rows of images."""
         for array in self._arrays.values():
             array.close()
         self._journal.close()
@@ -306,7 +305,7 @@ class FeatureWriter:
 
 
 def _reopen(path: Path, held: int) -> tuple[BinaryIO, list[dict]]:
-    """The journal opened behind the last batch of which the arrays hold all images, and what it says up to there."""
+    """The journal, opened after the last batch that the arrays hold completely, and its batches up to there."""
     batches, images = [], 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
         try:
@@ -327,15 +326,15 @@ def _line(batch: Mapping) -> bytes:
 
 
 def _sync(stream: BinaryIO) -> None:
-    """Wait until what was written is on the disk."""
+    """Flush a file to disk."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
 class _GrowingArray:
-    """A `.npy` file whose first axis grows; NumPy pads its header so that it can be written again in place.
+    """A `.npy` file whose first axis grows; NumPy pads its header, so it can be rewritten in place.
 
-    `length` is the number of rows that the file holds, whatever its header says.
+    `length` is the number of rows in the file, regardless of its header.
     """
 
     def __init__(self, path: Path, tail: tuple[int, ...], dtype: str):
@@ -347,7 +346,7 @@ class _GrowingArray:
         self.length = max(0, size - self.start) // self.row
 
     def cut(self, length: int) -> None:
-        """Keep so many rows, the first ones."""
+        """Keep the first `length` rows."""
         self.length = length
         self.stream.truncate(self.start + length * self.row)
         self.stream.seek(0, os.SEEK_END)

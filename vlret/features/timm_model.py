@@ -1,6 +1,6 @@
-"""Image models of timm by name, such as the ImageNet ResNet-50 that is meerqat's baseline.
+"""timm's image models, such as the ImageNet ResNet-50 of meerqat's baseline.
 
-Source: github.com/huggingface/pytorch-image-models, whose modules and published folders these are.
+Source: github.com/huggingface/pytorch-image-models, whose modules and folder format are used.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlret.encoders.checkpoints import load_strictly, read_tensors, weights_file
 from vlret.features.pixels import RESAMPLING, Square
-from vlret.features.squares import SquareBackbone, of_255
+from vlret.features.squares import SquareBackbone, scale_to_255
 from vlret.files import InputError, read_json
 
 
@@ -20,16 +20,16 @@ class Timm(SquareBackbone):
     Parameters
     ----------
     weights
-        A folder as timm publishes one: `config.json` and `model.safetensors` (or `pytorch_model.bin`).
+        A folder in timm's format: `config.json` and `model.safetensors` (or `pytorch_model.bin`).
     output
-        `grid`: the last map of features or the patches after the last norm; `pooled`: what the classifier is given.
+        `grid`: the last feature map, or the patches after the last norm; `pooled`: the classifier's input.
     resize
-        `shortest` or `squash`; None for what the weights were trained with.
+        `shortest` or `squash`; None for that of the weights' training.
 
     Raises
     ------
     InputError
-        If a file is missing or does not fit, or what the folder says of itself is not known.
+        If a file is missing or does not fit, or the folder's config is unsupported.
     """
 
     libraries = ("torch", "timm", "pillow")
@@ -44,16 +44,16 @@ class Timm(SquareBackbone):
             size, mode = cfg["input_size"], {"center": "shortest", "squash": "squash"}[cfg.get("crop_mode", "center")]
             share, how, mean, std = cfg["crop_pct"], cfg["interpolation"], cfg["mean"], cfg["std"]
         except (KeyError, RuntimeError) as error:
-            raise InputError(f"{place}: not the description of a model of timm ({error})") from error
+            raise InputError(f"{place}: not a timm model config ({error})") from error
         if size[1] != size[2] or how not in RESAMPLING:
-            raise InputError(f"{place}: pretrained_cfg: {how} to {size[1:]} is unknown; give another model")
+            raise InputError(f"{place}: pretrained_cfg: {how} to {size[1:]} is unsupported; choose another model")
         load_strictly(model.state_dict(), read_tensors(file), file)
         self.output = output
         prepare = Square(size[1], resize or mode, how, share)
-        super().__init__(model, file, prepare, mean=of_255(mean), std=of_255(std))
+        super().__init__(model, file, prepare, mean=scale_to_255(mean), std=scale_to_255(std))
 
     def cells(self, pixels: Tensor) -> Tensor:
-        """`[images, 3, size, size]` to `[images, dim, rows, columns]`, one row and column for the pooled vector."""
+        """`[images, 3, size, size]` to `[images, dim, rows, columns]`; the pooled vector is one cell."""
         if self.output == "pooled":
             features = self.model.forward_features(pixels)
             return self.model.forward_head(features, pre_logits=True)[:, :, None, None]

@@ -1,8 +1,8 @@
-"""Image files to what a backbone takes, in processes of their own: a file may kill one or keep it busy, not more.
+"""Prepare image files for a backbone in separate processes, which a file may crash or block.
 
-A decoder that crashes or runs forever on a hostile file takes its process along; the file is then unreadable like any
-other broken one, and another process goes on. So it is where an image makes `prepare` raise anything; what `prepare`
-makes of a plain image is asked before, so that a fault of its own is not counted on the images.
+If a decoder crashes or hangs on a hostile file, its process is replaced and the file counts as unreadable. So does a
+file for which `prepare` raises anything; `prepare` is first tried on a plain image, so that its own bugs are not blamed
+on the files.
 """
 
 import resource
@@ -21,10 +21,10 @@ from PIL import Image
 from vlret.data.images import ImageError, open_image
 from vlret.files import told
 
-PLAIN = (64, 48)  # pixels of an image that every `prepare` takes
-SECONDS = 120  # that one file may take
-MEMORY = 4 * 2**30  # bytes that one file may take
-# An interrupt is for the process that asks, which ends this one. The path first: by it the rest is found.
+PLAIN = (64, 48)  # size in pixels of the plain image
+SECONDS = 120  # time limit per file
+MEMORY = 4 * 2**30  # memory limit per file, in bytes
+# The parent handles interrupts and ends this process. `sys.path` comes first, as the imports depend on it.
 START = """
 import signal, sys
 from multiprocessing.connection import Connection
@@ -34,147 +34,145 @@ sys.path = pipe.recv()
 from vlret.features.workers import work
 work(pipe)
 """
-AHEAD = 32  # files for each worker that may be prepared before the first of them is used
-ASKED = 2  # files that a worker is given at a time, so that it does not wait for the next
+AHEAD = 32  # files per worker that may be prepared ahead of use
+QUEUED = 2  # files queued per worker, so that it never waits for the next
 
 
 def prepared(
     names: Sequence[str], folder: Path, prepare: Callable[[Image.Image], Any], workers: int
 ) -> Iterator[tuple[str, Any | ImageError]]:
-    """Each of `names` in their order, and what `prepare` makes of its image, or what is wrong with it.
+    """Each of `names` in order, with the output of `prepare` for its image, or its `ImageError`.
 
     Parameters
     ----------
     names
-        Of files in `folder`; one that is more than a name is refused.
+        File names in `folder`; paths are rejected.
     prepare
-        From an RGB image to anything; it travels to the workers, so it must be picklable.
+        RGB image to anything; it is sent to the workers, so must be picklable.
     workers
-        Processes that decode, at least one.
+        The number of decoding processes, at least one.
 
     Raises
     ------
     RuntimeError
-        If a worker does not start or `prepare` fails at a plain image: neither is a file's fault.
+        If a worker does not start or `prepare` fails for a plain image.
     """
-    crew = _Crew(names, Path(folder), prepare, workers)
+    pool = _Pool(names, Path(folder), prepare, workers)
     try:
         for place, name in enumerate(names):
-            yield name, crew.result(place)
+            yield name, pool.result(place)
     finally:
-        crew.dismiss()
+        pool.stop()
 
 
-class _Crew:
-    """The workers, what each was asked, and the results that wait for their turn."""
+class _Pool:
+    """The workers, their queues, and the results not yet used."""
 
     def __init__(self, names: Sequence[str], folder: Path, prepare: Callable, workers: int):
-        self.names, self.what, self.size = names, (folder, prepare), workers
+        self.names, self.arguments, self.size = names, (folder, prepare), workers
         self.waiting, self.done = deque(range(len(names))), {}
         self.suspects: set[int] = set()
         self.workers: list[_Worker] = []
 
     def result(self, place: int) -> Any | ImageError:
         while place not in self.done:
-            self._hire()
-            self._ask(place + AHEAD * self.size)
-            connection.wait([worker.pipe for worker in self.workers if worker.asked], timeout=1)
+            self._start_workers()
+            self._enqueue(place + AHEAD * self.size)
+            connection.wait([worker.pipe for worker in self.workers if worker.queue], timeout=1)
             for worker in list(self.workers):
-                self._hear(worker)
+                self._receive(worker)
         return self.done.pop(place)
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         for _ in range(min(self.size, len(self.names)) - len(self.workers)):
-            self.workers.append(_Worker(*self.what))
+            self.workers.append(_Worker(*self.arguments))
 
-    def _ask(self, end: int) -> None:
-        """Give work to whoever has too little, but none that is far from being used."""
+    def _enqueue(self, end: int) -> None:
+        """Fill the workers' queues with files before place `end`."""
         for worker in self.workers:
-            while len(worker.asked) < ASKED and self.waiting and self.waiting[0] < end:
-                worker.ask(self.waiting.popleft(), self.names)
+            while len(worker.queue) < QUEUED and self.waiting and self.waiting[0] < end:
+                worker.enqueue(self.waiting.popleft(), self.names)
 
-    def _hear(self, worker: "_Worker") -> None:
+    def _receive(self, worker: "_Worker") -> None:
         try:
-            while worker.asked and worker.has_news():
-                self.done[worker.asked[0]] = worker.answer()
-                worker.asked.popleft()
+            while worker.queue and worker.has_result():
+                self.done[worker.queue[0]] = worker.receive()
+                worker.queue.popleft()
         except (EOFError, ConnectionError):
             self._replace(worker)
             return
-        if worker.asked and worker.started and time.monotonic() - worker.since > SECONDS:
+        if worker.queue and worker.started and time.monotonic() - worker.since > SECONDS:
             self._give_up(worker, f"not decoded within {SECONDS} s; convert it")
             self._replace(worker)
 
     def _replace(self, worker: "_Worker") -> None:
-        """Let a dead or stuck worker go; what it was at is tried once more, since another may have killed it."""
-        worker.dismiss()
+        """Replace a dead or stuck worker and retry its file once, as the file may not be the cause."""
+        worker.stop()
         self.workers.remove(worker)
         if not worker.started:
-            raise RuntimeError(
-                f"a process that decodes images ended with code {worker.process.returncode} at its start"
-            )
-        if worker.asked and worker.asked[0] in self.suspects:
-            self._give_up(worker, f"ended the process that decoded it (code {worker.process.returncode}); convert it")
-        elif worker.asked:
-            self.suspects.add(worker.asked[0])
-        self.waiting.extendleft(reversed(worker.asked))
+            raise RuntimeError(f"an image decoding process exited with code {worker.process.returncode} at its start")
+        if worker.queue and worker.queue[0] in self.suspects:
+            self._give_up(worker, f"crashed its decoding process (code {worker.process.returncode}); convert it")
+        elif worker.queue:
+            self.suspects.add(worker.queue[0])
+        self.waiting.extendleft(reversed(worker.queue))
 
     def _give_up(self, worker: "_Worker", reason: str) -> None:
-        place = worker.asked.popleft()
-        self.done[place] = ImageError(self.what[0] / self.names[place], reason)
+        place = worker.queue.popleft()
+        self.done[place] = ImageError(self.arguments[0] / self.names[place], reason)
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         for worker in self.workers:
-            worker.dismiss()
+            worker.stop()
 
 
 class _Worker:
-    """A process, the pipe to it, and the places of the names that it was given."""
+    """A process, the pipe to it, and the places of its queued names."""
 
     def __init__(self, folder: Path, prepare: Callable):
         self.pipe, theirs = connection.Pipe()
-        self.asked: deque[int] = deque()
+        self.queue: deque[int] = deque()
         self.started, self.since = False, time.monotonic()
-        # Not forked from this process, whose threads and GPU would be half there, and not multiprocessing's own way of
-        # starting afresh, which imports this process's main module again.
+        # Neither forked, which breaks threads and the GPU, nor spawned by multiprocessing, which would import this
+        # process's main module again.
         command = [sys.executable, "-P", "-c", START, str(theirs.fileno())]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         for message in (sys.path, (folder, prepare)):
             self.pipe.send(message)
 
-    def ask(self, place: int, names: Sequence[str]) -> None:
-        if not self.asked:
+    def enqueue(self, place: int, names: Sequence[str]) -> None:
+        if not self.queue:
             self.since = time.monotonic()
-        self.asked.append(place)
+        self.queue.append(place)
         try:
             self.pipe.send(names[place])
         except ConnectionError:
-            return  # it is dead, which reading from it will tell
+            return  # reading from it will show that it is dead
 
-    def has_news(self) -> bool:
+    def has_result(self) -> bool:
         if not self.started:
-            # Asked once: what comes between two questions would be its start, and be taken for an answer.
+            # Polled only once: a start message that arrives between two polls would pass for a result.
             if not self.pipe.poll():
                 return False
             if fault := self.pipe.recv():
-                raise RuntimeError(f"images cannot be prepared, not even a plain one:\n{fault}")
+                raise RuntimeError(f"even a plain image cannot be prepared:\n{fault}")
             self.started, self.since = True, time.monotonic()
         return self.pipe.poll()
 
-    def answer(self) -> Any | ImageError:
+    def receive(self) -> Any | ImageError:
         result = self.pipe.recv()
         self.since = time.monotonic()
         return result
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         self.process.kill()
         self.process.wait()
         self.pipe.close()
 
 
 def work(pipe: connection.Connection) -> None:
-    """What a worker does until nobody asks any more."""
+    """A worker's main loop, until the pipe closes."""
     folder, prepare = pipe.recv()
     _limit_memory()
     try:
@@ -186,7 +184,7 @@ def work(pipe: connection.Connection) -> None:
 
 
 def _fault(prepare: Callable) -> str:
-    """How `prepare` fails at a plain image, or nothing where it does not."""
+    """The traceback of `prepare` for a plain image, empty if it succeeds."""
     try:
         prepare(Image.new("RGB", PLAIN, "grey"))
     except Exception:
@@ -197,18 +195,18 @@ def _fault(prepare: Callable) -> str:
 def _prepared(folder: Path, name: str, prepare: Callable) -> Any | ImageError:
     try:
         if Path(name).name != name:
-            raise ImageError(name, "not the name of a file in the folder of images")
+            raise ImageError(name, "not a file name in the image folder")
         return prepare(open_image(folder / name))
     except ImageError as error:
         return error
     except MemoryError:
-        return ImageError(folder / name, f"needs more than {MEMORY // 2**30} GiB to be decoded; scale it down")
+        return ImageError(folder / name, f"needs more than {MEMORY // 2**30} GiB to decode; scale it down")
     except Exception as error:
         return ImageError(folder / name, f"cannot be prepared ({told(error)}); convert it")
 
 
 def _limit_memory() -> None:
-    """Allow `MEMORY` more than what the process has, libraries and all; a crash leaves no core behind."""
+    """Limit the process to `MEMORY` beyond its current size, and disable core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     status = Path("/proc/self/status").read_text()
     data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))

@@ -1,1 +1,1 @@
-"""BM25: the inverted index, its search, and the tuning of b and k1."""
+"""BM25: inverted index, search, and tuning of b and k1."""

@@ -1,4 +1,4 @@
-"""How the loops of this room are compiled: kept on disk, and dividing as numpy does, so that they are vectorised."""
+"""The compiler of the lexical loops: cached on disk, with numpy's division semantics, which allow vectorisation."""
 
 from vlret.jit import njit
 

@@ -1,10 +1,10 @@
 """Exact search with every b and k1 of a grid at once.
 
-tf / (tf + norm) falls as the norm grows, so a passage's score with the least norms of a block of points bounds its
-scores at all points of the block, and one below the k-th score of each is none of their best. Blocks are halved down to
-single points; what remains of the passages there is scored as in a search, so the results are the same bits. Passages
-are taken by their weightiest term, so that a block leaves out those whose terms cannot make its threshold together
-(Turtle and Flood, "Query evaluation: strategies and optimizations", 1995, leave terms out so).
+tf / (tf + norm) decreases with the norm, so a passage's score with the minimum norms of a block of points bounds its
+scores at all of them; a passage below every point's k-th score is pruned. Blocks are halved down to single points,
+where the remaining passages are scored as in a search, with bit-identical results. Passages are grouped by their term
+of highest weight, so that a block skips groups whose terms cannot reach its threshold together (as in Turtle and Flood,
+"Query evaluation: strategies and optimizations", 1995).
 """
 
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from vlret.lexical.score import add, take_best
 from vlret.lexical.search import impacts, norms, weights
 from vlret.runs import Ranking, sort_ranking
 
-SMALL = 1e-300  # added to a frequency it changes no bit
-WIDEST = 1.8  # blocks that are compared with all passages: the ratio between impacts of one occurrence within them
-FAN = 8  # how many blocks a smaller one makes
-SLACK = 1 + 1e-9  # more than sums in another order differ by
-GOOD = 2  # times k passages set the first thresholds
-COMMON = 0.2  # a term in more of the passages helps little to find them
+SMALL = 1e-300  # adding it to a frequency changes no bit
+WIDEST = 1.8  # maximum ratio of impacts of one occurrence within the largest blocks
+FAN = 8  # the ratio of block sizes between levels
+SLACK = 1 + 1e-9  # exceeds the rounding differences of summation orders
+GOOD = 2  # times k passages initialise the thresholds
+COMMON = 0.2  # terms in a larger share of passages are skipped when finding these
 
 
 class Grid:
-    """An index and the points of a grid, `(b, k1)` each, of which the best `k` passages are asked.
+    """Searches an index for the best `k` passages at each point `(b, k1)` of a grid.
 
     Attributes
     ----------
     places
-        `[points]`, where each point stands among the distinct ones: with k1 = 0 all b are one.
+        `[points]`, the index of each point among the distinct ones: with k1 = 0, all b are equivalent.
     """
 
     def __init__(self, index: Index, points: list[tuple[float, float]], k: int):
@@ -54,16 +54,16 @@ class Grid:
         self.middle = impacts(norms(index, *points[len(points) // 2]))
 
     def rank(self, text: str) -> list[Ranking]:
-        """What `Searcher.rank` gives for a text at each point."""
+        """The result of `Searcher.rank` for a text at each point."""
         rows, scores, sizes = self.best(text)
         return [
             sort_ranking(rows[place, : sizes[place]], scores[place, : sizes[place]]) for place in self.places.tolist()
         ]
 
     def best(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best passages of a text at every distinct point: rows and scores `[distinct points, k]`, in no order.
+        """The best passages for a text at every distinct point: rows and scores `[distinct points, k]`, unsorted.
 
-        Of each point's as many are filled as the third array says, `[distinct points]`.
+        The third array, `[distinct points]`, is the number of filled places of each point.
         """
         k, index = self.k, self.index
         rows, scores = np.empty((len(self.norms), k), np.int64), np.empty((len(self.norms), k))
@@ -84,7 +84,7 @@ class Grid:
         return rows, scores, sizes
 
     def _good(self, postings: list, weight: np.ndarray) -> np.ndarray:
-        """Rows, ascending, of passages that score well in the middle of the grid, without the commonest terms."""
+        """Ascending rows of passages that score well in the middle of the grid, ignoring the commonest terms."""
         wanted, added = GOOD * self.k, 0
         sizes = np.array([len(passages) for passages, _ in postings])
         for term in np.argsort(sizes, kind="stable"):
@@ -95,14 +95,14 @@ class Grid:
         return np.sort(take_best(self.scores, wanted)[0])
 
     def _look_up(self, postings: list, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frequencies `[terms, rows]` and lengths' codes `[rows]` of some passages, ascending."""
+        """Frequencies `[terms, rows]` and length codes `[rows]` of some passages, ascending."""
         frequencies = np.zeros((len(postings), len(rows)), np.uint8)
         for term, (passages, held) in enumerate(postings):
             find(passages, held, rows, frequencies[term])
         return frequencies, self.index.codes[rows]
 
     def _smallest_codes(self, term: int) -> np.ndarray:
-        """Those of `smallest_codes`, kept: the commonest terms, which take longest, return in many questions."""
+        """`smallest_codes`, cached: the commonest terms, which take longest, occur in many questions."""
         if term not in self.smallest:
             beyond = len(self.index.distinct)
             self.smallest[term] = smallest_codes(*self.index.postings(term), self.index.codes, beyond).astype(np.int32)
@@ -111,7 +111,7 @@ class Grid:
     def _prefixes(
         self, weight: np.ndarray, smallest: np.ndarray, thresholds: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The terms, weightiest first, and how many each root needs: the others cannot make its threshold together."""
+        """The terms by descending weight, and how many each root needs: the rest together miss its threshold."""
         highest = weight * highest_impacts(self.floors[self.roots], smallest)
         order = np.argsort(-weight, kind="stable")
         remaining = np.cumsum(highest[:, order[::-1]], axis=1)[:, ::-1] * SLACK
@@ -119,9 +119,9 @@ class Grid:
         return order, np.count_nonzero(remaining >= lowest[:, None], axis=1)
 
     def _collect(self, postings: list, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The passages that hold some terms, by the first of them in `order`.
+        """The passages that contain some terms, grouped by the first of them in `order`.
 
-        Their frequencies `[all terms, passages + 1]`, rows `[passages]`, and how many hold the first n terms `[n + 1]`.
+        Returns frequencies `[all terms, passages + 1]`, rows `[passages]`, and group ends `[len(order) + 1]`.
         """
         rows = np.empty(min(sum(len(postings[term][0]) for term in order), len(self.slots)), np.int32)
         ends = np.zeros(len(order) + 1, np.int64)
@@ -136,16 +136,16 @@ class Grid:
 
 
 def _typical_codes(index: Index) -> np.ndarray:
-    """The codes of a short and of a long length: the norms of two lengths give those of all others."""
+    """The codes of a short and a long length: the norms of two lengths determine all others."""
     shares = np.cumsum(np.bincount(index.codes)) / len(index.codes)
     return np.searchsorted(shares, [0.1, 0.9])
 
 
 def _blocks(spread: np.ndarray, members: np.ndarray, parent: tuple[int, int] = (0, 0)) -> Iterator[tuple]:
-    """Halve a block of points down to single ones; yield `(level, members)` of some, parents first.
+    """Halve a block of points recursively down to single ones; yield `(level, members)` of some, parents first.
 
-    `spread [points, 2]` is the logarithm of 1 + norm at two lengths. Level 1 are the first blocks in which it differs
-    little, below come blocks `FAN` times smaller, and single points. `parent` is the level and size of the block above.
+    `spread [points, 2]` is log(1 + norm) at two lengths. Level 1 are the largest blocks in which it varies little; each
+    next level has blocks `FAN` times smaller, or single points. `parent` is the level and size of the block above.
     """
     widths, (level, size) = np.ptp(spread[members], axis=0), parent
     narrow = len(members) * FAN <= size if level else widths.max() <= np.log(WIDEST)

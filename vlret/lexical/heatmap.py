@@ -1,17 +1,17 @@
-"""The tuning surface as a picture: an SVG that any browser shows, with each point's value under the pointer."""
+"""The tuning surface as an SVG heatmap, with each point's value in a tooltip."""
 
 import html
 from collections.abc import Sequence
 
 CELL, LEFT, TOP = (26, 20), 54, 34
 PALE, DARK = (240, 244, 248), (8, 64, 124)
-LABELS = 12  # at most, on an axis
+LABELS = 12  # maximum per axis
 
 
 def draw(surface: Sequence[dict], best: dict, metric: str) -> str:
-    """SVG of a surface: b upwards, k1 to the right, the darker the better; the best point is framed.
+    """SVG of a surface: b upwards, k1 to the right, darker is better; the best point is framed.
 
-    A point of `surface`, and `best`, is `{"b", "k1", "mrr"}`; `surface` holds each b with each k1 once.
+    `best` and the points of `surface` are `{"b", "k1", "mrr"}`; `surface` has every combination of b and k1 once.
     """
     bs, k1s = (sorted({point[name] for point in surface}) for name in ("b", "k1"))
     low, high = (pick(point["mrr"] for point in surface) for pick in (min, max))
@@ -48,7 +48,7 @@ def draw(surface: Sequence[dict], best: dict, metric: str) -> str:
 
 
 def _labelled(values: Sequence[float]) -> list[tuple[int, float]]:
-    """Evenly spaced places of an axis and their values, the first among them."""
+    """Evenly spaced indices of an axis, from the first, and their values."""
     step = -(-len(values) // LABELS)
     return list(enumerate(values))[::step]
 

@@ -1,12 +1,12 @@
-"""The inverted index: for each term the passages that hold it and how often, in memory-mapped arrays.
+"""The inverted index: each term's passages and frequencies, in memory-mapped arrays.
 
-On disk a folder of
-- `terms.txt`: one term a line, its number is the line's (from 0);
-- `starts.npy` [terms + 1] int64: postings of term `t` lie at `starts[t]:starts[t + 1]`;
+It is a folder with
+- `terms.txt`: one term per line; its number is the line's, from 0;
+- `starts.npy` [terms + 1] int64: the postings of term `t` are `starts[t]:starts[t + 1]`;
 - `passages.npy` [postings] int32: passage rows, ascending within a term;
-- `frequencies.npy` [postings] uint8: how often the term stands in that passage, 255 meaning 255 or more;
-- `lengths.npy` [passages] unsigned, as wide as need be: terms of each passage, exact or as Lucene rounds them;
-- `index.json`: counts and the analysis, which a search repeats on its questions.
+- `frequencies.npy` [postings] uint8: the term's frequency in that passage, 255 meaning 255 or more;
+- `lengths.npy` [passages] unsigned, of the smallest type: the number of terms, exact or rounded like Lucene;
+- `index.json`: counts and the analysis, which searches apply to questions.
 """
 
 from array import array
@@ -27,7 +27,7 @@ from vlret.settings import Analysis
 from vlret.typed import typed
 
 POSTINGS_AT_ONCE = 200_000_000  # five bytes each
-# Those of Lucene's EnglishAnalyzer.
+# The stop words of Lucene's EnglishAnalyzer.
 ENGLISH = """a an and are as at be but by for if in into is it no not of on or such that the their then there these they
 this to was will with"""
 
@@ -36,21 +36,21 @@ Stem = Callable[[list[str]], list[str]]
 
 
 def analyse(text: str, stop_words: Collection[str] = (), stem: Stem | None = None) -> list[str]:
-    """The terms of a text, in order: its words (`vlret.lexical.words`), less the stop words, their stems."""
+    """The terms of a text, in order: its words (`vlret.lexical.words`) without stop words, stemmed."""
     terms = words(text)
     if stop_words:
         terms = [term for term in terms if term not in stop_words]
     return terms if stem is None else stem(terms)
 
 
-def stemmer(asked: str) -> Stem | None:
-    """Words to stems by one of Snowball's algorithms (`english`, `porter`, …), or None for `none`."""
-    if asked == "none":
+def stemmer(name: str) -> Stem | None:
+    """A Snowball stemmer (`english`, `porter`, …), or None for `none`."""
+    if name == "none":
         return None
-    if asked not in Stemmer.algorithms():
+    if name not in Stemmer.algorithms():
         known = ", ".join(Stemmer.algorithms())
-        raise InputError(f"bm25 stemmer: {asked!r} is neither none nor one of Snowball's: {known}")
-    return Stemmer.Stemmer(asked).stemWords
+        raise InputError(f"bm25 stemmer: {name!r} is neither none nor one of Snowball's: {known}")
+    return Stemmer.Stemmer(name).stemWords
 
 
 class Index:
@@ -63,11 +63,11 @@ class Index:
     lengths
         `[passages]`, unsigned.
     distinct
-        `[distinct lengths]`, each length that a passage has, over the average length; ascending.
+        `[distinct lengths]`, the distinct passage lengths relative to the average length, ascending.
     codes
-        `[passages]`, where the length of each passage stands in `distinct`.
+        `[passages]`, the index of each passage's length in `distinct`.
 
-    Raises `InputError` if the folder holds no whole index.
+    Raises `InputError` if the folder holds no complete index.
     """
 
     def __init__(self, folder: Path):
@@ -89,34 +89,34 @@ class Index:
         self.codes = places.astype(np.min_scalar_type(places[-1]))[self.lengths]
 
     def known(self, text: str) -> list[tuple[int, int]]:
-        """`(term number, count in the text)` for each term of the text that the index knows, by number."""
+        """`(term number, count in the text)` for each term of the text in the index, by number."""
         held = analyse(text, self.stop_words, self.stem)
         counts = Counter(self.terms[term] for term in held if term in self.terms)
         return sorted(counts.items())
 
     def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]:
-        """The passage rows that hold a term [n] int32 and its frequencies there [n] uint8."""
+        """The rows of a term's passages [n] int32 and its frequencies there [n] uint8."""
         here = slice(self.starts[term], self.starts[term + 1])
         return self.passages[here], self.frequencies[here]
 
 
 @typed
 def build(passages: Path, settings: Analysis, out: Path) -> None:
-    """Index the passages' text, title first, in memory for the terms and for a bounded number of postings.
+    """Index titles and texts of passages; memory holds the terms and a bounded number of postings.
 
     Parameters
     ----------
     passages
         The table of passages.
     settings
-        What is taken for words.
+        How texts become terms.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        For a stemmer that is not known, and if there is no passage or no term.
+        If the stemmer is unknown, or there is no passage or no term.
     """
     total = len(load_from_disk(str(passages)))
     stop_words, stem = _stop_words(settings), stemmer(settings.stemmer)
@@ -130,7 +130,7 @@ def build(passages: Path, settings: Analysis, out: Path) -> None:
         spool = aside / "tokens"
         terms, lengths = _number(progress(texts, total, "passage", "index"), stop_words, stem, spool)
         if not terms:
-            raise InputError(f"{passages}: no passage holds a word, so there is nothing to index")
+            raise InputError(f"{passages}: no passage contains a word")
         analysis = settings.model_copy(update={"stop_words": sorted(stop_words)})
         write_index(aside, terms, np.memmap(spool, np.int32, "r"), lengths, analysis)
         spool.unlink()
@@ -142,13 +142,13 @@ def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.
     Parameters
     ----------
     terms
-        By their number.
+        In the order of their numbers.
     tokens
-        `[tokens]` int32, the term numbers of all passages, one passage after the other.
+        `[tokens]` int32, the term numbers of all passages, concatenated.
     lengths
-        `[passages]` int32, how many of them are each passage's.
+        `[passages]` int32, the number of tokens of each passage.
     analysis
-        What made terms of text; its `stop_words` are a list.
+        How texts became terms; its `stop_words` are a list.
     """
     (folder / "terms.txt").write_text("\n".join(terms), encoding="utf-8")
     invert(tokens, lengths, len(terms), folder)
@@ -159,10 +159,10 @@ def write_index(folder: Path, terms: list[str], tokens: np.ndarray, lengths: np.
 
 
 def invert(tokens: np.ndarray, lengths: np.ndarray, terms: int, folder: Path, at_once: int = POSTINGS_AT_ONCE) -> None:
-    """Write `starts`, `passages` and `frequencies` of all passages' term numbers.
+    """Write `starts`, `passages` and `frequencies` from the term numbers of all passages.
 
-    A counting sort: postings are counted, then set where they belong. Terms are taken in ranges of `at_once` postings
-    (or one term), each with a pass over the tokens, so that memory is bounded and files are written from start to end.
+    A counting sort, over ranges of terms with `at_once` postings (or one term), each with a pass over the tokens, so
+    that memory is bounded and files are written sequentially.
     """
     starts = np.concatenate([[0], np.cumsum(document_frequencies(tokens, lengths, terms))])
     np.save(folder / "starts.npy", starts)
@@ -181,7 +181,7 @@ def invert(tokens: np.ndarray, lengths: np.ndarray, terms: int, folder: Path, at
 
 
 def lucene_lengths(lengths: np.ndarray) -> np.ndarray:
-    """Lengths as Lucene keeps them in a byte: 24 and below as they are, beyond that four significant bits of the rest.
+    """Lengths as Lucene stores them in a byte: exact up to 24, then four significant bits of the rest.
 
     Lucene's `SmallFloat.intToByte4` followed by `byte4ToInt`, which rounds down.
     """
@@ -198,7 +198,7 @@ def _stop_words(settings: Analysis) -> frozenset[str]:
 def _number(
     texts: Iterable[str], stop_words: frozenset[str], stem: Stem | None, spool: Path
 ) -> tuple[list[str], np.ndarray]:
-    """Number terms as they first appear: the terms, lengths [texts] int32; all texts' numbers go to `spool`, int32."""
+    """Number terms by first appearance and write them to `spool` (int32); returns the terms and lengths [texts]."""
     numbers: dict[str, int] = {}
     lengths = array("i")
     with open(spool, "wb") as stream:

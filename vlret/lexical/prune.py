@@ -1,7 +1,7 @@
 """The inner loops of a grid search, compiled.
 
-All frequencies are `[terms, passages]` uint8, terms by number. What stands beside tf below the line is a norm, one a
-distinct length; a passage's is at its length's code. No norm is 0, so that 0 / (0 + norm) is 0.
+All frequencies are `[terms, passages]` uint8, terms by number. A norm is the addend of tf in BM25's denominator; each
+distinct length has one, at its code. No norm is 0, so that 0 / (0 + norm) is 0.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from vlret.lexical.score import TILE, offer
 
 @compiled
 def smallest_codes(passages, frequencies, codes, beyond):
-    """The smallest length's code that a term has with each frequency, `beyond` where it has none: `[256]`."""
+    """The smallest length code of a term with each frequency, `beyond` if none: `[256]`."""
     smallest = np.full(256, beyond, np.int64)
     for place in range(len(passages)):
         frequency = frequencies[place]
@@ -22,7 +22,7 @@ def smallest_codes(passages, frequencies, codes, beyond):
 
 @compiled
 def find(passages, frequencies, rows, found):
-    """The frequencies of one term in some `rows`, ascending, into `found [rows]`."""
+    """Write the frequencies of one term in ascending `rows` to `found [rows]`."""
     place = 0
     for number in range(len(rows)):
         place += np.searchsorted(passages[place:], rows[number])
@@ -34,10 +34,10 @@ def find(passages, frequencies, rows, found):
 
 @compiled
 def highest_impacts(floors, smallest):
-    """The highest tf / (tf + norm) of each term `[blocks, terms]`.
+    """The highest tf / (tf + norm) of each term: `[blocks, terms]`.
 
-    `floors [blocks, distinct lengths]` are the least norms of a block, `smallest [terms, 256]` the smallest code that
-    a term has with each frequency, or one beyond.
+    `floors [blocks, distinct lengths]` are the minimum norms of a block, `smallest [terms, 256]` the smallest code of a
+    term with each frequency, or a larger one if none.
     """
     blocks, codes = floors.shape
     highest = np.zeros((blocks, len(smallest)))
@@ -52,7 +52,7 @@ def highest_impacts(floors, smallest):
 
 @compiled
 def enlist(passages, slots, rows, size):
-    """Append the passages that `rows[:size]` lacks; `slots [passages]` is where each stands, from 1; the new size."""
+    """Append missing passages to `rows[:size]`; `slots [passages]` are their places, from 1; returns the new size."""
     for place in range(len(passages)):
         row = np.uint32(passages[place])
         if slots[row] == 0:
@@ -64,16 +64,16 @@ def enlist(passages, slots, rows, size):
 
 @compiled
 def collect(passages, frequencies, slots, found):
-    """The frequencies of one term into `found [candidates + 1]`, where the slots say; the others' go to the last."""
+    """Write one term's frequencies to `found [candidates + 1]` by slot; those without a slot go to the last place."""
     for place in range(len(passages)):
         found[slots[np.uint32(passages[place])] - 1] = frequencies[place]
 
 
 @compiled
 def score(frequencies, codes, norms, weights, scores, start, terms):
-    """BM25 of passages into `scores [passages]` from `start` on: a search's operations in their order.
+    """Write BM25 scores to `scores [passages]` from `start`, with a search's operations in the same order.
 
-    `terms` are the ones that stand in them, ascending: the others' 0 changes no sum.
+    `terms` are those the passages contain, ascending; others would add 0.
     """
     below = np.empty(TILE)
     for first in range(start, len(scores), TILE):
@@ -107,20 +107,20 @@ def raise_thresholds(frequencies, codes, norms, weights, k, thresholds):
 def descend(
     frequencies, codes, rows, order, ends, prefixes, tree, floors, norms, weights, thresholds, best_rows, best_scores
 ):
-    """The best passages of every point: rows and scores `[points, k]`, each a heap; how many they are `[points]`.
+    """Find the best passages of every point: rows and scores `[points, k]`, as heaps; returns their sizes `[points]`.
 
     Parameters
     ----------
     order, ends
-        Passages lie by the first term of `order` that they hold; those by the first n end at `ends[n]`.
+        Passages are grouped by the first term of `order` they contain; those of the first n terms end at `ends[n]`.
     prefixes
-        `[nodes of level 1]`, how many terms' passages concern each.
+        `[nodes of level 1]`, the number of terms whose passages each node needs.
     tree
-        `[nodes, (level, first point, end)]`, a node before its children, whose level is one higher; from 1.
+        `[nodes, (level, first point, end)]`, nodes before their children, levels from 1.
     floors
-        `[nodes, distinct lengths]`, the least norm of the node's points.
+        `[nodes, distinct lengths]`, the minimum norm of the node's points.
     thresholds
-        `[points]`, no more than the `k`-th score there; they are raised.
+        `[points]`, lower bounds of the `k`-th score; raised in place.
     """
     k, width = best_rows.shape[1], len(rows)
     levels = tree[:, 0].max()
@@ -163,7 +163,7 @@ def descend(
 
 @compiled
 def _keep(scores, items, threshold, heap_scores, heap_items):
-    """Put the items whose score reaches a threshold on an empty heap; return its size."""
+    """Push the items whose score reaches a threshold to an empty heap; return its size."""
     size = 0
     for place in range(len(scores)):
         if scores[place] >= threshold:

@@ -1,7 +1,7 @@
-"""The inner loops of a search, compiled: adding up scores and keeping the best.
+"""The inner loops of a search, compiled: accumulating scores and selecting the best.
 
-A heap is `scores [k]` float64 and `items [k]` int64, of which the first `size` are filled; its first is the worst, the
-lowest score and among equal ones the highest item.
+A heap is `scores [k]` float64 and `items [k]` int64, filled up to `size`; its root is the worst item: the lowest score,
+and of equal ones the highest item.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ TILE = 256
 
 @compiled
 def add(scores, passages, frequencies, codes, impacts, weight):
-    """Add one term to `scores [passages]` float64 where it stands: weight times `impacts[frequency, length's code]`."""
+    """Add one term to `scores [passages]` float64 of its passages: weight times `impacts[frequency, length code]`."""
     for place in range(len(passages)):
         row = np.uint32(passages[place])
         scores[row] += weight * impacts[frequencies[place], codes[row]]
@@ -21,7 +21,7 @@ def add(scores, passages, frequencies, codes, impacts, weight):
 
 @compiled
 def offer(heap_scores, heap_items, size, score, item):
-    """Put an item on the heap if there is room, or in the place of the worst if it is better; return the new size."""
+    """Push an item to the heap if there is room, or replace the worst if it is better; return the new size."""
     if size < len(heap_scores):
         place = size
         size += 1
@@ -41,7 +41,7 @@ def offer(heap_scores, heap_items, size, score, item):
 
 @compiled
 def _sink(heap_scores, heap_items, size, score, item):
-    """Put an item in the place of the first and let it sink to where it belongs."""
+    """Replace the root by an item and sift it down."""
     place = 0
     while True:
         below = 2 * place + 1
@@ -62,7 +62,7 @@ def _sink(heap_scores, heap_items, size, score, item):
 
 @compiled
 def sort(heap_scores, heap_items, size):
-    """Turn a heap into a list, best first."""
+    """Sort a heap in place, best first."""
     for last in range(size - 1, 0, -1):
         score, item = heap_scores[last], heap_items[last]
         heap_scores[last], heap_items[last] = heap_scores[0], heap_items[0]
@@ -71,7 +71,7 @@ def sort(heap_scores, heap_items, size):
 
 @compiled
 def take_best(scores, k):
-    """The rows of the best `k` scores above 0 and these scores, best first; all scores are 0 thereafter."""
+    """The rows of the best `k` scores above 0, and the scores, best first; resets all scores to 0."""
     heap_scores, heap_rows, size = np.empty(k, np.float64), np.empty(k, np.int64), 0
     for first in range(0, len(scores), TILE):
         tile = scores[first : first + TILE]
@@ -90,10 +90,9 @@ def take_best(scores, k):
 
 @compiled
 def reciprocal_ranks(rows, scores, sizes, relevant):
-    """1 / rank of the first relevant passage of several rankings, 0 where none is relevant: `[rankings]`.
+    """1 / rank of the first relevant passage of several rankings, 0 if there is none: `[rankings]`.
 
-    `rows` and `scores [rankings, k]`, in no order, of which as many are filled as `sizes [rankings]` says; `relevant`
-    are rows, ascending.
+    `rows` and `scores [rankings, k]` are unsorted and filled up to `sizes [rankings]`; `relevant` are ascending rows.
     """
     found = np.zeros(len(rows))
     for ranking in range(len(rows)):

@@ -1,9 +1,9 @@
-"""BM25 as Lucene scores it (and so Elasticsearch, and ViQuAE), with exact passage lengths.
+"""BM25 as in Lucene (hence Elasticsearch and ViQuAE), with exact passage lengths.
 
     score(q, p) = sum over the terms t of q of  idf(t) · tf / (tf + k1 · (1 - b + b · length(p) / average length))
     idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))
 
-a term that stands twice in the question counting twice. Lucene left the constant factor k1 + 1 out in version 8
+A term that occurs twice in the question counts twice. Lucene dropped the constant factor k1 + 1 in version 8
 (variant "Lucene (accurate)" of Kamphuis et al., "Which BM25 do you mean?", ECIR 2020).
 """
 
@@ -23,7 +23,7 @@ from vlret.typed import typed
 
 
 class Searcher:
-    """An index, b and k1: all that a ranking depends on but the question."""
+    """Searches an index with fixed b and k1."""
 
     def __init__(self, index: Index, b: float, k1: float):
         self.index = index
@@ -31,9 +31,9 @@ class Searcher:
         self.scores = np.zeros(len(index.codes))
 
     def rank(self, text: str, k: int) -> Ranking:
-        """The `k` best passages for a text, equal ones by row; fewer if fewer share a term with it.
+        """The `k` best passages for a text, ties by row; fewer if fewer share a term with it.
 
-        Scores are sums in float64, over the terms by their number.
+        Scores are summed in float64, in the order of term numbers.
         """
         for term, weight in weights(self.index, text):
             add(self.scores, *self.index.postings(term), self.index.codes, self.impacts, weight)
@@ -41,7 +41,7 @@ class Searcher:
 
 
 def weights(index: Index, text: str) -> list[tuple[int, float]]:
-    """`(term number, idf times the count in the text)` for each term of the text that the index knows, by number."""
+    """`(term number, idf times the count in the text)` for each term of the text in the index, by number."""
     known = index.known(text)
     held = np.array([index.starts[term + 1] - index.starts[term] for term, _ in known], dtype=np.int64)
     idf = np.log(1 + (len(index.codes) - held + 0.5) / (held + 0.5))
@@ -49,7 +49,7 @@ def weights(index: Index, text: str) -> list[tuple[int, float]]:
 
 
 def norms(index: Index, b: float, k1: float) -> np.ndarray:
-    """What stands beside tf below the line: float64 `[distinct lengths]`."""
+    """What is added to tf in the denominator: float64 `[distinct lengths]`."""
     return k1 * (1 - b + b * index.distinct)
 
 
@@ -72,34 +72,34 @@ def search(
     tuning: Path | None = None,
     settings: BM25 | None = None,
 ) -> None:
-    """Search the questions of one split and write their run, with the tuned b and k1 or with those of `settings`.
+    """Search one split's questions and write their run, with b and k1 either tuned or from `settings`.
 
     Parameters
     ----------
     index
-        What `vlret.lexical.index.build` wrote.
+        The index from `vlret.lexical.index.build`.
     questions
         The table of questions.
     split
-        Which of them.
+        The split to search.
     k
-        Passages kept a question.
+        Passages per question.
     tag
         The name of the run.
     out
         The run.
     tuning
-        What `vlret.lexical.tune.tune` wrote.
+        The output of `vlret.lexical.tune.tune`.
     settings
-        b and k1, where they are not tuned.
+        b and k1, if not tuned.
 
     Raises
     ------
     InputError
-        Unless there is one of `tuning`, with both in it, and `settings`.
+        Unless exactly one of `tuning` and `settings` is given, or if the tuning lacks b or k1.
     """
     if (tuning is None) == (settings is None):
-        raise InputError("b and k1 come from the file of a tuning (--tuning) or are given (--settings), one of the two")
+        raise InputError("give b and k1 by either --tuning or --settings")
     b, k1 = (settings.b, settings.k1) if settings else _tuned(tuning)
     searcher = Searcher(Index(index), b, k1)
     table = load_from_disk(str(questions))[split].select_columns(["id", "input"])
@@ -112,5 +112,5 @@ def _tuned(path: Path) -> tuple[float, float]:
     stored = read_json(path)
     for field in ("b", "k1"):
         if not isinstance(stored.get(field), int | float):
-            raise InputError(f"{path}: {field} is not a number: run the tuning again")
+            raise InputError(f"{path}: {field} is not a number; run the tuning again")
     return stored["b"], stored["k1"]

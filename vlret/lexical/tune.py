@@ -1,4 +1,4 @@
-"""Tuning of BM25's b and k1 on validation, over a whole grid, every point with the scores of a single search."""
+"""Tune BM25's b and k1 on validation by exact search at every point of a grid."""
 
 from pathlib import Path
 
@@ -20,30 +20,29 @@ CUT = 100
 
 @typed
 def tune(index: Path, questions: Path, qrels: Path, b: Range, k1: Range, out: Path, heatmap: Path) -> None:
-    """Write b and k1 with the best MRR@100 over the validation questions, the whole surface, and a picture of it.
+    """Find the b and k1 with the best MRR@100 on the validation questions; write them, the surface and a heatmap.
 
-    Of equally good points the first in the order of the grid (b, then k1) is taken. A question without relevant passage
-    counts as zero.
+    Ties go to the first point in grid order (b, then k1). A question without a relevant passage counts as zero.
 
     Parameters
     ----------
     index
-        What `vlret.lexical.index.build` wrote.
+        The index from `vlret.lexical.index.build`.
     questions
         The table of questions.
     qrels
         The judgements of the validation questions.
     b, k1
-        Their values on the grid, both bounds included.
+        Their grid values, both bounds included.
     out
-        JSON: `b`, `k1`, their MRR, and the whole surface.
+        JSON: `b`, `k1`, their MRR, and the surface.
     heatmap
-        The picture, an SVG file.
+        An SVG file.
 
     Raises
     ------
     InputError
-        Unless whole steps lead from bound to bound, and for judgements of other questions.
+        If the step does not divide a range, or the judgements are of other questions.
     """
     bs, k1s = axis("b", b), axis("k1", k1)
     points = [(b, k1) for b in bs for k1 in k1s]
@@ -69,9 +68,9 @@ def tune(index: Path, questions: Path, qrels: Path, b: Range, k1: Range, out: Pa
 
 
 def axis(name: str, bounds: Range) -> list[float]:
-    """The values from `start` to `stop`, both included; raises `InputError` unless whole steps lead there."""
+    """The values from `start` to `stop`, both included; raises `InputError` if the step does not divide the range."""
     start, stop, step = bounds.start, bounds.stop, bounds.step
     steps = (stop - start) / step
     if steps < 0 or abs(steps - round(steps)) > 1e-6:
-        raise InputError(f"config, bm25 tuning, {name}: no whole number of steps of {step} from {start} to {stop}")
+        raise InputError(f"config, bm25 tuning, {name}: step {step} does not divide the range from {start} to {stop}")
     return [round(start + number * step, 10) for number in range(round(steps) + 1)]

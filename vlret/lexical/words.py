@@ -1,12 +1,12 @@
-r"""The words of a text as Lucene's StandardAnalyzer has them: StandardTokenizer, then LowerCaseFilter.
+r"""Split text into words like Lucene's StandardAnalyzer: StandardTokenizer, then LowerCaseFilter.
 
-Boundaries are those of Unicode's Annex #29 with what Lucene (since 9.1, for Unicode 12.1) adds to them. A word holds a
-letter or a digit; an ideograph is one, so is a character of hiragana, and so is an emoji sequence; what Thai, Lao,
-Khmer or Burmese writes without a space between is one; one of more than 255 UTF-16 units is cut.
+Boundaries follow Unicode's Annex #29 with the additions of Lucene (since 9.1, for Unicode 12.1). A word contains a
+letter or digit. Ideographs, hiragana characters and emoji sequences are words of their own, and so are unspaced runs of
+Thai, Lao, Khmer or Burmese. Words of more than 255 UTF-16 units are split.
 
-Three things differ. Text is brought to NFC first, which Lucene leaves to its users, so that one letter is not two
-terms. Characters have the properties of the Unicode version that `regex` follows, so that letters of later versions are
-letters. Quotation marks join Hebrew letters wherever the annex says so, of which Lucene's grammar misses some chains.
+There are three differences. Text is normalised to NFC first, which Lucene leaves to its users, so that one letter is
+not two terms. Character properties are those of the Unicode version of `regex`, which knows newer letters. Quotation
+marks join Hebrew letters wherever the annex says so; Lucene's grammar misses some chains.
 """
 
 import re
@@ -17,9 +17,9 @@ from functools import cache
 import regex
 
 LONGEST = 255  # UTF-16 units, Lucene's StandardAnalyzer.DEFAULT_MAX_TOKEN_LENGTH
-# What the rules come to where all characters are of ASCII, in lower case.
+# The rules for lower-case ASCII.
 ASCII = re.compile(r"[a-z0-9_]++(?:[.,:;'](?:(?<=[a-z][.:'])(?=[a-z])|(?<=[0-9][.,;'])(?=[0-9]))[a-z0-9_]++)*+")
-# `Extended_Pictographic` of Unicode 12.1: later ones leave out symbols such as a sharp, which Lucene takes for words.
+# `Extended_Pictographic` of Unicode 12.1: later versions drop symbols such as the sharp, which are words to Lucene.
 PICTOGRAPHIC = (
     "©®‼⁉™ℹ\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf\u23e9-\u23f3\u23f8-\u23faⓂ\u25aa\u25ab\u25b6\u25c0"
     "\u25fb-\u25fe\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2714\u2716\u271d\u2721\u2728\u2733"
@@ -45,8 +45,8 @@ CLASSES = {
     "flag": r"\p{WB=Regional_Indicator}",
     "picture": PICTOGRAPHIC,
 }
-# Marks belong to what stands before them (WB4). Nothing here looks twice at a run of characters, whatever the text is.
-# What a word begins with and the commonest words come first for speed alone.
+# Marks belong to the preceding character (WB4). No run of characters is scanned twice, for any text.
+# The check of the first character and the commonest words come first only for speed.
 RULES = r"""
 (?= [{letter}{digit}{hebrew}{katakana}{joiner}{alone}{picture}{flag}{unspaced}\#*\u200d] )
 (?: [{letter}{digit}]++ (?! [{mark}{joiner}{in_letters}{in_digits}{hebrew}] )
@@ -68,7 +68,7 @@ PARTS = {
     "plain": r"(?: (?![\ufe0e\ufe0f]) [{mark}] )",
     "image": r"(?: [{picture}] (?: (?![\ufe0e\ufe0f]) [{mark}] )*+ )",
 }
-# Runs of joiners alone, which the patterns find too, are no words.
+# Runs of only joiners, which the patterns also find, are not words.
 JOINER = re.compile("[_\u202f\u203f\u2040\u2054\ufe33\ufe34\ufe4d-\ufe4f\uff3f]")
 JOINED = regex.compile(f"[{CLASSES['joiner']}{CLASSES['mark']}]+")
 
@@ -78,7 +78,7 @@ def words(text: str) -> list[str]:
     if text.isascii():
         text, pattern = text.lower(), ASCII
     else:
-        # As Java has it, a character at a time: Python makes two of the first, and a final form of the second.
+        # Java lower-cases single characters; Python maps the first to two and the second to its final form.
         text = unicodedata.normalize("NFC", text).replace("İ", "i").replace("Σ", "σ").lower()
         pattern = _rules(_units(text) > len(text))
     found = pattern.findall(text)
@@ -88,7 +88,7 @@ def words(text: str) -> list[str]:
 
 
 def _cut(word: str, pattern: re.Pattern | regex.Pattern) -> Iterator[str]:
-    """What the rules find in a word where no more than `LONGEST` units are looked at."""
+    """Split a word by applying the rules to at most `LONGEST` units at a time."""
     start = 0
     while start < len(word):
         end = start + LONGEST
@@ -101,13 +101,13 @@ def _cut(word: str, pattern: re.Pattern | regex.Pattern) -> Iterator[str]:
 
 
 def _units(text: str) -> int:
-    """How many UTF-16 units a text has."""
+    """The number of UTF-16 units of a text."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 @cache
 def _rules(astral: bool) -> re.Pattern | regex.Pattern:
-    """The rules as a pattern for any text, or without `astral` a quick one for texts of characters up to U+FFFF."""
+    """The rules as a pattern for any text, or without `astral` a fast one for characters up to U+FFFF."""
     if astral:
         return regex.compile(_filled(CLASSES), regex.VERBOSE)
     return re.compile(_filled({name: _ranges(members) for name, members in CLASSES.items()}), re.VERBOSE)
@@ -119,7 +119,7 @@ def _filled(classes: Mapping[str, str]) -> str:
 
 
 def _ranges(members: str) -> str:
-    """A class up to U+FFFF as ranges, which `re` looks up in a table; U+FFFF alone, no character, if none is."""
+    """A class up to U+FFFF as ranges, which `re` turns into a table; U+FFFF, no character, if it is empty."""
     every = "".join(map(chr, range(0x10000)))
     runs = (found.span() for found in regex.finditer(f"[{members}]++", every))
     return "".join(f"\\u{start:04x}-\\u{end - 1:04x}" for start, end in runs) or "\\uffff"

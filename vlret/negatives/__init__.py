@@ -1,4 +1,4 @@
-"""Irrelevant passages to train against, one module a miner."""
+"""Hard negatives for training, one module per miner."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from vlret.runs import Ranking
 
 
 class Known(NamedTuple):
-    """What miners draw from.
+    """The inputs of miners.
 
     Attributes
     ----------
     articles
         `[passages]`, the article row of each passage, ascending.
     run
-        The run that the miner reads, or None.
+        The run of a miner that reads one, or None.
     types
-        `[articles]`, a number for what kind of thing each is about, -1 where it is not known; or None.
+        `[articles]`, a number for each article's entity type, -1 if unknown; or None.
     """
 
     articles: np.ndarray
@@ -29,10 +29,10 @@ class Known(NamedTuple):
         """The passages of an article."""
         return range(*np.searchsorted(self.articles, [article, article + 1]).tolist())
 
-    def in_turn(self, articles: Iterable[int], wanted: int, generator: np.random.Generator) -> np.ndarray:
-        """Up to `wanted` passages of some articles: one of each in their order, then a second of each, and so on.
+    def interleave(self, articles: Iterable[int], wanted: int, generator: np.random.Generator) -> np.ndarray:
+        """Up to `wanted` passages of some articles: one of each in order, then a second of each, and so on.
 
-        Which passage of an article comes first is random.
+        The order of an article's passages is random.
         """
         left = [generator.permutation(self.own(article)).tolist() for article in articles]
         drawn: list[int] = []

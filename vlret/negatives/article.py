@@ -1,4 +1,4 @@
-"""Other passages of the linked article: the right entity, but not the answer, so that the text must be read."""
+"""Other passages of the linked article: the right entity without the answer, so that text matters."""
 
 import numpy as np
 
@@ -6,5 +6,5 @@ from vlret.negatives import Known
 
 
 def candidates(question: str, article: int, known: Known, wanted: int, generator: np.random.Generator) -> np.ndarray:
-    """All passages of the article, shuffled, so that the first few are a fair draw of a long article."""
+    """All passages of the article, shuffled, so that the first few are a fair sample of a long article."""
     return generator.permutation(known.own(article))

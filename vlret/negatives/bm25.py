@@ -1,4 +1,4 @@
-"""Hard negatives of BM25: what ranks high for the question's words and holds no answer (DPR, Karpukhin et al. 2020)."""
+"""BM25 negatives: passages ranked high for the question without an answer (DPR, Karpukhin et al. 2020)."""
 
 import numpy as np
 

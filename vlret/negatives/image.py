@@ -1,6 +1,6 @@
-"""Passages of the articles whose images are nearest to the question's: what looks alike and is another entity.
+"""Passages of articles with images similar to the question's: other entities that look alike.
 
-Which are nearest is what the run of an image experiment says, made from its cached features and embeddings.
+The similarity ranking is the run of an image experiment.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ NEEDS_RUN = True
 
 
 def candidates(question: str, article: int, known: Known, wanted: int, generator: np.random.Generator) -> np.ndarray:
-    """One passage of each article in the order of the run, then a second of each; none if it lacks the question."""
+    """One passage of each article in the run's order, then a second of each; none if the run lacks the question."""
     ranking = known.run.get(question)
     ranked = [] if ranking is None else known.articles[ranking.passages].tolist()
-    return known.in_turn(dict.fromkeys(ranked), wanted, generator)
+    return known.interleave(dict.fromkeys(ranked), wanted, generator)

@@ -1,9 +1,8 @@
-"""Mining: ask one miner for candidates to each question of a split, and keep those that are irrelevant.
+"""Mine negatives: collect a miner's candidates for each question of a split, and keep the irrelevant ones.
 
-A miner is a module with `candidates(question, article, known, wanted, generator)`: passage rows, the most useful
-first, `wanted` of them or fewer, or all it has. They may hold answers: what does is taken out here, once for all
-miners. A new miner is such a module and its name in `MINERS`; one that reads an experiment's run is called by both,
-such as `model.minilm_zs_none_avg`.
+A miner is a module with `candidates(question, article, known, wanted, generator)`, which returns passage rows, the most
+useful first, at most `wanted` or all it has. Those that contain answers are removed here. To add a miner, register its
+module in `MINERS`; a miner that reads an experiment's run is named after both, such as `model.minilm_zs_none_avg`.
 """
 
 from pathlib import Path
@@ -46,19 +45,19 @@ def mine(
     out: Path,
     matching: Matching = "meerqat",
 ) -> None:
-    """Write a Parquet table of `question` (id), `passages` and `relevant` (lists of int32), a row a question.
+    """Mine negatives to a Parquet table: `question` (id), `passages` and `relevant` (lists of int32), per question.
 
-    `passages` are at most `depth`, none relevant by `qrels`, none that holds an answer, of whatever article, and none
-    twice. `relevant` are those of a run's first `depth` that hold the original answer, best first (cvlp's and meerqat's
-    positives); empty for a miner without a run. cvlp calls irrelevant what lacks the original answer alone; here what
-    holds another answer is in neither list. What a question draws depends on the seed and its place in the split alone.
+    `passages` are at most `depth` distinct passages, not relevant by `qrels` and without an answer, from any article.
+    `relevant` are those of a run's first `depth` with the original answer, best first (the positives of cvlp and
+    meerqat); empty for a miner without a run. Passages with only an alternative answer are irrelevant in cvlp, but here
+    in neither list. Random draws depend only on the seed and the question's position in the split.
 
     Parameters
     ----------
     miner
         `bm25`, `article`, `random`, `same-type`, `image.EXPERIMENT` or `model.EXPERIMENT`.
     split
-        The questions that passages are mined for.
+        The split to mine for.
     questions, passages
         The dataset's tables.
     normalised
@@ -66,29 +65,31 @@ def mine(
     qrels
         Judgements of the split's questions.
     run
-        The run of the split, which the miners `bm25`, `image` and `model` read.
+        The split's run; needed by the miners `bm25`, `image` and `model`.
     articles
-        The table of articles, whose column `type` the miner `same-type` reads.
+        The table of articles; the miner `same-type` needs its column `type`.
     depth
-        The most passages of a question, and how many of the run's are looked at.
+        The maximum number of passages per question, and of those read from the run.
     seed
-        Of all that is drawn.
+        The random seed.
     out
         The file to write.
     matching
-        How an answer stands in a text, see `vlret.data.answers`.
+        How answers are matched, see `vlret.data.answers`.
 
     Raises
     ------
     InputError
-        For an unknown miner, one that lacks its run or types, a run or qrels that do not fit the passages, and a
-        question that the qrels do not judge.
+        If the miner is unknown or lacks its run or types, the run or qrels do not fit the passages, or the qrels lack a
+        question.
     """
     asked = load_from_disk(str(questions))[split].select_columns(["id", "article", "output"])
     module, known = _miner(miner), _known(miner, passages, run, articles)
     texts = PreprocessedPassages.open(normalised)
     if len(texts) != len(known.articles):
-        raise InputError(f"{normalised}: {len(texts)} passages, but {len(known.articles)} in {passages}; make it again")
+        raise InputError(
+            f"{normalised}: {len(texts)} passages, but {len(known.articles)} in {passages}; normalise again"
+        )
     judged = read_qrels(qrels)
     mined: dict[str, tuple[np.ndarray, list[int]]] = {}
     for place, row in enumerate(progress(asked, len(asked), "question", f"{miner} negatives, {split}")):
@@ -100,54 +101,54 @@ def mine(
         for rows, source in ((linked, qrels), (ranked, run)):
             if max(rows, default=0) >= len(texts):
                 raise InputError(f"{source}: question {question} has a passage beyond the {len(texts)}")
-        # Half as many again, because how many of them hold an answer shows only later.
+        # Half as many extra, as some may turn out to contain an answer.
         wanted = depth + len(linked) + depth // 2
         found = module.candidates(question, row["article"], known, wanted, generator)
         answers = output["original_answer"] or "", output["answer"]
         holding = find_relevant(found.tolist(), *answers, texts, matching)[1]
         kept = found[~np.isin(found, [*linked, *holding])][:depth]
         mined[question] = kept, find_relevant(ranked[:depth], *answers, texts, matching)[0]
-    bare = sum(not len(kept) for kept, _ in mined.values())
-    say(f"{miner} negatives, {split}: {len(mined)} questions, {bare} without any")
+    empty = sum(not len(kept) for kept, _ in mined.values())
+    say(f"{miner} negatives, {split}: {len(mined)} questions, {empty} without any")
     _write(out, mined)
 
 
 def _miner(name: str):
-    """The module behind a miner's name."""
+    """A miner's module."""
     kind = name.partition(".")[0]
     if kind not in MINERS:
-        raise InputError(f"config, negatives: no miner is called {kind!r}; there are {', '.join(MINERS)}")
+        raise InputError(f"config, negatives: unknown miner {kind!r}; known are {', '.join(MINERS)}")
     return MINERS[kind]
 
 
 def _known(miner: str, passages: Path, run: Path | None, articles: Path | None) -> Known:
-    """What one miner draws from."""
+    """The inputs of a miner."""
     module = _miner(miner)
     if run is None and getattr(module, "NEEDS_RUN", False):
-        raise InputError(f"the negatives of miner {miner} come from a run: name one")
+        raise InputError(f"miner {miner} needs a run: give --run")
     if articles is None and getattr(module, "NEEDS_TYPES", False):
-        raise InputError(f"miner {miner} needs the table of articles, whose types it reads: name it")
+        raise InputError(f"miner {miner} needs the table of articles: give --articles")
     owners = article_of(passages)
     types = _types(articles) if getattr(module, "NEEDS_TYPES", False) else None
     return Known(owners, None if run is None else read_run(run), types)
 
 
 def _types(articles: Path) -> np.ndarray:
-    """A number for each article's type, -1 where it has none, `[articles]`; `InputError` where no article has one."""
+    """A number for each article's type, -1 without one, `[articles]`; `InputError` if no article has one."""
     table = load_from_disk(str(articles))
     names = table["type"] if "type" in table.column_names else []
     numbers: dict[str, int] = {}
     types = np.array([numbers.setdefault(name, len(numbers)) if name else -1 for name in names], dtype=np.int32)
     if not numbers:
         raise InputError(
-            f"{articles}: no article has a type (field 'type' of the knowledge base's records), which miner same-type "
-            "needs; add it there, or leave the miner out of training.negatives"
+            f"{articles}: no article has a type (field 'type' of the knowledge base's records), as miner same-type "
+            "needs; add it there, or remove the miner from training.negatives"
         )
     return types
 
 
 def read(path: Path, column: str = "passages") -> dict[str, np.ndarray]:
-    """One column of `mine`'s table: passage rows `[at most depth]` int32 for each question, best first."""
+    """One column of `mine`'s table: passage rows int32 for each question, at most `depth`, best first."""
     try:
         table = pq.read_table(path, columns=["question", column])
     except FileNotFoundError as error:

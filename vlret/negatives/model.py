@@ -1,6 +1,6 @@
-"""Hard negatives of a model: what any experiment's run ranks high, a zero-shot one's or an earlier round's of training.
+"""Model negatives: passages ranked high by an experiment, such as a zero-shot model or an earlier training round.
 
-Xiong et al. 2021 (ANCE) and Karpukhin et al. 2020 (DPR) train in such rounds.
+Source: Xiong et al. 2021 (ANCE), Karpukhin et al. 2020 (DPR).
 """
 
 from vlret.negatives.bm25 import NEEDS_RUN, candidates

@@ -1,4 +1,4 @@
-"""Passages drawn uniformly from the whole knowledge base: easy negatives, and the control of the others."""
+"""Passages sampled uniformly from the whole knowledge base: easy negatives, as a control."""
 
 import numpy as np
 

@@ -1,1 +1,1 @@
-"""From checkpoints to ranked passages: embeddings, FAISS indices, search, fusion."""
+"""Dense retrieval: embeddings, FAISS indices, search, fusion."""

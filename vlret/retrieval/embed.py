@@ -1,4 +1,4 @@
-"""From a checkpoint to one vector a question and one vector a passage."""
+"""Embed questions and passages with a trained checkpoint."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from vlret.console import progress, say
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.inputs import Side, ahead, question_text
+from vlret.encoders.inputs import Side, prefetch, question_text
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, whole, write_json
 from vlret.settings import Checkpoint
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
 from vlret.tuning.pretrained import from_pretrained
 
-# What every question's text is under `no-text`: it asks nothing.
+# The text of every question under `no-text`; it carries no information.
 NO_TEXT = "what is this?"
-WINDOW = 1 << 14  # units that are sorted by length
+WINDOW = 1 << 14  # units sorted by length at a time
 
 
 def embed(
@@ -34,50 +34,50 @@ def embed(
     threads: int,
     out: Path,
 ) -> None:
-    """Write `questions.npy`, `passages.npy` and `embeddings.json` into the folder `out`.
+    """Embed questions and passages: `questions.npy`, `passages.npy` and `embeddings.json` in the folder `out`.
 
     `questions.npy` is `[questions, dim]` float32, splits in the order train, validation, test. `passages.npy` is
-    `[passages, dim]`, or `[articles, dim]` for an image model or a dual one, whose unit is the article
-    (`embeddings.json`); a row of NaN is an article without an image. Vectors have length 1. A text that is longer than
-    `tokens` of the settings, or than the model has positions, is cut; `embeddings.json` has how many were (`cut`).
+    `[passages, dim]`, or `[articles, dim]` for image and dual models, whose `unit` in `embeddings.json` is the article;
+    rows of articles without an image are NaN. Vectors have length 1. Texts longer than the settings' `tokens` or the
+    model's positions are truncated; `embeddings.json` counts them (`cut`).
 
     Parameters
     ----------
     checkpoint
         The trained experiment.
     weights
-        The published weights that it was trained from, as `vlret.encoders.assemble.assemble` takes them.
+        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
     questions, passages, articles, question_features, article_features
-        The dataset's tables and feature stores; no stores for a text model.
+        The dataset's tables and feature stores; a text model reads no stores.
     batch_size
-        Questions or passages that are encoded at a time.
+        Questions or passages per batch.
     threads
-        Of the computation.
+        CPU threads.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        If the checkpoint, the published weights and the features do not fit each other.
+        If the checkpoint, the published weights and the features do not fit together.
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, asked = _restore(checkpoint, weights, tables, threads)
+    model, settings, question_units = _restore(checkpoint, weights, tables, threads)
     unit = "article" if settings.model.kind in ("image", "dual") else "passage"
     side = article_side if unit == "article" else passage_side
-    answers = side(settings, tables, asked.tokenizer)
+    passage_units = side(settings, tables, question_units.tokenizer)
     with whole(out, kept=True) as aside:
         aside.mkdir()
-        np.save(aside / "questions.npy", encode(model, asked, batch_size, "question"))
-        _save(aside / "passages.npy", encode_in_windows(model, answers, batch_size, unit), len(answers))
-        cut = {"question": _told_cut(asked, "question"), unit: _told_cut(answers, unit)}
+        np.save(aside / "questions.npy", encode(model, question_units, batch_size, "question"))
+        _save(aside / "passages.npy", encode_in_windows(model, passage_units, batch_size, unit), len(passage_units))
+        cut = {"question": _report_cut(question_units, "question"), unit: _report_cut(passage_units, unit)}
         write_json(aside / "embeddings.json", {"unit": unit, "cut": cut})
 
 
-def _told_cut(side: Side, unit: str) -> int:
-    """How many texts of a side were cut, which is said where there are some."""
+def _report_cut(side: Side, unit: str) -> int:
+    """The number of truncated texts of a side, reported if there are any."""
     if side.cut:
-        say(f"{unit}: {len(side.cut)} of {len(side)} texts were longer than {side.longest} tokens, and are cut")
+        say(f"{unit}: {len(side.cut)} of {len(side)} texts were truncated to {side.longest} tokens")
     return len(side.cut)
 
 
@@ -94,22 +94,22 @@ def ablate(
     kind: Literal["no-text", "no-image"],
     out: Path,
 ) -> None:
-    """Write the questions' vectors with one side of the questions taken away, as `embed` writes the whole ones.
+    """Embed questions without their text or image, in the format of `embed`.
 
     Parameters
     ----------
     checkpoint
         The trained experiment.
     weights
-        The published weights that it was trained from, as `vlret.encoders.assemble.assemble` takes them.
+        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
     questions, passages, articles, question_features, article_features
-        The dataset's tables and feature stores; no stores for a text model.
+        The dataset's tables and feature stores; a text model reads no stores.
     batch_size
-        Questions or passages that are encoded at a time.
+        Questions or passages per batch.
     threads
-        Of the computation.
+        CPU threads.
     kind
-        `no-text`, the same text for every question, or `no-image`, every question with another's image.
+        `no-text` gives every question the same text, `no-image` another question's image.
     out
         The file to write, `.npy`.
 
@@ -119,18 +119,18 @@ def ablate(
         As `embed`.
     """
     tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, asked = _restore(checkpoint, weights, tables, threads)
+    model, settings, side = _restore(checkpoint, weights, tables, threads)
     if kind == "no-text":
-        texts, images = [question_text(settings.prefix, NO_TEXT)] * len(asked), asked.images
+        texts, images = [question_text(settings.prefix, NO_TEXT)] * len(side), side.images
     else:
-        texts, images = asked.texts, shuffled(asked.images, settings.seed)
-    ablated = Side(texts, images, asked.features, asked.tokenizer, asked.limit)
+        texts, images = side.texts, shuffled(side.images, settings.seed)
+    ablated = Side(texts, images, side.features, side.tokenizer, side.limit)
     with whole(out) as aside, open(aside, "wb") as stream:
         np.save(stream, encode(model, ablated, batch_size, "question"))
 
 
 def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
-    """`images` `[questions]`, each moved one on along a seeded random cycle, so that no question keeps its own."""
+    """`images` `[questions]`, shifted along a seeded random cycle, so that no question keeps its own."""
     order = np.random.default_rng(seed).permutation(len(images))
     result = np.empty_like(images)
     result[order] = images[np.roll(order, 1)]
@@ -144,9 +144,9 @@ def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarr
 
 @torch.inference_mode()
 def encode_in_windows(model: BiEncoder, side: Side, batch_size: int, unit: str) -> Iterator[np.ndarray]:
-    """The vectors of a side in order, `[units of a window, dim]` float32 at a time, like lengths encoded together.
+    """The vectors of a side in order, in windows `[units, dim]` float32; similar lengths are encoded together.
 
-    Texts are tokenised, and features read, by other threads while the batch before them is encoded.
+    Other threads tokenize texts and read features while the previous batch is encoded.
     """
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
@@ -165,7 +165,7 @@ def encode_in_windows(model: BiEncoder, side: Side, batch_size: int, unit: str) 
 
 
 def _save(path: Path, windows: Iterator[np.ndarray], units: int) -> None:
-    """Write the vectors of `units` as a `.npy` file as they come: those of a knowledge base do not fit in memory."""
+    """Write vectors of `units` to a `.npy` file incrementally, as those of a knowledge base do not fit in memory."""
     with open(path, "wb") as stream:
         for number, vectors in enumerate(windows):
             if number == 0:
@@ -175,17 +175,17 @@ def _save(path: Path, windows: Iterator[np.ndarray], units: int) -> None:
 
 
 def _window(batch_size: int) -> int:
-    """How many units are sorted together: whole batches."""
+    """The number of units sorted together, a multiple of the batch size."""
     return max(1, WINDOW // batch_size) * batch_size
 
 
 def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-    """The units and inputs of each batch, sorted within windows, so that only a window's texts are held."""
+    """The units and inputs of each batch, sorted by length within windows, to hold only a window's texts."""
     size = _window(batch_size)
     spans = (np.arange(start, min(start + size, len(side))) for start in range(0, len(side), size))
-    windows = ahead((units, side.tokens(units)) for units in spans)
+    windows = prefetch((units, side.tokens(units)) for units in spans)
     for units, batches in ((units, side.batches(units, batch_size, tokens)) for units, tokens in windows):
-        for places, inputs in ahead(batches):
+        for places, inputs in prefetch(batches):
             yield units[places], inputs
 
 
@@ -194,8 +194,8 @@ def _restore(
 ) -> tuple[BiEncoder, Checkpoint, Side]:
     model, settings = from_pretrained(checkpoint, weights)
     torch.set_num_threads(threads)
-    asked = question_side(settings, tables, tokenizer_of(settings, weights))
-    dim = None if asked.features is None else asked.features.dim
+    side = question_side(settings, tables, tokenizer_of(settings, weights))
+    dim = None if side.features is None else side.features.dim
     if settings.feature_dim not in (None, dim):
         raise InputError(f"{tables.question_features}: features of width {dim}, trained on {settings.feature_dim}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, asked
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, side

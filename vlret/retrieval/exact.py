@@ -1,9 +1,9 @@
-"""Exact search: every inner product, and of these the best in bounded memory.
+"""Exact search: the best of all inner products, in bounded memory.
 
-Vectors are read once, in chunks, and multiplied with all questions. A question's shortlist takes what comes within
-rounding of its k-th best so far; who is on it at the end is scored again in float64. Products are most of the time:
-where the CPU multiplies bfloat16 they are of rounded vectors, whose larger error makes the shortlists longer and the
-result the same. A compiled loop looks at 64 at once whether any is good enough, and few are.
+Vectors are read once, in chunks, and multiplied with all questions. A question's shortlist collects units within
+rounding error of its k-th best so far, and is finally rescored in float64. Products dominate the time, so CPUs with
+bfloat16 instructions multiply rounded vectors: the larger error makes shortlists longer but does not change the result.
+A compiled loop checks 64 products at once, of which few qualify.
 """
 
 from collections.abc import Iterator
@@ -17,31 +17,33 @@ from torch import Tensor
 from vlret.console import progress
 from vlret.encoders.linear import product
 from vlret.jit import njit
-from vlret.retrieval.units import Units, chunks, how_many
+from vlret.retrieval.units import Units, chunk_count, chunks
 from vlret.runs import Ranking
 
-QUESTIONS = 1024  # questions at a time: their products with a chunk are 16 MB
-BLOCK = 64  # products looked at together
-HALVINGS = 12  # to find the k-th best of a shortlist to 1 / 4096 of their range
+QUESTIONS = 1024  # questions at a time: their products with a chunk take 16 MB
+BLOCK = 64  # products checked at a time
+HALVINGS = 12  # bisection steps, which find a shortlist's k-th best to 1 / 4096 of its range
 
-# Products are summed in float32, in an order of the library's own: scores this close, relative to the vectors'
-# lengths, may be equal, or in the other order.
+# Products are summed in float32, in the library's order: scores this close, relative to the vectors' lengths, may be
+# equal or swapped.
 TOLERANCE = 1e-5
-BFLOAT16 = 2.0**-8  # the most that rounding to bfloat16 changes a number, relative to it
-SETTLED = 0.1  # settled shortlists, as a share of the questions, after which rounding costs more than it spares
+BFLOAT16 = 2.0**-8  # the maximum relative error of rounding to bfloat16
+TRUNCATED = 0.1  # share of truncated shortlists per chunk above which rounding costs more than it saves
 
 
 def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
-    """The `k` best passages for each of `questions` `[questions, dim]`, exact also where scores are equal at the cut.
+    """The exact `k` best passages for each of `questions` `[questions, dim]`, including ties at the cut.
 
-    Units that have no vector, or no passage, are passed over. Products are made on a GPU where there is one.
+    Units without a vector or a passage are skipped. Products are computed on a GPU if there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked = torch.from_numpy(np.ascontiguousarray(questions, dtype=np.float32))
+    tensor = torch.from_numpy(np.ascontiguousarray(questions, dtype=np.float32))
     rounded = device.type == "cpu" and multiplies_bfloat16()
-    shortlists = [Shortlist(units, part, k, rounded, device) for part in (asked.split(QUESTIONS) if len(asked) else ())]
+    shortlists = [
+        Shortlist(units, part, k, rounded, device) for part in (tensor.split(QUESTIONS) if len(tensor) else ())
+    ]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        parts = progress(chunks(units.vectors, units.path), how_many(units.vectors), " chunks", "exact search")
+        parts = progress(chunks(units.vectors, units.path), chunk_count(units.vectors), " chunks", "exact search")
         for start, chunk, lengths in parts:
             passages = units.first[start : start + len(chunk) + 1]
             chunk[torch.from_numpy(passages[1:] == passages[:-1])] = torch.nan
@@ -53,23 +55,23 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16, without which they are slower than float32's.
+    """Whether the CPU has bfloat16 instructions, without which bfloat16 is slower than float32.
 
-    torch has no public name for this.
+    torch has no public API for this.
     """
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class Shortlist:
-    """The best units of some questions among those that came so far, and all that may be as good as the k-th.
+    """The best units so far for some questions, and all that may be as good as the k-th.
 
-    `rounded` is whether it takes vectors rounded to bfloat16.
+    `rounded`: whether it takes vectors rounded to bfloat16.
     """
 
     def __init__(self, units: Units, questions: Tensor, k: int, rounded: bool, device: torch.device):
         self.units, self.questions, self.k, self.rounded = units, questions.numpy(), k, rounded
         coarse = questions.bfloat16()
-        self.asked = coarse if rounded else questions.to(device)
+        self.tensor = coarse if rounded else questions.to(device)
         self.lengths = np.linalg.norm(self.questions, axis=1)
         self.residuals = np.linalg.norm((questions - coarse.float()).numpy(), axis=1)
         self.longest = 0.0
@@ -80,28 +82,28 @@ class Shortlist:
         self.edges = np.linspace(0, len(questions), torch.get_num_threads() + 1).astype(int)
 
     def add(self, start: int, vectors: Tensor, longest: float, pool: ThreadPoolExecutor) -> None:
-        """Take the units from row `start` on, whose `vectors` `[units, dim]` are no longer than `longest`.
+        """Add the units from row `start`, whose `vectors` `[units, dim]` have lengths up to `longest`.
 
-        What was dropped before stays dropped by right: it was worse than k by more than rounding of shorter vectors.
+        Units dropped earlier stay dropped: they were worse than k others by more than the rounding error at that time.
         """
         slack, self.longest = self._slack(), max(self.longest, longest)
         self.bounds -= self._slack() - slack
-        products = product(self.asked, vectors).float().cpu().numpy()
+        products = product(self.tensor, vectors).float().cpu().numpy()
         places = np.zeros(len(products), np.int64)
         arrays = (products, places, self._slack(), self.scores, self.rows, self.counts, self.bounds)
         parts = [tuple(array[first:last] for array in arrays) for first, last in pairwise(self.edges)]
-        settled = 0
+        truncated = 0
         while (places < products.shape[1]).any():
             list(pool.map(lambda part: _scan(start, self.k, self._share(), *part), parts))
             full = np.flatnonzero(places < products.shape[1])
-            settled += len(full)
+            truncated += len(full)
             for question in full:
-                self._settle(question)
-        if self.rounded and settled > SETTLED * len(products):
-            self._take_whole_vectors()
+                self._truncate(question)
+        if self.rounded and truncated > TRUNCATED * len(products):
+            self._stop_rounding()
 
     def _slack(self) -> np.ndarray:
-        """How far two products may be from the order of their scores, `[questions]`, but for `_share` of them.
+        """The maximum difference of products whose scores may be swapped, `[questions]`, up to `_share` of them.
 
         With roundings q' of a question q and p' of a passage p, |q'p' - qp| <= |q' - q| |p'| + |q| |p' - p|.
         """
@@ -111,19 +113,19 @@ class Shortlist:
         return (self.longest * error).astype(np.float32)
 
     def _share(self) -> float:
-        """The same, relative to the products themselves, which are rounded too."""
+        """The same relative to the products, which are rounded too."""
         return 2.1 * BFLOAT16 if self.rounded else 0.0
 
-    def _take_whole_vectors(self) -> None:
-        """Go on without rounding: scores are so close that most of them come within it."""
+    def _stop_rounding(self) -> None:
+        """Continue in float32: most scores are within the rounding error."""
         for question in np.flatnonzero(self.counts > self.k):
-            self._settle(question)
+            self._truncate(question)
         for question, count in enumerate(self.counts):
             self.scores[question, :count] = self.units.scores(self.questions[question], self.rows[question, :count])
-        self.asked, self.rounded = torch.from_numpy(self.questions), False
+        self.tensor, self.rounded = torch.from_numpy(self.questions), False
 
-    def _settle(self, question: int) -> None:
-        """Cut a shortlist that is full of equals to the k that come first in the ranking."""
+    def _truncate(self, question: int) -> None:
+        """Cut a shortlist full of near-ties to the first k of the exact ranking."""
         count = self.counts[question]
         rows = self.rows[question, :count].copy()
         scores = self.units.scores(self.questions[question], rows)
@@ -133,7 +135,7 @@ class Shortlist:
         self.counts[question] = self.k
 
     def rankings(self) -> Iterator[Ranking]:
-        """The `k` best passages of each question, in the questions' order."""
+        """The `k` best passages of each question, in order."""
         for place, slack in enumerate(self._slack()):
             scores, rows = self.scores[place, : self.counts[place]], self.rows[place, : self.counts[place]]
             if len(rows) > self.k:
@@ -155,10 +157,10 @@ def _scan(
     counts: np.ndarray,
     bounds: np.ndarray,
 ) -> None:
-    """Move what is good enough from `products` to the shortlists, from `places` on; they tell how far it came.
+    """Move qualifying `products` from `places` on to the shortlists; advances `places`.
 
-    A shortlist without room for a block is cut to what is within `slack`, and `share` of it, of its k-th best; it stops
-    where all is.
+    A shortlist without room for a block is cut to what is within `slack` plus `share` of its k-th best; it stops if
+    that frees too little.
     """
     capacity, width = scores.shape[1], products.shape[1]
     for question in range(len(products)):
@@ -184,7 +186,7 @@ def _scan(
 
 @njit(cache=True, nogil=True)
 def _any(block: np.ndarray, bound: float) -> bool:
-    """Whether any of `BLOCK` products reaches `bound`, counted in a loop that compiles to a few instructions."""
+    """Whether any of `BLOCK` products reaches `bound`; counting compiles to a few instructions."""
     good = np.int32(0)
     for column in range(BLOCK):
         good += np.int32(block[column] >= bound)
@@ -193,7 +195,7 @@ def _any(block: np.ndarray, bound: float) -> bool:
 
 @njit(cache=True, nogil=True)
 def _kth(scores: np.ndarray, k: int) -> float:
-    """The `k`-th best score, or a little less: found by halving, faster than numba's partition."""
+    """The `k`-th best score or slightly less, by bisection, which is faster than numba's partition."""
     low, high = scores.min(), scores.max()
     for _ in range(HALVINGS):
         middle = np.float32(0.5) * (low + high)
@@ -209,7 +211,7 @@ def _kth(scores: np.ndarray, k: int) -> float:
 
 @njit(cache=True, nogil=True)
 def _cut(scores: np.ndarray, rows: np.ndarray, count: int, bound: float) -> int:
-    """Keep those of the first `count` that reach `bound`, in their order; how many they are."""
+    """Keep those of the first `count` that reach `bound`, in order; returns their number."""
     kept = 0
     for place in range(count):
         if scores[place] >= bound:

@@ -1,4 +1,4 @@
-"""Late fusion of several runs: a weighted sum of normalised scores, tuned on validation, or reciprocal ranks."""
+"""Late fusion of runs: a weighted sum of normalised scores, tuned on validation, or reciprocal rank fusion."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,28 +18,28 @@ METRIC = "mrr@100"
 
 @typed
 def fuse(runs: list[Path], qrels: Path, settings: Fusion, k: int, tag: str, out: Path, report: Path) -> None:
-    """Write the fusion of `runs`; an interpolation has the weights with the highest MRR@100 on the `qrels`.
+    """Fuse `runs`; interpolation uses the weights with the best MRR@100 on `qrels`.
 
     Parameters
     ----------
     runs
-        Two or more runs; a part is called by its file's name without the suffix.
+        Two or more runs, named after their files without suffix.
     qrels
-        Of the validation questions.
+        Judgements of the validation questions.
     settings
-        The method, and what it needs.
+        The method and its parameters.
     k
-        Passages kept a question.
+        Passages per question.
     tag
         The name of the run.
     out
-        The fused run, of every question of any part.
+        The fused run, with the questions of all runs.
     report
-        JSON: MRR@100 of the fusion and of each part; of an interpolation, the weights chosen and the whole surface.
+        JSON: MRR@100 of the fusion and of each run; for interpolation, also the weights and the surface.
     """
     names = [run_name(run) for run in runs]
     if len(set(names)) < len(names) or len(names) < 2:
-        raise InputError(f"a fusion needs two or more different runs, found {', '.join(names)}")
+        raise InputError(f"fusion needs two or more different runs, found {', '.join(names)}")
     parts, judged = [read_run(run) for run in runs], read_qrels(qrels)
     if isinstance(settings, RRF):
         combine, tuned = partial(reciprocal_ranks, constant=settings.constant, k=k), {}
@@ -62,21 +62,21 @@ def fuse(runs: list[Path], qrels: Path, settings: Fusion, k: int, tag: str, out:
 def _tune(
     parts: Sequence[Mapping[str, Ranking]], judged: Mapping[str, set[int]], settings: Interpolation, k: int, tag: str
 ) -> tuple[list[float], list[dict]]:
-    """The best weights on the judged questions, and MRR@100 of all."""
+    """The best weights on the judged questions, and MRR@100 of every weighting."""
     grid, surface = list(weight_grid(len(parts), settings.step)), []
     for weights in progress(grid, len(grid), " weights", f"{tag} weights"):
         combine = partial(_interpolated, weights=weights, normalisation=settings.normalisation, k=k)
         surface.append({"weights": list(weights), METRIC: _mean(fused(parts, judged, combine), judged)})
-    # Where several weightings are equally good, the most even one, of which the first.
+    # Ties go to the most even weighting, then to the first.
     best = max(surface, key=lambda point: (point[METRIC], -max(point["weights"])))
     return best["weights"], surface
 
 
 def weight_grid(parts: int, step: float) -> Iterable[tuple[float, ...]]:
-    """Every weighting of `parts` runs in multiples of `step` that sums to 1, each part alone among them."""
+    """All weightings of `parts` runs in multiples of `step` that sum to 1, including each single run."""
     steps = round(1 / step)
     if abs(steps * step - 1) > 1e-9:
-        raise InputError(f"step {step} of the weights does not divide 1: use 0.05, for example")
+        raise InputError(f"step {step} of the weights does not divide 1; use 0.05, for example")
     for first in product(range(steps + 1), repeat=parts - 1):
         if sum(first) <= steps:
             yield tuple(count / steps for count in (*first, steps - sum(first)))
@@ -87,22 +87,22 @@ def fused(
     questions: Iterable[str],
     combine: Callable[[Sequence[Ranking]], Ranking],
 ) -> dict[str, Ranking]:
-    """The parts' rankings of some questions, each combined to one; a part without the question has an empty one."""
-    none = Ranking(np.empty(0, np.int64), np.empty(0))
-    return {question: combine([part.get(question, none) for part in parts]) for question in questions}
+    """The combined rankings of some questions; a run without the question counts as an empty ranking."""
+    empty = Ranking(np.empty(0, np.int64), np.empty(0))
+    return {question: combine([part.get(question, empty) for part in parts]) for question in questions}
 
 
 def _interpolated(rankings: Sequence[Ranking], weights: Sequence[float], normalisation: str, k: int) -> Ranking:
-    """`weighted_sum` of the parts that have a weight: at a corner of the grid it is that part itself."""
+    """`weighted_sum` of the rankings with a positive weight; at a corner of the grid, that ranking itself."""
     weighted = [(ranking, weight) for ranking, weight in zip(rankings, weights, strict=True) if weight > 0]
     return weighted_sum([ranking for ranking, _ in weighted], [weight for _, weight in weighted], normalisation, k)
 
 
 def weighted_sum(rankings: Sequence[Ranking], weights: Sequence[float], normalisation: str, k: int) -> Ranking:
-    """Fuse the rankings of one question: the sum of weight × normalised score, over the passages of any, cut at `k`.
+    """Fuse the rankings of one question by the sum of weight × normalised score; the `k` best of all passages.
 
-    A passage that a ranking lacks has that ranking's lowest score. An empty ranking adds nothing, and one ranking
-    alone stays as it is.
+    A passage missing from a ranking gets its lowest score. Empty rankings are ignored, and a single ranking is not
+    changed.
 
     Source: github.com/PaulLerner/ViQuAE, `meerqat.ir.fuse` with `defmin`, and ranx's `wsum`.
     """
@@ -119,11 +119,11 @@ def weighted_sum(rankings: Sequence[Ranking], weights: Sequence[float], normalis
 
 
 def normalised(ranking: Ranking, passages: np.ndarray, normalisation: str) -> np.ndarray:
-    """A ranking's normalised score for each of `passages` (ascending, its own among them): `[passages]`.
+    """A ranking's normalised score for each of `passages` (ascending, including its own): `[passages]`.
 
-    `zmuv` shifts and scales to mean 0 and variance 1 (a standard deviation below 1e-9 counts as 1e-9), once passages
-    that the ranking lacks have its lowest score; `min-max` to 0 for the lowest and 1 for the highest; `rank` gives
-    the first of n 1 and the last 1/n; `none` leaves scores as they are. As ranx's `zmuv`, `min-max` and `rank`.
+    Missing passages first get the lowest score. `zmuv` scales to mean 0 and variance 1 (standard deviations below 1e-9
+    count as 1e-9); `min-max` to [0, 1]; `rank` gives the first of n 1 and the last 1/n; `none` keeps scores. As ranx's
+    `zmuv`, `min-max` and `rank`.
     """
     own = 1 - np.arange(len(ranking.scores)) / len(ranking.scores) if normalisation == "rank" else ranking.scores
     scores = np.full(len(passages), own.min())
@@ -136,9 +136,9 @@ def normalised(ranking: Ranking, passages: np.ndarray, normalisation: str) -> np
 
 
 def reciprocal_ranks(rankings: Sequence[Ranking], constant: float, k: int) -> Ranking:
-    """Reciprocal rank fusion: the sum of 1 / (constant + rank), over the passages of any, cut at `k`.
+    """Reciprocal rank fusion by the sum of 1 / (constant + rank); the `k` best of all passages.
 
-    A ranking that lacks a passage adds nothing (Cormack, Clarke and Büttcher, SIGIR 2009, whose constant is 60).
+    A ranking without a passage adds nothing. Source: Cormack, Clarke and Büttcher, SIGIR 2009, with a constant of 60.
     """
     passages = np.unique(np.concatenate([ranking.passages for ranking in rankings]))
     total = np.zeros(len(passages))

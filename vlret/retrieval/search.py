@@ -1,4 +1,4 @@
-"""From questions' vectors to a run: exact inner products, ties by passage row, exactly `k` passages."""
+"""Dense search: exact inner products, ties by passage row, exactly `k` passages."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from vlret.retrieval.units import Units, has_vector, read_vectors
 from vlret.runs import Ranking, write_run
 
 BATCH = 256
-PROPOSED = 2  # units that an index proposes for each passage that is kept
-MEASURED = 256  # questions on which an index is compared with exact search
+PROPOSED = 2  # units proposed by an index per returned passage
+MEASURED = 256  # questions for comparing an index with exact search
 
 
 def search(
@@ -30,59 +30,59 @@ def search(
     out: Path,
     report: Path,
 ) -> None:
-    """Write the run of all questions, train, validation and test, with `k` passages each, or all there are.
+    """Search for the `k` best passages of all questions and write their run.
 
-    Search is exact without an index. An index proposes units, and their scores are the exact inner products with the
-    vectors in the folder `embeddings`. Where the unit is the article, an article's passages follow in their order with
-    its score (meerqat's `map_indices`, which gives up to one article more than `k`). A question whose vector is NaN
-    finds nothing.
+    Search is exact without an index. An index only proposes units; their scores are the exact inner products with the
+    vectors in the folder `embeddings`. If units are articles, each is replaced by its passages, in order and with its
+    score (as in meerqat's `map_indices`, which may exceed `k` by up to one article). A question whose vector is NaN has
+    an empty ranking.
 
     Parameters
     ----------
     index
-        File of a FAISS index, or None.
+        A FAISS index file, or None.
     parameters
-        Of search in the index, such as `nprobe=16`, if any.
+        Search parameters of the index, such as `nprobe=16`, if any.
     embeddings
-        What `vlret.retrieval.embed.embed` wrote.
+        The output of `vlret.retrieval.embed.embed`.
     questions_embeddings
-        The vectors of the questions, `.npy`.
+        The question vectors, `.npy`.
     questions, passages
         The tables.
     k
-        Passages kept a question.
+        Passages per question.
     seed
-        Of the questions that `recall@{k}` is measured on.
+        Seed for sampling the questions to measure `recall@{k}`.
     tag
         The name of the run.
     out
         The run.
     report
-        JSON: `exact`, and the share of the exact `k` passages, or of others as good, that were found, `recall@{k}`,
-        with the number of questions that it was measured on.
+        JSON: `exact`; `recall@{k}`, the share of the exact top `k` (ties included) that was found; and the number of
+        questions it was measured on.
 
     Raises
     ------
     InputError
-        Where the index, the vectors and the tables do not fit together, and where the index by its parameters proposes
+        If the index, the vectors and the tables do not fit each other, or the index with these parameters proposes
         fewer than `k` passages for a question although there are more.
     """
     units, vectors = Units.read(embeddings, passages), read_vectors(questions_embeddings)
-    asked = np.flatnonzero(has_vector(vectors, questions_embeddings))
+    present = np.flatnonzero(has_vector(vectors, questions_embeddings))
     identifiers = all_questions(questions)["id"]
     if len(identifiers) != len(vectors):
         raise InputError(f"{questions_embeddings}: {len(vectors)} vectors, but {len(identifiers)} questions")
     proposer = None if index is None else Index(index, parameters or "")
     _check_fit(index, proposer, units, vectors, questions_embeddings)
-    asking = np.ascontiguousarray(vectors[asked], dtype=np.float32)
-    rankings = exact.search(units, asking, k) if proposer is None else find(proposer, units, asking, k)
+    asked = np.ascontiguousarray(vectors[present], dtype=np.float32)
+    rankings = exact.search(units, asked, k) if proposer is None else find(proposer, units, asked, k)
     run = {identifier: Ranking(np.empty(0, np.int64), np.empty(0)) for identifier in identifiers}
-    run.update(zip((identifiers[row] for row in asked), rankings, strict=True))
+    run.update(zip((identifiers[row] for row in present), rankings, strict=True))
     if proposer is None:
-        found = {"exact": True, f"recall@{k}": 1.0, "questions": len(asked)}
+        found = {"exact": True, f"recall@{k}": 1.0, "questions": len(present)}
     else:
-        measured = np.sort(np.random.default_rng(seed).permutation(len(asked))[:MEASURED])
-        share = recall([rankings[row] for row in measured], exact.search(units, asking[measured], k))
+        measured = np.sort(np.random.default_rng(seed).permutation(len(present))[:MEASURED])
+        share = recall([rankings[row] for row in measured], exact.search(units, asked[measured], k))
         found = {"exact": False, "parameters": parameters or "", f"recall@{k}": share, "questions": len(measured)}
     write_run(out, run, tag)
     write_json(report, found)
@@ -101,10 +101,10 @@ def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors
 
 
 def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
-    """The `k` best passages for each of `questions` `[questions, dim]` of the units that an index proposes.
+    """The `k` best passages for each of `questions` `[questions, dim]` among the units proposed by an index.
 
-    It is asked for more where those have fewer than `k` passages; `InputError` where it proposes no more although there
-    are more.
+    Requests more units while they have fewer than `k` passages; `InputError` if the index proposes no more although
+    there are more.
     """
     rankings: list[Ranking] = []
     batches = range(0, len(questions), BATCH)
@@ -117,10 +117,10 @@ def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Rank
                 candidates = proposed[proposed >= 0]
                 few = units.counts(candidates).sum() < k
                 if few and len(candidates) < depth:
-                    looked = f"only {len(candidates)} of {len(index.rows)} vectors are proposed"
+                    problem = f"only {len(candidates)} of {len(index.rows)} vectors are proposed"
                     raise InputError(
-                        f"retrieval.parameters: {index.parameters!r}: {looked} for a question, too few for {k} "
-                        "passages; raise nprobe or efSearch, or take another retrieval.index"
+                        f"retrieval.parameters: {index.parameters!r}: {problem} for a question, too few for {k} "
+                        "passages; raise nprobe or efSearch, or use another retrieval.index"
                     )
                 if not few or depth == index.deepest:
                     ranked[question] = units.rank(batch[question], candidates, k)
@@ -130,7 +130,7 @@ def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Rank
 
 
 def recall(found: list[Ranking], best: list[Ranking]) -> float:
-    """The mean share of each exact ranking that was found; a passage as good as its last counts as one of it."""
+    """The mean share of each exact ranking that was found; passages that tie with its last one count too."""
     shares = [
         np.count_nonzero(one.scores >= all_.scores[-1]) / len(all_.scores)
         for one, all_ in zip(found, best, strict=True)

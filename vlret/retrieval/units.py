@@ -1,4 +1,4 @@
-"""What is searched: vectors on disk, and the passages that each stands for."""
+"""Searchable units: vectors on disk, and the passages each represents."""
 
 import mmap
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from vlret.files import InputError, read_json
 from vlret.jit import njit
 from vlret.runs import Ranking, sort_ranking
 
-CHUNK = 4096  # vectors read at a time: of 768 dimensions they are 12 MB, which a core's share of the cache holds
+CHUNK = 4096  # vectors read at a time: 12 MB at 768 dimensions, which fits a core's share of the cache
 
 
 class Units:
-    """What the rows of `passages.npy` stand for, and the passages of each.
+    """The vectors of `passages.npy` and the passages that each represents.
 
     Attributes
     ----------
     vectors
         `[units, dim]`, memory-mapped.
     first
-        `[units + 1]`: the passages of unit `u` are the rows `first[u]` to `first[u + 1]`, excluded.
+        `[units + 1]`: the passages of unit `u` are the rows `first[u]` to `first[u + 1]` (exclusive).
     path
-        The file of the vectors, for messages.
+        The vectors' file, for messages.
     """
 
     def __init__(self, vectors: np.ndarray, first: np.ndarray, path: Path):
@@ -35,7 +35,7 @@ class Units:
 
     @classmethod
     def read(cls, embeddings: Path, passages: Path) -> "Units":
-        """Read the vectors in the folder `embeddings` and which passages they stand for (`embeddings.json`)."""
+        """Read the vectors in the folder `embeddings` and the passages they represent (`embeddings.json`)."""
         path = Path(embeddings) / "passages.npy"
         vectors, table = read_vectors(path), load_from_disk(str(passages))
         unit = read_json(Path(embeddings) / "embeddings.json").get("unit")
@@ -44,9 +44,9 @@ class Units:
         elif unit == "article":
             articles = article_of(passages)
             if (np.diff(articles) < 0).any():
-                raise InputError(f"{passages}, column article: passages are not in order of their articles")
+                raise InputError(f"{passages}, column article: passages are not sorted by article")
             if len(articles) and articles[-1] >= len(vectors):
-                raise InputError(f"{path}: {len(vectors)} articles, but passages have article {articles[-1]}")
+                raise InputError(f"{path}: {len(vectors)} articles, but passages refer to article {articles[-1]}")
             first = np.searchsorted(articles, np.arange(len(vectors) + 1))
         else:
             raise InputError(f"{embeddings}/embeddings.json, unit: {unit!r}, expected passage or article")
@@ -55,13 +55,13 @@ class Units:
         return cls(vectors, first, path)
 
     def counts(self, units: np.ndarray) -> np.ndarray:
-        """How many passages each of `units` has."""
+        """The number of passages of each of `units`."""
         return self.first[units + 1] - self.first[units]
 
     def scores(self, question: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """Inner products of `question` `[dim]` with some units, summed in float64 and rounded to float32: `[units]`.
+        """Inner products of `question` `[dim]` with some units, summed in float64, as float32: `[units]`.
 
-        Equal vectors have equal scores wherever they lie, and a score does not depend on who proposed the unit.
+        Equal vectors have equal scores, regardless of their rows and of how units were selected.
         """
         rows = torch.from_numpy(self.vectors[units])
         return _inner(question.astype(np.float64), (rows.float() if rows.dtype == torch.float16 else rows).numpy())
@@ -76,7 +76,7 @@ class Units:
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _inner(question: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Each row is summed in the same order, which no BLAS promises."""
+    """Inner products summed in the same order for each row, which BLAS does not guarantee."""
     products = np.empty(len(vectors), np.float32)
     for row in range(len(vectors)):
         total = 0.0
@@ -87,7 +87,7 @@ def _inner(question: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def read_vectors(path: Path) -> np.ndarray:
-    """Map a `.npy` file of `[units, dim]` floats into memory; `InputError` where it is something else."""
+    """Memory-map a `.npy` file of `[units, dim]` floats; `InputError` if it is something else."""
     try:
         vectors = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
@@ -97,29 +97,28 @@ def read_vectors(path: Path) -> np.ndarray:
     return vectors
 
 
-def how_many(vectors: np.ndarray) -> int:
-    """The number of chunks that vectors are read in."""
+def chunk_count(vectors: np.ndarray) -> int:
+    """The number of `chunks`."""
     return -(-len(vectors) // CHUNK)
 
 
 def chunks(vectors: np.ndarray, path: Path) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The vectors in order, `CHUNK` at a time: the first row, `[rows, dim]` float32, and their lengths `[rows]`.
+    """Iterate over vectors, `CHUNK` at a time: the first row, `[rows, dim]` float32, and their lengths `[rows]`.
 
-    The length of a row that is no vector (NaN throughout) is NaN; `InputError` names a row that is not finite
-    otherwise.
+    A row of only NaN stands for no vector and has length NaN; any other row that is not finite is an `InputError`.
     """
     for start in range(0, len(vectors), CHUNK):
         chunk = torch.from_numpy(_read(vectors, start)).float()
         lengths = torch.linalg.vector_norm(chunk, dim=1)
-        odd = (~lengths.isfinite()).nonzero().flatten()
-        broken = odd[~chunk[odd].isnan().all(dim=1)]
+        invalid = (~lengths.isfinite()).nonzero().flatten()
+        broken = invalid[~chunk[invalid].isnan().all(dim=1)]
         if len(broken):
-            raise InputError(f"{path}, row {start + broken[0]}: not finite, and not NaN throughout; embed again")
+            raise InputError(f"{path}, row {start + broken[0]}: neither finite nor all NaN; embed again")
         yield start, chunk, lengths
 
 
 def _read(vectors: np.ndarray, start: int) -> np.ndarray:
-    """`CHUNK` rows, those of a mapped file read from it: what is mapped and was looked at stays in memory for long."""
+    """Read `CHUNK` rows, from the file if memory-mapped, whose pages would stay in memory for long."""
     if not isinstance(vectors.base, mmap.mmap) or not vectors.flags.c_contiguous:
         return np.array(vectors[start : start + CHUNK])
     count, dim = min(CHUNK, len(vectors) - start), vectors.shape[1]
@@ -128,6 +127,6 @@ def _read(vectors: np.ndarray, start: int) -> np.ndarray:
 
 
 def has_vector(vectors: np.ndarray, path: Path) -> np.ndarray:
-    """Which rows are vectors, `[units]` bool; the others are NaN throughout, and `InputError` says where one is not."""
+    """Which rows are vectors, `[units]` bool; the others must be all NaN, else `InputError`."""
     finite = [lengths.isfinite().numpy() for _, _, lengths in chunks(vectors, path)]
     return np.concatenate([np.empty(0, dtype=bool), *finite])

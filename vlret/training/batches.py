@@ -1,7 +1,6 @@
-"""Which questions, relevant passages and hard negatives stand in a batch, and which task's batch a step takes.
+"""Sample batches of questions, relevant passages and hard negatives, and choose each step's task.
 
-The words are those of the main task. In others a question may be an image or a passage: whatever stands on the first
-side of an example.
+The terms are those of the main task. In others a "question" may be an image or a passage: the first side of an example.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +18,20 @@ from vlret.settings import Task as TaskSettings
 
 @dataclass(frozen=True)
 class Example:
-    """A question that can be trained on.
+    """A question to train on.
 
     Attributes
     ----------
     unit
-        The question's place on the questions' side.
+        The question's index in the question side.
     entity
-        What its image shows; no two questions of a batch share it.
+        The entity in its image; no two questions of a batch share it.
     relevant
-        Its relevant passages that a batch draws from, at least one.
+        The relevant passages that batches draw from, at least one.
     negatives
-        Its irrelevant passages by miner, in the miner's order.
+        Irrelevant passages by miner, in the miner's order.
     others
-        Relevant passages that are not drawn; in a batch they count neither for it nor against it.
+        Relevant passages that are not drawn; excluded from the loss if they are in a batch.
     """
 
     unit: int
@@ -44,18 +43,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """Examples and the two sides that they point to.
+    """Examples and the two sides that they refer to.
 
     Attributes
     ----------
     name
-        What the config calls it.
+        Its name in the config.
     questions, passages
         The sides of `Example.unit` and of `Example.relevant`.
     examples
-        What is drawn from.
+        The examples to draw from.
     settings
-        What the config says of it, the training's filled in (`vlret.settings.Training.of_task`).
+        Its config entry, completed by the training's (`vlret.settings.Training.of_task`).
     """
 
     name: str
@@ -72,15 +71,15 @@ class Batch:
     Attributes
     ----------
     task
-        Whose batch it is.
+        The task it belongs to.
     units, rows
-        The questions, and the passages: a piece's relevant ones, its hard negatives, then those of the next piece.
+        The questions, and the passages: each piece's relevant ones, then its hard negatives.
     spans, passage_spans
-        The questions and the passages of each piece, as many pieces for one process as for another, in their order.
+        The questions and passages of each piece, in order; every process has equally many pieces.
     labels
-        `[questions]`, the place of each question's relevant passage.
+        `[questions]`, the index of each question's relevant passage.
     excluded
-        `[questions, passages]`, True where a passage is relevant to a question without being its label.
+        `[questions, passages]`, True where a passage is relevant to a question but not its label.
     """
 
     task: Task
@@ -92,7 +91,7 @@ class Batch:
     excluded: Tensor
 
     def inputs(self, piece: int) -> dict:
-        """What the encoders take of a piece: `questions`, `passages` in groups of like length, and their `order`."""
+        """The encoders' inputs for a piece: `questions`, `passages` in groups of similar length, and their `order`."""
         span, passages = self.spans[piece], self.passage_spans[piece]
         groups, order = self.task.passages.groups([self.rows[place] for place in passages], len(span))
         questions = self.task.questions.inputs([self.units[place] for place in span])
@@ -100,26 +99,25 @@ class Batch:
 
     @staticmethod
     def counts(spans: Sequence[range], world: int) -> list[int]:
-        """How many places of `spans` each of `world` processes has."""
+        """The number of items of `spans` on each of `world` processes."""
         share = len(spans) // world
         return [sum(map(len, spans[rank * share : (rank + 1) * share])) for rank in range(world)]
 
 
 class Batches:
-    """Item `i` is a task's batch number `i`, a function of the seed and `i` alone, so that training can resume.
+    """The batches of a task; each depends only on the seed and its index, so that training can resume.
 
-    A batch draws distinct entities, one question of each, one of its relevant passages, and its hard negatives from
-    the miners by their shares; a miner that has none left for a question leaves its turn to the others. No passage
-    stands twice for one question.
+    A batch samples distinct entities, one question of each, one of its relevant passages, and distinct hard negatives
+    from the miners by their shares; a miner with none left for a question is skipped.
 
     Parameters
     ----------
     seed
-        Two numbers: the experiment's, and one that keeps a task's draws apart from another's.
+        The experiment's seed, and a number that distinguishes the task.
     world
-        Processes that share a batch evenly.
+        The number of processes that share a batch evenly.
     chunk
-        Questions a piece; None for all of a process.
+        Questions per piece; None for all of a process.
 
     Raises
     ------
@@ -135,12 +133,13 @@ class Batches:
         self.names = sorted(self.entities)
         if len(self.names) < self.size:
             raise InputError(
-                f"training.batch_size: {self.size} questions of distinct entities in a batch, but only "
+                f"training.batch_size: {self.size} questions need distinct entities, but only "
                 f"{len(self.names)} entities have a question with a relevant passage (task {task.name}); lower it"
             )
         if self.size % world:
             raise InputError(
-                f"training.batch_size: {self.size} questions do not go evenly into {world} processes (task {task.name})"
+                f"training.batch_size: {self.size} questions cannot be split evenly into {world} processes "
+                f"(task {task.name})"
             )
         share = self.size // world
         starts = [first + at for first in range(0, self.size, share) for at in range(0, share, chunk or share)]
@@ -167,7 +166,7 @@ class Batches:
         )
 
     def draw(self, number: int) -> tuple[list[Example], list[int], list[list[int]]]:
-        """The questions of a batch, the relevant passage of each, and the hard negatives of each."""
+        """The questions of a batch, and the relevant passage and hard negatives of each."""
         rng = np.random.default_rng([self.seed[0], number, self.seed[1]])
         names = rng.choice(self.names, size=self.size, replace=False)
         chosen = [self.entities[name][rng.integers(len(self.entities[name]))] for name in names]
@@ -189,10 +188,10 @@ class Batches:
 
 
 class Mixture:
-    """The task of each step: in turn, or each as often as it has examples, in a seeded order.
+    """Chooses the task of each step: in turn, or in proportion to the number of examples.
 
-    `balanced`: in an epoch a task takes as many steps as see its examples once, times its `weight`, and the steps of
-    all tasks are shuffled anew for every epoch.
+    `balanced`: in an epoch, a task takes as many steps as a pass over its examples needs, times its `weight`; the steps
+    of all tasks are shuffled with a new seed every epoch.
 
     Parameters
     ----------
@@ -201,9 +200,9 @@ class Mixture:
     mixing
         `round-robin` or `balanced`.
     accumulation
-        Batches a step, all of one task.
+        Batches per step, all of one task.
 
-    Source: github.com/ylsung/VL_adapter, whose multitask loader knows the same two.
+    Source: github.com/ylsung/VL_adapter, whose multitask loader has both modes.
     """
 
     def __init__(
@@ -223,7 +222,7 @@ class Mixture:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def place(self, step: int) -> tuple[int, int]:
-        """The number of the step's task, and how many steps that task had before."""
+        """The index of the step's task, and the number of that task's earlier steps."""
         if self.mixing == "round-robin":
             return step % len(self.tasks), step // len(self.tasks)
         epoch, at = divmod(step, sum(self.epoch))
@@ -232,7 +231,7 @@ class Mixture:
         return task, epoch * self.epoch[task] + int((order[:at] == task).sum())
 
     def step(self, step: int) -> list[Batch]:
-        """The batches whose gradients a step adds up."""
+        """The batches whose gradients a step accumulates."""
         task, before = self.place(step)
         first = before * self.accumulation
         return [self.batches[task][number] for number in range(first, first + self.accumulation)]

@@ -1,4 +1,4 @@
-"""The two sides of a bi-encoder, read from the tables and the feature stores of a dataset."""
+"""The two sides of a bi-encoder, from the tables and feature stores of a dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from vlret.settings import ExperimentSettings
 
 
 class Texts:
-    """Texts made when they are asked for, so that twelve million passages need no list."""
+    """Lazily built texts, as twelve million passages should not be a list."""
 
     def __init__(self, table: Dataset, columns: list[str], join):
         self.table, self.join = table.select_columns(columns), join
@@ -28,7 +28,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a dataset's tables and feature stores are, as many as are read; no stores for a text model."""
+    """The paths of a dataset's tables and feature stores that are read; a text model reads no stores."""
 
     questions: Path | None = None
     passages: Path | None = None
@@ -38,7 +38,7 @@ class Tables:
 
 
 def question_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
-    """Every question: prefix and text, and its image; its image alone for an image model and a dual one."""
+    """Every question: prefix, text and image; only the image for image and dual models."""
     questions = all_questions(tables.questions)
     texts = None
     if settings.model.kind not in ("image", "dual"):
@@ -49,7 +49,7 @@ def question_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Si
 
 
 def passage_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
-    """Every passage: prefix, title and text, and the image of its article."""
+    """Every passage: prefix, title, text and the image of its article."""
     passages, store = load_from_disk(str(tables.passages)), _store(settings, tables.article_features)
     images = None if store is None else article_images(tables, store)[article_of(tables.passages)]
     return Side(passage_texts(settings, passages), images, store, tokenizer, settings.tokens.passage)
@@ -71,7 +71,7 @@ def passage_texts(settings: ExperimentSettings, passages: Dataset) -> Texts:
 
 
 def article_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Side:
-    """Every article by its image alone; for a dual model by its title alone."""
+    """Every article by its image, or for a dual model by its title."""
     if settings.model.kind == "dual":
         titles = Texts(load_from_disk(str(tables.articles)), ["title"], lambda title: title)
         return Side(titles, None, None, tokenizer, settings.tokens.passage)
@@ -80,7 +80,7 @@ def article_side(settings: ExperimentSettings, tables: Tables, tokenizer) -> Sid
 
 
 def article_images(tables: Tables, store: FeatureStore) -> np.ndarray:
-    """For each article the row of its image in the store, -1 where it has none that could be read: `[articles]`."""
+    """The row in the store of each article's image, -1 without a readable one: `[articles]`."""
     return store.rows(load_from_disk(str(tables.articles))["image"])
 
 
@@ -88,5 +88,5 @@ def _store(settings: ExperimentSettings, path: Path | None) -> FeatureStore | No
     if settings.model.kind == "text":
         return None
     if path is None:
-        raise InputError(f"{settings.name}: a model of kind {settings.model.kind} needs stores of features of images")
+        raise InputError(f"{settings.name}: a model of kind {settings.model.kind} needs feature stores")
     return FeatureStore.open(path)

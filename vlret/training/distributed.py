@@ -1,4 +1,4 @@
-"""One training on several processes, started by `torchrun`: gloo on a CPU, NCCL on GPUs."""
+"""Distributed training on processes started by `torchrun`: gloo on CPUs, NCCL on GPUs."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from vlret import console
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` names in the environment; alone without it."""
+    """Initialise the process group from `torchrun`'s environment; a single process without it."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
@@ -33,29 +33,29 @@ def rank() -> int:
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def device() -> torch.device:
-    """This process's GPU, or the CPU where there is none."""
+    """This process's GPU, or the CPU without one."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def say(line: str) -> None:
-    """`vlret.console.say` by the first process alone."""
+    """`vlret.console.say` on the first process only."""
     if rank() == 0:
         console.say(line)
 
 
 def wait() -> None:
-    """Go on when all processes are here."""
+    """Wait for all processes."""
     if world() > 1:
         dist.barrier()
 
 
 def largest(number: int) -> int:
-    """The largest of all processes' numbers."""
+    """The maximum over all processes."""
     if world() == 1:
         return number
     shared = torch.tensor(number, device=device())
@@ -64,7 +64,7 @@ def largest(number: int) -> int:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of all processes' values, the same on each."""
+    """The sum over all processes."""
     if world() > 1:
         values = values.clone()
         dist.all_reduce(values)
@@ -72,22 +72,22 @@ def total(values: Tensor) -> Tensor:
 
 
 def gather(local: Tensor, counts: Sequence[int]) -> Tensor:
-    """All processes' vectors in the order of their ranks; gradients reach the local ones alone.
+    """All processes' vectors in rank order; gradients flow only to the local ones.
 
-    Every process computes the joint loss, so the local parts of its gradient, together, are the joint gradient.
+    Every process computes the joint loss, so the local parts of its gradient add up to the joint gradient.
 
     Parameters
     ----------
     local
         `[counts[rank], dim]`.
     counts
-        How many vectors each process has.
+        The number of vectors on each process.
 
     Returns
     -------
     `[sum(counts), dim]`.
 
-    Source: github.com/grimalPaul/cvlp, which gathers for the DPR loss in this way.
+    Source: github.com/grimalPaul/cvlp, which gathers in this way for the DPR loss.
     """
     if world() == 1:
         return local
@@ -101,7 +101,7 @@ def gather(local: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Make the gradients of parameters that DDP does not know the same on all processes."""
+    """Average over processes the gradients of parameters outside DDP."""
     if world() > 1:
         for parameter in parameters:
             if parameter.grad is not None:
@@ -109,10 +109,10 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
                 parameter.grad /= world()
 
 
-def wrapped(module: nn.Module, unused: bool) -> nn.Module:
-    """`module` in DDP, which adds up gradients over processes; the module itself where there is one process.
+def wrap(module: nn.Module, unused: bool) -> nn.Module:
+    """Wrap `module` in DDP, which averages gradients over processes; unchanged on a single process.
 
-    `unused` says that a forward may leave some trained parameters out, as a task's own adapters do.
+    `unused`: a forward pass may not use all trained parameters, such as per-task adapters.
     """
     if world() == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
         return module
@@ -121,9 +121,9 @@ def wrapped(module: nn.Module, unused: bool) -> nn.Module:
 
 
 @contextmanager
-def without_sync(module: nn.Module, apart: bool) -> Iterator[None]:
-    """Gradients stay on this process while `apart`: those of a later forward carry them along."""
-    if apart and isinstance(module, DistributedDataParallel):
+def without_sync(module: nn.Module, local: bool) -> Iterator[None]:
+    """Keep gradients on this process while `local`; they are synchronised with those of a later pass."""
+    if local and isinstance(module, DistributedDataParallel):
         with module.no_sync():
             yield
     else:

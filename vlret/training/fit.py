@@ -1,4 +1,4 @@
-"""The training loop, going on from where a stopped one stood."""
+"""The training loop, which resumes interrupted runs."""
 
 import math
 import signal
@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.inputs import ahead
+from vlret.encoders.inputs import prefetch
 from vlret.files import unfinished
 from vlret.locks import BEAT, Lock
 from vlret.settings import ExperimentSettings, Training
@@ -30,18 +30,18 @@ def fit(
     validation: Validation | None = None,
     lock: Lock | None = None,
 ) -> None:
-    """Train `model` in place, going on from what `folder` holds if the same settings left it.
+    """Train `model` in place, resuming from the state in `folder` if it has the same settings.
 
-    The state is saved every `save_steps` steps. With `validation` the weights of the best validation are what is left
-    in the model at the end. The first process writes to `folder` only while it holds `lock`.
+    The state is saved every `save_steps` steps. With `validation`, the model ends with the weights of the best
+    validation. The first process writes to `folder` only while it holds `lock`.
 
     Raises
     ------
     InputError
-        If batches cannot be filled, the settings ask for what the machine or the model cannot do, the loss is not
-        finite, or the lock is another's.
+        If batches cannot be filled, the machine or the model does not support the settings, the loss is not finite, or
+        the lock is lost.
     SystemExit
-        With 128 + the signal's number when a signal stopped it; the state after its last step is saved.
+        With 128 + the signal's number if stopped by a signal; the state after the last step is saved.
     """
     training, rank, world = settings.training, distributed.rank(), distributed.world()
     if rank == 0:
@@ -50,43 +50,43 @@ def fit(
     mixing = training.mixing, training.accumulation, settings.seed
     mixture = Mixture(tasks, *mixing, world, training.chunk)
     learner = Learner(model, tasks, training, settings.seed)
-    course = Course(learner, validation, training)
-    first = course.go_on(folder, settings.name)
-    shown = Report(folder, settings, first, mixture, course.curve)
-    with signals() as stop, ThreadPoolExecutor(1) as worker, shown as report:
-        stream = ahead(pieces(mixture, range(first, training.steps), rank, world), worker)
+    progress = Progress(learner, validation, training)
+    first = progress.resume(folder, settings.name)
+    reporting = Report(folder, settings, first, mixture, progress.curve)
+    with signals() as stop, ThreadPoolExecutor(1) as worker, reporting as report:
+        stream = prefetch(pieces(mixture, range(first, training.steps), rank, world), worker)
         for step in range(first, training.steps):
             task, _ = mixture.place(step)
             measured = learner.step(step, task, stream)
             if lock:
                 lock.check(known=2 * BEAT)
             report.step(step + 1, measured)
-            report.validation(step + 1, course.validate(step + 1, worker))
+            report.validation(step + 1, progress.validate(step + 1, worker))
             stopped = stop.agreed()
-            if course.over or step + 1 == training.steps:
+            if progress.over or step + 1 == training.steps:
                 break
             if rank == 0 and (stopped or (step + 1) % save_steps == 0):
-                done = {**course.state(), "curve": report.state()}
+                done = {**progress.state(), "curve": report.state()}
                 state.save(folder, step + 1, done, lock and lock.check)
             if stopped:
-                distributed.wait()  # or the launcher would end the first process while it saves
+                distributed.wait()  # else the launcher would kill the first process while it saves
                 name = signal.Signals(stopped).name
-                say(f"{settings.name}: stopped by {name} after step {step + 1}; the same command goes on from there")
+                say(f"{settings.name}: stopped by {name} after step {step + 1}; run the same command to resume")
                 raise SystemExit(128 + stopped)
-    course.finish(settings.name)
+    progress.finish(settings.name)
 
 
-class Course:
-    """A learner with its best weights so far.
+class Progress:
+    """A learner with its best weights so far, for early stopping.
 
     Attributes
     ----------
     best
         `step`, `mrr` and `weights` of the best validation; empty before the first.
     waited
-        Validations since then.
+        The number of validations since then.
     curve
-        `Report.state` of an earlier run that this one goes on from; None without one.
+        `Report.state` of the resumed run; None without one.
     """
 
     def __init__(self, learner: Learner, validation: Validation | None, training: Training):
@@ -97,11 +97,11 @@ class Course:
 
     @property
     def over(self) -> bool:
-        """Whether `patience` validations brought no gain."""
+        """Whether `patience` validations brought no improvement."""
         return 0 < self.training.patience <= self.waited
 
     def validate(self, step: int, worker: Executor) -> float | None:
-        """The validation MRR after a step, if one is due, the best weights kept."""
+        """Validate if due after this step, keep the best weights, and return the MRR."""
         due = step % (self.training.validate_every or math.inf) == 0 or step == self.training.steps
         if self.validation is None or not due:
             return None
@@ -113,21 +113,21 @@ class Course:
         return mrr
 
     def state(self) -> dict:
-        """All that the steps to come depend on."""
+        """Everything that later steps depend on."""
         return {**self.learner.state(), "best": self.best, "waited": self.waited}
 
-    def go_on(self, folder: Path, name: str) -> int:
-        """Become what the last state in `folder` holds and return the steps that it has behind it."""
+    def resume(self, folder: Path, name: str) -> int:
+        """Restore the last state in `folder` and return its number of steps."""
         stored = state.last(folder)
         if stored is None:
             return 0
-        say(f"{name}: going on from step {stored['step']}, where an earlier run was stopped")
+        say(f"{name}: resuming from step {stored['step']} of an interrupted run")
         self.learner.restore(stored)
         self.best, self.waited, self.curve = stored["best"], stored["waited"], stored["curve"]
         return stored["step"]
 
     def finish(self, name: str) -> None:
-        """Leave the best weights in the model, the last where none was validated."""
+        """Set the model to the best weights, or leave the last ones without validation."""
         if self.best:
             self.learner.set_weights(self.best["weights"])
-            say(f"{name}: the best validation MRR, {self.best['mrr']:.4f}, was after step {self.best['step']}")
+            say(f"{name}: best validation MRR {self.best['mrr']:.4f} after step {self.best['step']}")

@@ -1,4 +1,4 @@
-"""Gradients of a batch's joint loss, however large the batch: its vectors are kept, their graphs are not.
+"""Gradients of the joint loss of arbitrarily large batches: vectors are cached, their graphs are not.
 
 Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", section 3
 (GradCache).
@@ -20,25 +20,25 @@ Scale = Callable[[Tensor], Tensor]
 def accumulate(
     pairs: nn.Module, objective: nn.Module, pieces: Iterator[Piece], scale: Scale, seed: tuple[int, ...], last: bool
 ) -> Tensor:
-    """Add a batch's gradients to the parameters' and return its loss.
+    """Accumulate a batch's gradients and return its loss.
 
-    DDP averages gradients over processes while the joint loss wants their sum, so those at the vectors are multiplied
-    by the number of processes. The gradients of `objective`'s own parameters are whole on each process.
+    DDP averages gradients over processes but the joint loss needs their sum, so gradients at the vectors are multiplied
+    by the number of processes. The gradients of `objective`'s own parameters are complete on each process.
 
     Parameters
     ----------
     pairs
-        Inputs to the vectors of questions and passages, `[n, dim]` each; perhaps in DDP.
+        Inputs to the vectors of questions and passages, `[n, dim]` each; may be wrapped in DDP.
     objective
         The vectors of all processes, labels and exclusions to a loss.
     pieces
-        Begins with the batch's pieces, and with the same once more where there are several.
+        Starts with the batch's pieces, twice if there are several.
     scale
-        What multiplies the loss before its gradient is taken.
+        Scales the loss before the backward pass.
     seed
-        Of dropout, with the piece's number: it is the same in both passes of a piece, whichever process encodes it.
+        Seeds dropout, with the piece's number: the same in both passes and on any process.
     last
-        Whether gradients are exchanged between processes, or wait for those of another batch.
+        Whether to synchronise gradients between processes now, or with a later batch.
     """
     piece = next(pieces)
     if piece.of == 1:
@@ -65,14 +65,14 @@ def _encode(pairs: nn.Module, piece: Piece, seed: tuple[int, ...]) -> tuple[Tens
 def _backward(vectors: tuple[Tensor, Tensor], gradients: list[Tensor], batch: Batch) -> None:
     reached = [(part, gradient) for part, gradient in zip(vectors, gradients, strict=True) if part.requires_grad]
     if not reached:
-        raise InputError(f"training.tasks.{batch.task.name}: nothing that this tuning method trains has a part in it")
+        raise InputError(f"training.tasks.{batch.task.name}: uses no parameter that this tuning method trains")
     torch.autograd.backward(*map(list, zip(*reached, strict=True)))
 
 
 def _at_vectors(
     objective: nn.Module, batch: Batch, vectors: list[tuple[Tensor, Tensor]], scale: Scale
 ) -> tuple[Tensor, list[list[Tensor]]]:
-    """The joint loss, and its gradients at the vectors of each piece of this process, times the processes."""
+    """The joint loss and, times the number of processes, its gradients at the vectors of each local piece."""
     leaves = [[part.detach().requires_grad_() for part in piece] for piece in vectors]
     questions, passages = (torch.cat(parts) for parts in zip(*leaves, strict=True))
     questions = gather(questions, batch.counts(batch.spans, world()))

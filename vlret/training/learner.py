@@ -1,4 +1,4 @@
-"""A model with what trains it: losses, optimizer, learning rate, loss scaling; one step of it, and its state."""
+"""A model with its losses, optimizer, learning rate and loss scaling; one training step, and its state."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,20 +18,20 @@ from vlret.training.losses import Objective
 from vlret.training.pieces import Piece
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-RECOMPILATIONS = 64  # a graph each for task, side and pass
+RECOMPILATIONS = 64  # one graph per task, side and pass
 
 
 class Pairs(nn.Module):
-    """A bi-encoder whose forward encodes questions and their passages together: what DDP has to see.
+    """A bi-encoder whose forward encodes questions and passages together, as DDP requires.
 
     Parameters
     ----------
     biencoder
-        What encodes.
+        The bi-encoder.
     precision
-        `fp32` leaves the parameters' own type; `bf16` and `fp16` autocast.
+        `fp32` keeps the parameters' dtype; `bf16` and `fp16` autocast.
     compiled
-        Whether the encoding is compiled, for all shapes at once.
+        Whether to compile the encoding, with dynamic shapes.
     """
 
     def __init__(self, biencoder: BiEncoder, precision: str = "fp32", compiled: bool = False):
@@ -42,45 +42,45 @@ class Pairs(nn.Module):
     def forward(self, questions: dict, passages: list[dict], order: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of `vlret.training.batches.Batch` to vectors, `[questions, dim]` and `[passages, dim]`."""
         with self.autocast():
-            asked = self.encode("question", _moved(questions))
-            groups = [self.encode("passage", _moved(group)) for group in passages]
-        return _at_least_single(asked), _at_least_single(torch.cat(groups)[order])
+            vectors = self.encode("question", _to_device(questions))
+            groups = [self.encode("passage", _to_device(group)) for group in passages]
+        return _at_least_single(vectors), _at_least_single(torch.cat(groups)[order])
 
     def autocast(self) -> AbstractContextManager:
-        """The context of a forward in this precision."""
+        """The context of a forward pass in this precision."""
         return nullcontext() if self.type is None else torch.autocast(distributed.device().type, self.type)
 
 
 def compile_encoding(encode: Callable) -> Callable:
-    """`BiEncoder.encode` compiled for all shapes at once, with the dropout that it has uncompiled."""
+    """Compile `BiEncoder.encode` with dynamic shapes, keeping its uncompiled dropout."""
     from torch._dynamo import config as dynamo
     from torch._inductor import config as inductor
 
-    # Compiled dropout would depend on whether a graph is kept for gradients, and GradCache's two passes differ in that.
+    # Compiled dropout depends on whether gradients are recorded, in which GradCache's two passes differ.
     inductor.fallback_random = True
     dynamo.recompile_limit = max(RECOMPILATIONS, dynamo.recompile_limit)
-    # Said once more: only this reaches the compiler.
+    # Set again, as only this reaches the compiler.
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=warn_only)
     return torch.compile(encode, dynamic=True)
 
 
 class Learner:
-    """What a training changes from step to step.
+    """The mutable state of a training.
 
     Parameters
     ----------
     model
-        Trained in place, what of it requires gradients.
+        Trained in place: its parameters that require gradients.
     tasks
-        A loss is made for each.
+        Each gets a loss.
     training, seed
-        How, and where all that is random begins.
+        The training settings and the seed of all randomness.
 
     Raises
     ------
     InputError
-        If `precision` is fp16 without a GPU, or no part of the model can do `checkpointing`.
+        If `precision` is fp16 without a GPU, or no part of the model supports `checkpointing`.
     """
 
     def __init__(self, model: BiEncoder, tasks: Sequence[Task], training: Training, seed: int):
@@ -93,9 +93,9 @@ class Learner:
         self.pairs = Pairs(model, training.precision, training.compile).to(device)
         self.objectives = nn.ModuleList(Objective(task.settings.loss) for task in tasks).to(device)
         self.names = [task.name for task in tasks]
-        # A single task of another kind may leave a trained part without input as well, such as the visual embedding.
+        # Even a single task of another kind may not use a trained part, such as the visual embedding.
         unused = any(entry.kind != "viquae" for entry in training.tasks.values()) or len(tasks) > 1
-        self.wrapped = distributed.wrapped(self.pairs, unused)
+        self.wrapped = distributed.wrap(self.pairs, unused)
         self.optimizer = optimizer_of([self.pairs, self.objectives], training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
 
@@ -106,7 +106,7 @@ class Learner:
         return {name: parameter for name, parameter in parts.named_parameters() if parameter.requires_grad}
 
     def step(self, step: int, task: int, pieces: Iterator[Piece]) -> dict[str, Tensor | float]:
-        """Take the optimizer's step number `step` and return `loss`, `gradient_norm` and `learning_rate`."""
+        """Take optimizer step `step` and return `loss`, `gradient_norm` and `learning_rate`."""
         rate = self.training.learning_rate * rate_at(step, self.training.warmup_steps, self.training.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -120,7 +120,7 @@ class Learner:
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
 
     def add_gradients(self, step: int, task: int, pieces: Iterator[Piece]) -> Tensor:
-        """Add the scaled gradients of a step's batches to the trained parameters and return their mean loss."""
+        """Accumulate the scaled gradients of a step's batches and return their mean loss."""
         accumulation, losses = self.training.accumulation, []
         self.pairs.train()
         activate(self.pairs.biencoder, self.names[task])
@@ -138,17 +138,17 @@ class Learner:
 
     @torch.no_grad()
     def set_weights(self, weights: dict[str, Tensor]) -> None:
-        """Give the trained parameters what `weights` returned."""
+        """Set the trained parameters to what `weights` returned."""
         for name, parameter in self.trained.items():
             parameter.copy_(weights[name])
 
     def state(self) -> dict:
-        """All that later steps depend on besides their number: dropout and batches follow from it and the seed."""
+        """Everything that later steps depend on besides step number and seed, which determine dropout and batches."""
         parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         return {"weights": self.weights(), **parts}
 
     def restore(self, state: dict) -> None:
-        """Become what `state` was taken of."""
+        """Restore what `state` returned."""
         self.set_weights(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -158,14 +158,14 @@ class Learner:
 
 
 def rate_at(step: int, warmup: int, steps: int) -> float:
-    """The share of the learning rate: linear from 0 over `warmup` steps, then linear to 0 after `steps`."""
+    """The learning rate's factor: linear from 0 over `warmup` steps, then linear to 0 at `steps`."""
     if step < warmup:
         return step / warmup
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def optimizer_of(modules: Sequence[nn.Module], training: Training) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT's optimizer."""
+    """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT."""
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": training.weight_decay},
@@ -175,15 +175,15 @@ def optimizer_of(modules: Sequence[nn.Module], training: Training) -> torch.opti
 
 
 def checkpoint_gradients(model: nn.Module) -> None:
-    """Let every part that can compute its hidden states again in the backward pass, rather than keep them, do so."""
+    """Enable gradient checkpointing in every part that supports it."""
     parts = [module for module in model.modules() if hasattr(module, "checkpointing")]
     if not parts:
-        raise InputError("training.checkpointing: no part of this model can; set it to false")
+        raise InputError("training.checkpointing: no part of this model supports it; set it to false")
     for part in parts:
         part.checkpointing = True
 
 
-def _moved(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def _to_device(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(distributed.device()) for name, tensor in inputs.items()}
 
 

@@ -24,10 +24,10 @@ def scores_of(
     passages
         `[passages, dim]`.
     scale
-        What inner products are multiplied with (the inverse temperature); 1 in DPR.
+        The inverse temperature; 1 in DPR.
     excluded
-        `[questions, passages]`: True where a passage is relevant to the question without being its label. It is
-        neither for nor against: DPR would count it as irrelevant.
+        `[questions, passages]`: True where a passage is relevant to the question but not its label. It is ignored,
+        while DPR would count it as irrelevant.
     """
     scores = scale * questions @ passages.T
     return scores if excluded is None else scores.masked_fill(excluded, -torch.inf)
@@ -41,7 +41,7 @@ def nll(scores: Tensor, labels: Tensor) -> Tensor:
     scores
         `[questions, passages]`.
     labels
-        `[questions]`: the column of each question's relevant passage; a question of label -100 is left out of the mean.
+        `[questions]`: the column of each question's relevant passage; questions with label -100 are ignored.
 
     Source: Karpukhin et al. 2020, "Dense Passage Retrieval", section 3.2.
     """
@@ -49,9 +49,9 @@ def nll(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def symmetric_nll(scores: Tensor, labels: Tensor) -> Tensor:
-    """The mean of `nll` and of the same the other way: each relevant passage's question among all questions.
+    """The mean of `nll` in both directions; the second finds each relevant passage's question among all questions.
 
-    Hard negatives are columns that are nobody's label: they count in the questions' half alone.
+    Hard negatives, which are no question's label, enter only the first direction.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", figure 3.
     """
@@ -64,14 +64,14 @@ def symmetric_nll(scores: Tensor, labels: Tensor) -> Tensor:
 def dpr_loss(
     questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
 ) -> Tensor:
-    """`nll` of inner products: parameters are those of `scores_of` and `nll`."""
+    """`nll` of inner products: parameters as for `scores_of` and `nll`."""
     return nll(scores_of(questions, passages, scale, excluded), labels)
 
 
 def clip_loss(
     questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
 ) -> Tensor:
-    """`symmetric_nll` of cosines: parameters are those of `scores_of` and `nll`."""
+    """`symmetric_nll` of cosines: parameters as for `scores_of` and `nll`."""
     scores = scores_of(F.normalize(questions, dim=1), F.normalize(passages, dim=1), scale, excluded)
     return symmetric_nll(scores, labels)
 
@@ -79,7 +79,7 @@ def clip_loss(
 def cosine_loss(
     questions: Tensor, passages: Tensor, labels: Tensor, scale: Tensor | float = 1.0, excluded: Tensor | None = None
 ) -> Tensor:
-    """`nll` of cosines: parameters are those of `scores_of` and `nll`."""
+    """`nll` of cosines: parameters as for `scores_of` and `nll`."""
     return dpr_loss(F.normalize(questions, dim=1), F.normalize(passages, dim=1), labels, scale, excluded)
 
 
@@ -87,7 +87,7 @@ LOSSES = {"dpr": dpr_loss, "clip": clip_loss, "cosine": cosine_loss}
 
 
 class Objective(nn.Module):
-    """A loss with its temperature, which is learned (as the logarithm of its inverse, as in CLIP) or fixed."""
+    """A loss with its temperature, fixed or learned (as the logarithm of its inverse, as in CLIP)."""
 
     def __init__(self, settings: Loss):
         super().__init__()
@@ -96,11 +96,11 @@ class Objective(nn.Module):
         self.log_scale = nn.Parameter(start, requires_grad=settings.learned)
 
     def forward(self, questions: Tensor, passages: Tensor, labels: Tensor, excluded: Tensor) -> Tensor:
-        """`[questions, dim]`, `[passages, dim]`, `[questions]`, `[questions, passages]` to one number."""
+        """`[questions, dim]`, `[passages, dim]`, `[questions]`, `[questions, passages]` to a scalar."""
         return self.loss(questions, passages, labels, self.log_scale.exp(), excluded)
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Hold a learned scale at 100 or below, as CLIP does after every step."""
+        """Clamp a learned scale to at most 100, as CLIP does after every step."""
         if self.log_scale.requires_grad:
             self.log_scale.clamp_(max=LARGEST_LOG_SCALE)

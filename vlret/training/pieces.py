@@ -1,4 +1,4 @@
-"""The stream of what is encoded."""
+"""The stream of batch pieces to encode."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from vlret.training.batches import Batch, Mixture
 
 @dataclass(frozen=True)
 class Piece:
-    """What is encoded at a time: questions of a batch with their passages.
+    """The part of a batch that is encoded at a time: some questions with their passages.
 
     Attributes
     ----------
     batch
         The joint batch of all processes.
     inputs
-        What the pairs' encoder takes.
+        The keyword arguments of `vlret.training.learner.Pairs`.
     number
-        Its place among the batch's pieces.
+        Its index among the batch's pieces.
     of
-        How many pieces of the batch this process encodes.
+        The number of the batch's pieces on this process.
     """
 
     batch: Batch
@@ -31,14 +31,14 @@ class Piece:
 
 
 def pieces(mixture: Mixture, steps: range, rank: int, world: int) -> Iterator[Piece]:
-    """This process's pieces of every batch of `steps`; twice, pass after pass, where a batch has several."""
+    """This process's pieces of every batch of `steps`, in two passes for a batch with several."""
     for step in steps:
         for batch in mixture.step(step):
             yield from pieces_of(batch, rank, world, passes=2)
 
 
 def pieces_of(batch: Batch, rank: int, world: int, passes: int) -> Iterator[Piece]:
-    """This process's pieces of a batch, each made when it is asked for; one alone needs a single pass."""
+    """This process's pieces of a batch, lazily; a single piece needs only one pass."""
     share = len(batch.spans) // world
     for _ in range(1 if share == 1 else passes):
         for number in range(rank * share, (rank + 1) * share):
@@ -46,5 +46,5 @@ def pieces_of(batch: Batch, rank: int, world: int, passes: int) -> Iterator[Piec
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed of several numbers, such as experiment, step, batch and piece."""
+    """A seed from several numbers, such as experiment, step, batch and piece."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

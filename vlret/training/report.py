@@ -1,4 +1,4 @@
-"""What a running training shows: a line of its progress, the same in a file, and TensorBoard's curves."""
+"""Report a running training: a status line, a progress file, and TensorBoard curves."""
 
 import math
 import os
@@ -14,23 +14,22 @@ from vlret.settings import ExperimentSettings
 from vlret.training import distributed
 from vlret.training.batches import Mixture
 
-EVERY = 5  # steps between two looks at the loss, which wait for a GPU
-TOLD = 5.0  # least seconds between two writings of the file of the progress
+LOSS_STEPS = 5  # steps between reads of the loss, which synchronise with a GPU
+PROGRESS_SECONDS = 5.0  # minimum interval between writes of the progress file
 PROGRESS = "progress.json"
 
 
 class Report:
-    """Writes per task `loss/<task>` and `steps/<task>`, and what all share.
+    """Writes curves per task (`loss/<task>`, `steps/<task>`) and for all tasks.
 
-    That is `learning_rate`, `gradient_norm`, `questions_per_second` and `validation/mrr`. Of several
-    processes only the first shows anything. `progress.json`, which `vlret status` reads, holds the step, the loss of
-    that step, the epoch of the first task, the last validation's `mrr`, `questions_per_second`, and `seconds` until
-    the estimated end; `time` is when it was written.
+    The latter are `learning_rate`, `gradient_norm`, `questions_per_second` and `validation/mrr`. Only the first
+    process reports. `progress.json`, which `vlret status` reads, holds the step and its loss, the epoch of the first
+    task, the last validation's `mrr`, `questions_per_second`, the estimated `seconds` left, and the `time` of writing.
 
     Raises
     ------
     InputError
-        When a loss is not finite.
+        If a loss is not finite.
     """
 
     def __init__(
@@ -39,13 +38,13 @@ class Report:
         self.name, self.steps = settings.name, settings.training.steps
         self.remedy = "lower training.learning_rate"
         if settings.training.precision == "fp16":
-            self.remedy = f"numbers above 65,504 are lost in fp16: set training.precision to bf16, or {self.remedy}"
+            self.remedy = f"fp16 overflows above 65,504: set training.precision to bf16, or {self.remedy}"
         self.first, self.mixture, self.status = first, mixture, Status()
         self.losses: list[list[Tensor | float]] = stored["losses"] if stored else [[] for _ in mixture.tasks]
         self.taken: list[int] = stored["taken"] if stored else [0] * len(mixture.tasks)
         self.count, self.total, self.mrr = 0, 0.0, ""
-        self.questions, self.since, self.begun = 0, time.monotonic(), time.monotonic()
-        self.folder, self.told, self.known = folder, -math.inf, {"mrr": None}
+        self.questions, self.since, self.started = 0, time.monotonic(), time.monotonic()
+        self.folder, self.written, self.known = folder, -math.inf, {"mrr": None}
         self.writer = None
         if distributed.rank() == 0:
             from torch.utils.tensorboard import SummaryWriter
@@ -63,22 +62,22 @@ class Report:
             distributed.say(f"{self.name}: {self.count} steps, mean loss {self.total / self.count:.4f}{self.mrr}")
 
     def step(self, step: int, measured: dict) -> None:
-        """Note what `Learner.step` returned."""
+        """Record the result of `Learner.step`."""
         task, before = self.mixture.place(step - 1)
         self.losses[task].append(measured["loss"])
         self.taken[task] = before + 1
         self.questions += self.mixture.tasks[task].settings.batch_size * self.mixture.accumulation
-        if step % EVERY == 0 or step == self.steps:
+        if step % LOSS_STEPS == 0 or step == self.steps:
             self._write(step, measured)
-        if self.writer and (time.monotonic() - self.told >= TOLD or step == self.steps):
-            self._tell(step, float(measured["loss"]))
+        if self.writer and (time.monotonic() - self.written >= PROGRESS_SECONDS or step == self.steps):
+            self._write_progress(step, float(measured["loss"]))
 
     def state(self) -> dict:
-        """What a run that goes on needs for the curve's next point: by task, losses not yet written and steps taken."""
+        """What a resumed run needs to continue the curves: unwritten losses and steps taken, per task."""
         return {"losses": [[float(loss) for loss in losses] for losses in self.losses], "taken": list(self.taken)}
 
     def validation(self, step: int, mrr: float | None) -> None:
-        """Note a validation's MRR."""
+        """Record a validation's MRR."""
         if mrr is not None:
             self.mrr, self.known["mrr"] = f", validation MRR {mrr:.4f}", mrr
             if self.writer:
@@ -109,16 +108,16 @@ class Report:
         self.status.show(f"{shown}, {speed:.1f} questions/s, {clock(self._left(step))} left")
 
     def _left(self, step: int) -> float:
-        return (time.monotonic() - self.begun) / (step - self.first) * (self.steps - step)
+        return (time.monotonic() - self.started) / (step - self.first) * (self.steps - step)
 
-    def _tell(self, step: int, loss: float) -> None:
-        self.told, task = time.monotonic(), self.mixture.tasks[0]
-        asked = [
+    def _write_progress(self, step: int, loss: float) -> None:
+        self.written, task = time.monotonic(), self.mixture.tasks[0]
+        seen = [
             taken * one.settings.batch_size * self.mixture.accumulation
             for one, taken in zip(self.mixture.tasks, self.taken, strict=True)
         ]
-        speed = sum(asked) / max(self.told - self.begun, 1e-9) * (step - self.first) / step
-        known = {"epoch": asked[0] / len(task.examples), "questions_per_second": speed, "seconds": self._left(step)}
+        speed = sum(seen) / max(self.written - self.started, 1e-9) * (step - self.first) / step
+        known = {"epoch": seen[0] / len(task.examples), "questions_per_second": speed, "seconds": self._left(step)}
         where = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
         write_json(
             self.folder / PROGRESS,

@@ -1,4 +1,4 @@
-"""What a stopped training goes on from: its state, a file a step, written aside and renamed, the last two kept."""
+"""The state to resume a training from: one file per saved step, written atomically, the last two kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ KEPT = 2
 def save(folder: Path, step: int, state: dict, ready: Callable[[], None] | None = None) -> None:
     """Write the state after `step` steps and remove all but the last two; `state` holds tensors and plain values.
 
-    `ready` is called before the file gets its name, as by `vlret.files.whole`.
+    `ready` is called before the file is renamed into place, as by `vlret.files.whole`.
     """
     with whole(folder / f"step-{step:08d}.pt", ready) as aside:
         torch.save({"step": step, **state}, aside)
@@ -23,10 +23,10 @@ def save(folder: Path, step: int, state: dict, ready: Callable[[], None] | None 
 
 
 def last(folder: Path) -> dict | None:
-    """The newest state that can be read, or None; one that cannot is said and passed over."""
+    """The newest readable state, or None; unreadable ones are reported and skipped."""
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # of what a broken file makes torch raise there is no whole list
-            say(f"{path}: not a whole state ({told(error)}); going back to the one before")
+        except Exception as error:  # torch does not document what a broken file raises
+            say(f"{path}: damaged state ({told(error)}); trying the previous one")
     return None

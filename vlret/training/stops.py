@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it saves its state at the end of the step that is running."""
+"""Signals that stop a training: it saves its state after the current step."""
 
 import os
 import signal
@@ -9,22 +9,22 @@ from types import FrameType
 
 from vlret.training import distributed
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the latter is what Slurm is asked to send before a time limit
-ASKED = "VLRET_SIGNAL_FILE"  # where the launcher of several processes writes the signal that it got
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # the latter is what Slurm sends before a time limit
+SIGNAL_FILE = "VLRET_SIGNAL_FILE"  # where the launcher of several processes writes the signal it received
 
 
 class Stop:
-    """The signal that came, 0 until one does."""
+    """The received signal, 0 if none."""
 
     signal: int = 0
 
     def agreed(self) -> int:
-        """The same after the same step for all processes, whichever of them, or their launcher, got it."""
-        return distributed.largest(self.signal or _asked())
+        """The signal that any process or the launcher received; the same on all processes after each step."""
+        return distributed.largest(self.signal or _launchers_signal())
 
 
-def _asked() -> int:
-    path = os.environ.get(ASKED)
+def _launchers_signal() -> int:
+    path = os.environ.get(SIGNAL_FILE)
     if path is None or not Path(path).exists():
         return 0
     return int(Path(path).read_text() or 0)
@@ -32,7 +32,7 @@ def _asked() -> int:
 
 @contextmanager
 def signals() -> Iterator[Stop]:
-    """Note signals in a `Stop` instead of dying of them."""
+    """Record signals in a `Stop` instead of terminating."""
     stop = Stop()
 
     def note(number: int, frame: FrameType | None) -> None:

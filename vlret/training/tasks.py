@@ -1,6 +1,6 @@
-"""What can be trained on: each kind of task is two sides and the examples that join them.
+"""Kinds of training tasks: two sides, and examples that pair them.
 
-Only the training questions and their articles enter, so that no task shows an entity of another split.
+Only training questions and their articles are used, so that no task reveals an entity of another split.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,20 +31,20 @@ from vlret.training.distributed import say
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset, and the judgements and mined passages of one split of its questions.
+    """A dataset, with judgements and mined passages for one split.
 
     Attributes
     ----------
     settings
-        Of the experiment.
+        The experiment's.
     tables
-        The dataset's tables and feature stores, as many as its tasks read (`vlret.settings.TASK_KINDS`).
+        The dataset's tables and feature stores that its tasks read (`vlret.settings.TASK_KINDS`).
     tokenizer
         The text encoder's.
     qrels
-        The judgements of the split; None where no task reads them.
+        The judgements of the split; None if no task reads them.
     negatives
-        Miner -> the irrelevant passages that it found for the split.
+        Miner -> its irrelevant passages for the split.
     """
 
     settings: ExperimentSettings
@@ -65,13 +65,13 @@ class Source:
 
     @property
     def parts(self) -> dict[str, Path]:
-        """What there is of the dataset, by the names of `vlret.settings.Training.parts`."""
+        """The available files of the dataset, by the names of `vlret.settings.Training.parts`."""
         mined = {f"negatives.{miner}": path for miner, path in self.negatives.items()}
         named = {**vars(self.tables), "qrels": self.qrels, **mined}
         return {name: path for name, path in named.items() if path is not None}
 
     def examples(self, shares: Mapping[str, float]) -> list[Example]:
-        """The questions of the split that have a relevant passage, with negatives of the miners of `shares`."""
+        """The split's questions with a relevant passage, with negatives from the miners of `shares`."""
         positives = self.settings.training.positives
         return judged_examples(self.tables.questions, self.qrels, self.negatives, shares, positives)
 
@@ -79,7 +79,7 @@ class Source:
 def sources_of(evaluated: Source, files: Mapping[str, Path]) -> dict[str | None, Source]:
     """The datasets of an experiment's tasks by name, the evaluated one under None.
 
-    `files` are those of the others: `DATASET.PART` -> path, a part being one of `vlret.settings.Training.parts`.
+    `files` are those of the others: `DATASET.PART` -> path, with a part of `vlret.settings.Training.parts`.
 
     Raises
     ------
@@ -91,10 +91,10 @@ def sources_of(evaluated: Source, files: Mapping[str, Path]) -> dict[str | None,
     for dataset in dict.fromkeys(task.dataset for task in training.tasks.values()):
         own = {name.partition(".")[2]: path for name, path in files.items() if name.partition(".")[0] == dataset}
         given = evaluated.parts if dataset is None else own
-        asked = [part for part in training.parts(dataset) if part not in IMAGES or sees]
-        if missing := [part for part in asked if part not in given]:
-            whose = "the evaluated dataset were not given" if dataset is None else f"{dataset} were not in --datasets"
-            raise InputError(f"training.tasks: {', '.join(missing)} of {whose}")
+        needed = [part for part in training.parts(dataset) if part not in IMAGES or sees]
+        if missing := [part for part in needed if part not in given]:
+            where = "the evaluated dataset" if dataset is None else f"{dataset} in --datasets"
+            raise InputError(f"training.tasks: missing {', '.join(missing)} of {where}")
         if dataset is not None:
             negatives = {name.partition(".")[2]: own.pop(name) for name in [*own] if name.startswith("negatives.")}
             qrels = own.pop("qrels", None)
@@ -122,16 +122,16 @@ def tasks_of(sources: Mapping[str | None, Source]) -> list[Task]:
 
 
 def viquae(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
-    """A question and its image to a passage and its article's image, against hard negatives."""
+    """Question and image to passage and article image, with hard negatives."""
     return source.questions, source.passages, source.examples(shares)
 
 
 def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
-    """A question that names its entity to a passage, both without images, against hard negatives."""
+    """Question that names its entity to passage, both without images, with hard negatives."""
     settings, tables = source.settings, source.tables
     questions = all_questions(tables.questions)
     if "original_question" not in questions.column_names:
-        raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa ask")
+        raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa need")
     asked = question_texts(settings.prefix, questions, "original_question")
     known = questions["original_question"]
     passages = passage_texts(settings, load_from_disk(str(tables.passages)))
@@ -143,7 +143,7 @@ def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, l
 
 
 def match_image(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
-    """An image of an entity to the image of its article, both without text."""
+    """Image of an entity to image of its article, both without text."""
     articles = article_side(source.settings, source.tables, source.tokenizer)
     photographs = source.questions.images
     examples = [
@@ -157,9 +157,9 @@ def match_image(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, lis
 
 
 def match_article(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, list[Example]]:
-    """A passage with an image of its article's entity to another passage of the article with the article's image.
+    """Passage with an image of the article's entity to another passage of the article with the article's image.
 
-    The images of an entity go to the passages of its article in turn.
+    The images of an entity are assigned to the passages of its article in turn.
     """
     passages = load_from_disk(str(source.tables.passages))
     owners = article_of(source.tables.passages)
@@ -196,15 +196,14 @@ KINDS: dict[str, Kind] = {
 def judged_examples(
     questions: Path, qrels: Path, negatives: Mapping[str, Path], shares: Mapping[str, float], positives: str
 ) -> list[Example]:
-    """The questions of a split that have a relevant passage; how many have none is said in one line.
+    """The questions of a split with a relevant passage; reports how many there are.
 
-    A question is trained to find any of its `positives`, drawn anew for each batch: `judged`, those of the qrels, or
-    the name of a miner, those that its run ranks and that hold the original answer, and the judged ones where there are
-    none (meerqat's and cvlp's priority).
+    Each batch samples one of a question's `positives`: `judged`, those of the qrels; or the name of a miner, the
+    passages in its run that contain the original answer, or the judged ones if there are none (as in meerqat and cvlp).
     """
     searched = {} if positives == "judged" else {positives}
     if missing := sorted({*shares, *searched} - negatives.keys()):
-        raise InputError(f"training.negatives: no mined passages of {', '.join(missing)} were given")
+        raise InputError(f"training.negatives: missing mined passages of {', '.join(missing)}")
     judged = read_qrels(qrels)
     mined = {miner: read(negatives[miner]) for miner in shares}
     found = read(negatives[positives], "relevant") if searched else {}
@@ -217,12 +216,12 @@ def judged_examples(
             own = {miner: passages[question].tolist() for miner, passages in mined.items()}
             others = tuple(passage for passage in linked if passage not in drawn)
             examples.append(Example(unit, row["wikidata_id"], tuple(drawn), own, others))
-    say(f"{qrels}: {len(examples)} of {len(judged)} questions have a relevant passage; no other is drawn")
+    say(f"{qrels}: {len(examples)} of {len(judged)} questions have a relevant passage; only these are used")
     return examples
 
 
 def _entities(source: Source) -> list[tuple[str, int, dict[str, list[int]]]]:
-    """Each entity of the training questions, its article, and its images with the questions that have them."""
+    """Each entity of the training questions, its article, and its images with their questions."""
     train = load_from_disk(str(source.tables.questions))["train"].select_columns(["wikidata_id", "article", "image"])
     found: dict[tuple[str, int], dict[str, list[int]]] = {}
     for unit, row in enumerate(train):

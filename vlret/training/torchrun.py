@@ -1,4 +1,4 @@
-"""`torchrun` whose exit code is that of the first process that failed."""
+"""`torchrun` with the exit code of the first failed process."""
 
 import sys
 

@@ -18,7 +18,7 @@ from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
-from vlret.training.launch import launched
+from vlret.training.launch import launch
 from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
@@ -46,49 +46,49 @@ def train(
     gpus: int | None = None,
     nodes: int | None = None,
 ) -> None:
-    """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
+    """Train an experiment and write its checkpoint; a zero-shot one is written untrained.
 
-    The state of training stands beside `out` and is removed when the checkpoint is whole. The same command goes on
-    from it after a kill. Several processes share each batch, and the first one writes. While another copy of the
-    training is at work, on whichever machine, it is waited for, and what that one made is taken.
+    An interrupted run is resumed by the same command, from a folder beside `out` that is removed when the checkpoint
+    is complete. Several processes share each batch, and the first one writes. If another process, on any machine, is
+    already running the same training, this one waits and uses its result.
 
     Parameters
     ----------
     settings
-        All that decides what is trained, and how.
+        The experiment's settings.
     weights
-        The published weights, as `vlret.encoders.assemble.assemble` takes them.
+        The published weights, as for `vlret.encoders.assemble.assemble`.
     threads
-        Of each process.
+        Threads of each process.
     qrels, negatives
-        Of the training questions: judgements; miner -> the irrelevant passages it found. None where no task reads them.
+        For the training questions: judgements, and miner -> mined irrelevant passages; None if no task reads them.
     out
-        The folder of the checkpoint.
+        The checkpoint folder.
     questions, passages, articles, question_features, article_features
-        The evaluated dataset's tables and feature stores, as many as its tasks read; no stores for a text model. A
-        joint model that is not trained needs those of the questions, whose width it is made for.
+        The evaluated dataset's tables and feature stores that its tasks read; a text model reads no stores. An
+        untrained joint model needs the question features for their width.
     validation_qrels, validation_negatives
-        The same of the validation questions, which `validate_every` needs.
+        Judgements and mined passages of the validation questions, for `validate_every`.
     datasets
-        Files of the other datasets that tasks name, as `vlret.training.tasks.sources_of` takes them.
+        Files of the other datasets that tasks name, as for `vlret.training.tasks.sources_of`.
     save_steps
-        Steps between two states that a stopped training goes on from.
+        Steps between saved states.
     gpus, nodes
-        Processes of each node, and nodes of the Slurm job, 1 where it is not given: this process's own command line is
-        run in each, so that several are for the command alone.
+        Processes per node and nodes of the Slurm job, 1 by default. Each runs this process's own command line, so more
+        than 1 only works from the command line.
 
     Raises
     ------
     InputError
-        If what a task reads was not given, entities do not fill a batch, what validation needs is not there, or another
-        copy took over since this one stood still, and made nothing.
+        If a file that a task or validation reads is not given, entities do not fill a batch, or another process took
+        over the lock from this stalled one without finishing.
     SystemExit
-        With 128 + its number after a SIGTERM or SIGUSR1, the state saved; of several processes, with the exit code of
-        the first that failed.
+        With 128 + its number after a SIGTERM or SIGUSR1, with the state saved; with the exit code of the first failed
+        process if there are several.
     """
-    if launched(gpus or 1, nodes or 1, threads):
+    if launch(gpus or 1, nodes or 1, threads):
         return
-    _repeatable(threads)
+    _make_deterministic(threads)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
     stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})
@@ -96,13 +96,13 @@ def train(
     if settings.training is None:
         save_pretrained(model, stored, out)
         return
-    with distributed.processes(), _alone(out, stored) as (lock, made):
-        if made:
-            distributed.say(f"{out}: made by another process meanwhile, with the same settings; it is taken as it is")
+    with distributed.processes(), _exclusive(out, stored) as (lock, finished):
+        if finished:
+            distributed.say(f"{out}: finished by another process with the same settings; using it")
             return
         tasks = tasks_of(sources_of(source, datasets or {}))
-        checked = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
-        validation = validation_of(checked, tasks) if settings.training.validate_every else None
+        held_out = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
+        validation = validation_of(held_out, tasks) if settings.training.validate_every else None
         state = out.parent / f"{out.name}.training"
         fit(model, tasks, settings, state, save_steps, validation, lock)
         if lock:
@@ -111,20 +111,20 @@ def train(
 
 
 def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
-    """What the training is validated on: the validation questions of its first task of kind `viquae`."""
+    """Validation on the validation questions of the first task of kind `viquae`."""
     training = source.settings.training
     if source.qrels is None:
-        raise InputError("training.validate_every: the judgements of the validation questions were not given")
+        raise InputError("training.validate_every: no judgements to validate with: give --validation-qrels")
     kinds = [None if task.dataset else task.kind for task in training.tasks.values()]
     if "viquae" not in kinds:
-        raise InputError("training.validate_every: no task of kind viquae, whose questions could be validated on")
+        raise InputError("training.validate_every: needs a task of kind viquae to validate")
     task = tasks[kinds.index("viquae")]
     task = replace(task, examples=source.examples(task.settings.negatives))
     return Validation(task, training.validation_batches, source.settings.seed, training.chunk)
 
 
 def _feature_dim(source: Source, datasets: Mapping[str, Path]) -> int | None:
-    """The width of the features that a joint model sees: of the evaluated questions, or of the first task's images."""
+    """The width of a joint model's features: those of the evaluated questions, or of the first task's images."""
     settings = source.settings
     if settings.model.kind != "joint":
         return None
@@ -132,44 +132,44 @@ def _feature_dim(source: Source, datasets: Mapping[str, Path]) -> int | None:
     others = (datasets.get(f"{task.dataset}.{part}") for task in tasks for part in IMAGES)
     store = next(filter(None, (source.tables.question_features, *others)), None)
     if store is None:
-        raise InputError(f"{settings.name}: no feature store was given, and so it is not known how wide features are")
+        raise InputError(f"{settings.name}: needs a feature store to know the width of features")
     return FeatureStore.open(store).dim
 
 
-def _repeatable(threads: int) -> None:
+def _make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
-    # On a GPU some kernels have no deterministic form: there the same seed gives nearly the same, with a warning.
+    # Some GPU kernels have no deterministic version: results then differ slightly, with a warning.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Not `use_deterministic_algorithms`, which is the same and takes 3 s to import the compiler.
+    # Equivalent to `use_deterministic_algorithms`, which takes 3 s to import the compiler.
     torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
 
 
 @contextmanager
-def _alone(out: Path, stored: Checkpoint) -> Iterator[tuple[Lock | None, bool]]:
-    """Keep other copies of the training out: the first process's lock for all, and whether one made `out` meanwhile.
+def _exclusive(out: Path, stored: Checkpoint) -> Iterator[tuple[Lock | None, bool]]:
+    """Lock out other runs of the training; yields the first process's lock, and whether another run finished `out`.
 
-    A copy that was overtaken ends well if the other did: Snakemake removes the outputs of a command that fails, and by
-    then the checkpoint is the other's.
+    A run whose lock was taken over succeeds if the other did: if it failed, Snakemake would remove the other's
+    checkpoint.
     """
     lock = Lock(out.parent / f".{out.name}.lock") if distributed.rank() == 0 else None
-    before = _made(out, stored)
+    before = _version(out, stored)
     try:
         while not distributed.largest(int(lock.attempt()) if lock else 0):
             pass
-        yield lock, bool(distributed.largest(int(lock is not None and _made(out, stored) not in (None, before))))
+        yield lock, bool(distributed.largest(int(lock is not None and _version(out, stored) not in (None, before))))
     except TakenOver as error:
         distributed.say(str(error))
         with locked(lock.path):
-            if _made(out, stored) in (None, before):
+            if _version(out, stored) in (None, before):
                 raise
-        distributed.say(f"{out}: made by the other process, with the same settings")
+        distributed.say(f"{out}: finished by the other process with the same settings")
     finally:
         if lock:
             lock.release()
 
 
-def _made(out: Path, stored: Checkpoint) -> int | None:
-    """What tells one making of a checkpoint with these settings from another; None if there is none."""
+def _version(out: Path, stored: Checkpoint) -> int | None:
+    """An identifier of the current checkpoint with these settings; None if there is none."""
     if not (out / "config.json").is_file() or read_settings(out) != stored:
         return None
     return out.stat().st_ino

@@ -1,4 +1,4 @@
-"""How well a bi-encoder ranks the passages of a batch: what early stopping and the best checkpoint go by."""
+"""In-batch ranking quality of a bi-encoder, for early stopping and choosing the best checkpoint."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vlret.encoders.inputs import ahead
+from vlret.encoders.inputs import prefetch
 from vlret.encoders.tasks import activate
 from vlret.training import distributed
 from vlret.training.batches import Batches, Task
@@ -16,20 +16,20 @@ from vlret.training.learner import Learner
 from vlret.training.losses import scores_of
 from vlret.training.pieces import pieces_of
 
-SEED = 2**31  # apart from the seeds of all tasks' batches
+SEED = 2**31  # differs from the seeds of all tasks' batches
 
 
 class Validation:
-    """Pools of validation questions, their relevant passages and hard negatives, the same at every validation.
+    """Fixed pools of validation questions, their relevant passages and hard negatives.
 
-    A pool is a batch as in training, with as many questions as a training batch has, or as there are entities.
+    A pool is like a training batch, of the same size or one question per entity if there are fewer.
 
     Parameters
     ----------
     task
-        Its name is the training task's whose parts of the model are used; its examples are of the validation split.
+        Named after the training task whose parts of the model are used; its examples are of the validation split.
     pools
-        How many; processes share them.
+        The number of pools, divided among processes.
     """
 
     def __init__(self, task: Task, pools: int, seed: int, chunk: int | None):
@@ -41,11 +41,11 @@ class Validation:
 
     @torch.no_grad()
     def mrr(self, learner: Learner, worker: Executor) -> float:
-        """The mean reciprocal rank of the relevant passages, each question's among the passages of its pool."""
+        """The mean reciprocal rank of each question's relevant passage among the passages of its pool."""
         learner.pairs.eval()
         activate(learner.pairs.biencoder, self.name)
         found = torch.zeros(2, dtype=torch.float64, device=learner.device)
-        pieces = ahead(self._pieces(), worker)
+        pieces = prefetch(self._pieces(), worker)
         for piece in pieces:
             vectors = [
                 learner.pairs(**piece.inputs),
@@ -64,9 +64,9 @@ class Validation:
 
 
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """The rank of each question's label, from 1, among the passages: `[questions, passages]` to `[questions]`.
+    """The rank of each question's label among the passages, from 1: `[questions, passages]` to `[questions]`.
 
-    Passages that tie with the label stand before it, so that an encoder which tells nothing apart gains nothing.
+    Ties rank before the label, so that an encoder with constant output gains nothing.
     """
     own = scores.gather(1, labels[:, None])
     return (scores >= own).sum(dim=1)

@@ -1,1 +1,1 @@
-"""What of an encoder is trained, and what is added to it for that."""
+"""Tuning methods: which parameters of an encoder are trained or added."""

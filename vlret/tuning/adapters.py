@@ -1,4 +1,4 @@
-"""Bottleneck adapters (Houlsby et al. 2019), placed as VL-Adapter places them, for all tasks or for each."""
+"""Bottleneck adapters (Houlsby et al. 2019), placed as in VL-Adapter, shared by tasks or per task."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,14 +16,14 @@ Linear = Callable[[int, int], nn.Module]
 
 
 class Bottleneck(nn.Module):
-    """The projections of an adapter, to a width of `dim // reduction_factor` and back.
+    """The down- and up-projection of an adapter of width `dim // reduction_factor`.
 
     Parameters
     ----------
     linear
-        Makes a projection from its two widths.
+        Builds a projection from its two widths.
     ways
-        Which projections it has of its own: `down`, `up`.
+        The projections that it owns: `down`, `up`.
 
     Source: github.com/ylsung/VL_adapter, `Adapter`.
     """
@@ -32,7 +32,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         width = dim // reduction_factor
         if not width:
-            raise InputError(f"reduction_factor {reduction_factor}: nothing is left of an encoder's width of {dim}")
+            raise InputError(f"reduction_factor {reduction_factor}: larger than the encoder's width of {dim}")
         self.down_sampler = linear(dim, width) if "down" in ways else None
         self.up_sampler = linear(width, dim) if "up" in ways else None
 
@@ -40,14 +40,14 @@ class Bottleneck(nn.Module):
 class Adapter(PerTask):
     """`x + norm(up(gelu(down(norm(x)))))` after a sublayer, with GELU's tanh approximation.
 
-    What tasks share belongs to the first one, so that each parameter has one name.
+    Shared projections belong to the first task, so that each parameter has one name.
 
     Parameters
     ----------
     make
-        Makes a bottleneck with the named projections.
+        Builds a bottleneck with the named projections.
     sharing
-        What the tasks share: `single`, both projections; `multiple`, nothing; `down` or `up`, that one.
+        What tasks share: `single`, both projections; `multiple`, nothing; `down` or `up`, that projection.
     norms
         The LayerNorms around the bottleneck: `none`, `pre`, `post` or `both`.
 
@@ -73,7 +73,7 @@ class Adapter(PerTask):
 
 
 def slots(encoder: nn.Module, cross_attention: bool) -> Iterator[tuple[nn.Module, str, AdapterSlot]]:
-    """The parent, the name and the slot of every place for an adapter, a decoder's cross-attention if asked for."""
+    """The parent, name and module of every adapter slot, those after cross-attention only if `cross_attention`."""
     for parent in list(encoder.modules()):
         for name, slot in list(parent.named_children()):
             if isinstance(slot, AdapterSlot) and (cross_attention or slot.kind != "cross-attention"):
@@ -81,7 +81,7 @@ def slots(encoder: nn.Module, cross_attention: bool) -> Iterator[tuple[nn.Module
 
 
 def add_adapters(encoder: nn.Module, settings: AdapterSettings, tasks: list[str], linear: Linear = nn.Linear) -> None:
-    """Put an adapter after every sublayer: two in a layer of an encoder, three in one of a decoder."""
+    """Put an adapter after every sublayer: two per encoder layer, three per decoder layer."""
     for parent, name, slot in slots(encoder, settings.cross_attention):
         make = partial(Bottleneck, slot.dim, settings.reduction_factor, linear)
         adapter = Adapter(tasks, make, slot.dim, settings.sharing, settings.norms)

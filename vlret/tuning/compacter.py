@@ -1,4 +1,4 @@
-"""Adapters with projections of few parameters: hyper-complex ones (Compacter) and ones of low rank."""
+"""Adapters with parameter-efficient projections: hyper-complex (Compacter) and low-rank."""
 
 import math
 from functools import partial
@@ -10,32 +10,32 @@ from vlret.files import InputError
 from vlret.settings import Compacter, LowRankAdapter
 from vlret.tuning.adapters import add_adapters
 
-# The standard deviation of the rules at the start (phm_init_range of VL-Adapter).
+# The initial standard deviation of rules (VL-Adapter's phm_init_range).
 RULE_STD = 0.01
 
 
 def glorot(*size: int) -> nn.Parameter:
-    """Matrices `[..., inner, outer]`, each Glorot-uniform with the gain of a rectifier."""
+    """Matrices `[..., inner, outer]`, each Glorot-uniform with ReLU's gain."""
     limit = math.sqrt(2) * math.sqrt(6 / (size[-2] + size[-1]))
     return nn.Parameter(torch.empty(size).uniform_(-limit, limit))
 
 
 def new_rule(division: int) -> nn.Parameter:
-    """How `division` Kronecker products are made: `[division, division, division]`."""
+    """The rules of `division` Kronecker products, `[division, division, division]`."""
     return nn.Parameter(RULE_STD * torch.randn(division, division, division))
 
 
 class HyperComplexLinear(nn.Module):
-    """`x H + b`, where H is the sum of the Kronecker products of `division` small rules with larger matrices.
+    """`x H + b`, where H sums `division` Kronecker products of small rules with larger matrices.
 
     Parameters
     ----------
     inner, outer
-        The width of what comes in and of what goes out; both must be multiples of `division`.
+        The input and output widths, multiples of `division`.
     rank
-        The rank of the larger matrices, each a product of two; None for whole ones.
+        The rank of the larger matrices, each a product of two; None for full matrices.
     owner
-        The module whose `phm_rule` it shares with others; None for one of its own.
+        The module with a shared `phm_rule`; None to own a rule.
 
     Source: Zhang et al. 2021, "Beyond Fully-Connected Layers with Quaternions", section 3; Mahabadi et al. 2021,
     "Compacter", section 3; github.com/ylsung/VL_adapter, `PHMLinear`.
@@ -46,7 +46,7 @@ class HyperComplexLinear(nn.Module):
         if inner % division or outer % division:
             raise InputError(f"tuning.compacter.division: {division} does not divide {inner} and {outer}")
         self.phm_rule = new_rule(division) if owner is None else None
-        self.owner = (owner,)  # in a tuple, so that it is not registered as a part
+        self.owner = (owner,)  # in a tuple, so that it is not registered as a submodule
         inner, outer, width = inner // division, outer // division, outer
         self.W = glorot(division, inner, outer) if rank is None else None
         self.W_left = None if rank is None else glorot(division, inner, rank)
@@ -78,7 +78,7 @@ class LowRankLinear(nn.Module):
 
 
 def add_compacters(encoder: nn.Module, settings: Compacter, tasks: list[str]) -> None:
-    """Put an adapter of hyper-complex projections after every sublayer; all share one rule if the settings say so."""
+    """Put an adapter of hyper-complex projections after every sublayer; with `rule: shared`, all share one rule."""
     shared = settings.rule == "shared"
     if shared:
         encoder.phm_rule = new_rule(settings.division)
@@ -87,5 +87,5 @@ def add_compacters(encoder: nn.Module, settings: Compacter, tasks: list[str]) ->
 
 
 def add_low_rank_adapters(encoder: nn.Module, settings: LowRankAdapter, tasks: list[str]) -> None:
-    """Put an adapter of projections of a low rank after every sublayer."""
+    """Put an adapter of low-rank projections after every sublayer."""
     add_adapters(encoder, settings, tasks, partial(LowRankLinear, rank=settings.rank))

@@ -1,4 +1,4 @@
-"""Tuning methods by name: what each adds to an encoder, and what of the encoder it trains beside that."""
+"""Tuning methods by name: what each adds to an encoder, and which existing parameters it trains."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ TASKS = ("viquae",)
 
 
 def everything(tower: Tower) -> Iterator[nn.Parameter]:
-    """All parameters, the head's too."""
+    """All parameters, including the head."""
     return tower.parameters()
 
 
 def visual_embedding(tower: Tower) -> Iterator[nn.Parameter]:
-    """The visual embedding; the order of objects is none of its own, it belongs to the token embedding."""
+    """The visual embedding, without object order embeddings, which are part of the token embedding."""
     return (p for name, p in tower.named_parameters() if ".visual_embedding." in name)
 
 
 def layer_norms(tower: Tower) -> Iterator[nn.Parameter]:
-    """The norms of the stacks, RMS norms too, which stay frozen in the originals whatever one asks for."""
+    """The norms of the stacks, including RMS norms, which the originals always freeze."""
     for name, module in tower.named_modules():
         if isinstance(module, nn.LayerNorm | nn.RMSNorm) and ".visual_embedding." not in name:
             yield from module.parameters()
 
 
 def biases(tower: Tower) -> Iterator[nn.Parameter]:
-    """All biases; those of T5, which has no others, are what it adds to scores of attention by relative position."""
+    """All biases; T5 has only relative attention biases."""
     named = tower.named_parameters()
     return (p for name, p in named if name.endswith((".bias", ".relative_attention_bias.weight")))
 
@@ -47,17 +47,17 @@ def biases(tower: Tower) -> Iterator[nn.Parameter]:
 def head(tower: Tower) -> Iterator[nn.Parameter]:
     """The projection after the pooling; `InputError` if there is none."""
     if not list(tower.projection.parameters()):
-        raise InputError("tuning projection: the model has no head to train, its entry needs `head: {projection: …}`")
+        raise InputError("tuning projection: the model has no head to train; add `head: {projection: …}` to its entry")
     return tower.projection.parameters()
 
 
 def add_nothing(encoder: nn.Module, settings: Tuning, tasks: list[str]) -> None:
-    """Leave the encoder as it is."""
+    """Leave the encoder unchanged."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """`add` changes an encoder in place, all that it adds is trained; `trains` are parts trained beside it."""
+    """`add` extends an encoder in place with trained parts; `trains` are the existing parts that are trained."""
 
     add: Callable[[nn.Module, Tuning, list[str]], None] = add_nothing
     trains: tuple[Callable[[Tower], Iterator[nn.Parameter]], ...] = ()
@@ -79,24 +79,24 @@ METHODS = {
     "ia3": Method(add_ia3),
 }
 
-# Parts that a method trains too if its settings say so: the setting, its value, the part.
+# Parts that a setting makes trainable: setting, value, part.
 OPTIONS = (("visual", True, visual_embedding), ("unfreeze_layer_norms", True, layer_norms), ("bias", "all", biases))
 
 
 def tune(model: BiEncoder, settings: Tuning, tasks: Sequence[str] = TASKS) -> None:
-    """Add to each side what a tuning method adds, and let gradients reach exactly what it trains.
+    """Add a tuning method's parts to each tower, and set `requires_grad` on exactly what it trains.
 
     Parameters
     ----------
     settings
-        Of the method.
+        The method's.
     tasks
-        The tasks that parts may be of; the first is active (see `vlret.encoders.tasks.activate`).
+        Names of the tasks for per-task parts; the first is active (see `vlret.encoders.tasks.activate`).
 
     Raises
     ------
     InputError
-        For settings that do not fit the encoder.
+        If the settings do not fit the encoder.
     """
     method = METHODS[settings.method]
     parts = [*method.trains, *(part for name, value, part in OPTIONS if getattr(settings, name, None) == value)]
@@ -107,52 +107,52 @@ def tune(model: BiEncoder, settings: Tuning, tasks: Sequence[str] = TASKS) -> No
     named = dict(model.named_parameters())
     for parameter in named.values():
         parameter.requires_grad_(id(parameter) in trained or id(parameter) not in before)
-    # What is added may wrap a published parameter and so rename it.
+    # An added part may wrap a published parameter, which renames it.
     model.pretrained = frozenset(name for name, p in named.items() if before.get(id(p)) in model.pretrained)
 
 
 def build(settings: ExperimentSettings, weights: Mapping[str, Path], feature_dim: int | None) -> BiEncoder:
-    """The bi-encoder of an experiment before training: pretrained, with what its tuning method adds, seeded.
+    """The bi-encoder of an experiment before training: pretrained, with its tuning method's parts, seeded.
 
-    Parts that exist once a task are made for each task of the training, and work for the first of them
-    until `vlret.encoders.tasks.activate` says otherwise. Parameters are those of `vlret.encoders.assemble.assemble`;
-    `weights` may have a `start` too, the checkpoint of the experiment that this one goes on from (`begin`).
+    Per-task parts are built for each task of the training; the first is active until `vlret.encoders.tasks.activate`
+    changes it. Parameters are those of `vlret.encoders.assemble.assemble`; `weights` may also have a `start`, the
+    checkpoint of the experiment to start from (`start_from`).
     """
     torch.manual_seed(settings.seed)
     published = {name: path for name, path in weights.items() if name != "start"}
     model, tasks = assemble(settings, published, feature_dim), _tasks(settings)
     if "start" in weights:
-        begin(model, settings, tasks, weights["start"])
+        start_from(model, settings, tasks, weights["start"])
     else:
         tune(model, settings.tuning, tasks)
     return model
 
 
-def begin(model: BiEncoder, settings: ExperimentSettings, tasks: Sequence[str], checkpoint: Path) -> None:
-    """Tune a model that has what another experiment trained: after pre-training, say.
+def start_from(model: BiEncoder, settings: ExperimentSettings, tasks: Sequence[str], checkpoint: Path) -> None:
+    """Tune a model from the weights of another experiment, such as a pre-training.
 
-    That experiment trained what is there, or it is tuned in the same way, and its parts go on being trained: those of
-    all tasks, whatever this one's are called. What it trained is left out of this one's checkpoint unless it is trained
-    here too.
+    That experiment either added no parts, or has the same tuning, whose parts are then trained further; parts shared by
+    all tasks carry over even if task names differ. Its weights are left out of this experiment's checkpoint unless
+    trained here too.
 
     Raises
     ------
     InputError
-        If the checkpoint is of another model, or of parts that this experiment has not.
+        If the checkpoint is of another model, or has parts that this experiment lacks.
     """
     stored, theirs = read_checkpoint(checkpoint)
     if theirs.model != settings.model:
-        raise InputError(f"{checkpoint}: of another model than {settings.name}, which cannot start from it")
+        raise InputError(f"{checkpoint}: its model differs from that of {settings.name}, which cannot start from it")
     same = theirs.tuning == settings.tuning
     if not same and METHODS[theirs.tuning.method].add is not add_nothing:
-        raise InputError(f"{checkpoint}: {theirs.tuning.method} adds parts that {settings.name} has not")
+        raise InputError(f"{checkpoint}: {theirs.tuning.method} adds parts that {settings.name} lacks")
     if same:
         tune(model, settings.tuning, tasks)
     named = dict(model.named_parameters())
     first = _tasks(theirs)[0]
-    stored = {name if name in named else _moved(name, first, tasks[0]): tensor for name, tensor in stored.items()}
-    if odd := sorted(stored.keys() - named.keys()):
-        raise InputError(f"{checkpoint}: does not fit {settings.name}, the first parameter amiss is {odd[0]}")
+    stored = {name if name in named else _renamed(name, first, tasks[0]): tensor for name, tensor in stored.items()}
+    if wrong := sorted(stored.keys() - named.keys()):
+        raise InputError(f"{checkpoint}: does not fit {settings.name}; the first wrong parameter is {wrong[0]}")
     with torch.no_grad():
         for name, tensor in stored.items():
             named[name].copy_(tensor)
@@ -165,6 +165,6 @@ def _tasks(settings: ExperimentSettings) -> list[str]:
     return list(TASKS if settings.training is None else settings.training.tasks)
 
 
-def _moved(name: str, task: str, other: str) -> str:
-    """The name of a part that all tasks share, and so has the first one's, where that is another."""
+def _renamed(name: str, task: str, other: str) -> str:
+    """The name of a shared part, which is named after the first task, with another first task."""
     return ".".join(other if part == task else part for part in name.split("."))

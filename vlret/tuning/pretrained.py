@@ -1,4 +1,4 @@
-"""Checkpoints of our own: a bi-encoder saved and loaded by its folder."""
+"""Save a bi-encoder to a checkpoint folder and load it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,31 +12,31 @@ from vlret.tuning.methods import build
 def save_pretrained(
     model: BiEncoder, settings: Checkpoint, folder: Path, ready: Callable[[], None] | None = None
 ) -> None:
-    """Write a folder: in `model.safetensors` what was trained or was never published, in `config.json` the settings.
+    """Write a folder: trained and unpublished parameters in `model.safetensors`, the settings in `config.json`.
 
     Parameters
     ----------
     ready
-        Called before the folder gets its name; an exception keeps it from it.
+        Called before the folder is renamed into place; an exception prevents that.
     """
     save_checkpoint(folder, model.own_weights(), settings, ready)
 
 
 def from_pretrained(folder: Path, weights: Mapping[str, Path]) -> tuple[BiEncoder, Checkpoint]:
-    """A bi-encoder that `save_pretrained` wrote, ready to encode, and the settings of its experiment.
+    """A bi-encoder saved by `save_pretrained`, ready to encode, and the settings of its experiment.
 
-    `model.encode("question", inputs)` gives vectors; `vlret.encoders.vocabulary.tokenizer_of(settings, weights)` is
-    the tokenizer of the inputs.
+    `model.encode("question", inputs)` returns vectors; `vlret.encoders.vocabulary.tokenizer_of(settings, weights)`
+    tokenizes the inputs.
 
     Parameters
     ----------
     weights
-        The published weights that it was trained from, as `vlret.encoders.assemble.assemble` takes them.
+        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
 
     Raises
     ------
     InputError
-        If the folder or the published weights are missing, damaged or do not fit each other.
+        If the folder or the published weights are missing, damaged or mismatched.
     """
     stored, settings = read_checkpoint(folder)
     model = build(settings, weights, settings.feature_dim)

@@ -1,4 +1,4 @@
-"""Soft prompts, reparametrised (Li and Liang 2021, "Prefix-Tuning", section 4.3), for all tasks or for each."""
+"""Reparametrised soft prompts (Li and Liang 2021, "Prefix-Tuning", section 4.3), shared by tasks or per task."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from vlret.settings import Prompt as PromptSettings
 
 
 class Prompt(nn.Module):
-    """Learned vectors that stand before the text: embedding, linear, tanh, linear.
+    """Learned vectors before the text: embedding, linear, tanh, linear.
 
     Source: github.com/ylsung/VL_adapter, `InputPrompts`.
     """
@@ -28,7 +28,7 @@ class Prompt(nn.Module):
 
 
 class Prompts(PerTask):
-    """The prompts of the active task, or those that all tasks share, under the name of the first.
+    """The prompts of the active task, or shared ones named after the first task.
 
     Source: github.com/ylsung/VL_adapter, `PromptController`.
     """

@@ -1,4 +1,4 @@
-"""The Faster R-CNN of LXMERT and VL-T5, trained on Visual Genome: 36 regions of an image, 2,048 numbers each.
+"""The Faster R-CNN of LXMERT and VL-T5, trained on Visual Genome: 36 regions per image, 2,048 dimensions each.
 
 Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention"; the PyTorch port of its weights in
 github.com/airsplay/py-bottom-up-attention, published as `unc-nlp/frcnn-vg-finetuned`.
@@ -26,9 +26,9 @@ class FRCNN:
     weights
         A file in the layout of `frcnn-vg-finetuned`, or a folder with `model.safetensors` or `pytorch_model.bin`.
     regions
-        Fewest (if they are found) and most regions an image.
+        The minimum (if found) and maximum number of regions per image.
     config
-        What else the checkpoint does not say.
+        Everything else that is not in the checkpoint.
     """
 
     libraries = ("torch", "pillow")
@@ -49,7 +49,7 @@ class FRCNN:
     def describe(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Prepared images to features `[images, regions, dim]`, boxes `[images, regions, 4]`, counts `[images]`.
 
-        The surest region comes first; boxes are x1, y1, x2, y2 in [0, 1]. What an image lacks in regions is zeros.
+        Regions are sorted by confidence; boxes are x1, y1, x2, y2 in [0, 1]. Missing regions are zeros.
         """
         features = np.zeros((len(images), self.regions, self.dim), dtype=np.float32)
         boxes = np.zeros((len(images), self.regions, 4), dtype=np.float32)
@@ -64,9 +64,9 @@ class FRCNN:
 
     @torch.inference_mode()
     def detect(self, image: np.ndarray) -> Detections:
-        """The regions of one prepared image, with their objects and attributes; boxes as if it were resized.
+        """The regions of one prepared image, with objects and attributes; boxes in pixels of the resized image.
 
-        Always one: padded to the largest of a batch, an image has other features than alone.
+        Never a batch: padding to the largest image changes an image's features.
         """
         batch, sizes = pad([preprocess(torch.from_numpy(image).to(self.device), self.config)], self.config)
         return self.model(batch.contiguous(memory_format=torch.channels_last), sizes)[0]

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-# A side grows to at most 1000 / 16 times its reference's (github.com/facebookresearch/detectron2, `Box2BoxTransform`).
+# Sides grow to at most 1000 / 16 times the reference (github.com/facebookresearch/detectron2, `Box2BoxTransform`).
 LARGEST_LOG_SCALE = math.log(1000 / 16)
 
-# Boxes that `nms` compares with each other at a time.
+# Boxes that `nms` compares at a time.
 BLOCK = 512
 
 
@@ -27,13 +27,13 @@ def apply_deltas(deltas: Tensor, boxes: Tensor, weights: tuple[float, float, flo
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Boxes `[..., 4]` cut off at the edges of an image."""
+    """Boxes `[..., 4]` clipped to an image."""
     edges = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), edges)
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of every pair, `[one, other]`; NaN between two boxes without an area."""
+    """Intersection over union of every pair, `[one, other]`; NaN for two boxes of zero area."""
     low = torch.maximum(one[:, None, :2], other[:, :2])
     high = torch.minimum(one[:, None, 2:], other[:, 2:])
     shared = (high - low).clamp(min=0).prod(dim=-1)
@@ -42,10 +42,10 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, most: int) -> Tensor:
-    """Indices of at most `most` boxes, best first, none of which overlaps a better one that is kept.
+    """Indices of at most `most` boxes, best first, none overlapping a better one that is kept.
 
-    Overlap is an IoU above `threshold`; the earlier of two equal scores is the better one. Equal to the first `most`
-    of `torchvision.ops.nms`, for which the compiled operators need not be there.
+    Overlap is an IoU above `threshold`; of equal scores, the earlier is better. Equal to the first `most` of
+    `torchvision.ops.nms`, without needing its compiled operators.
     """
     order = scores.argsort(descending=True, stable=True)
     boxes, kept = boxes[order], order.new_empty(0)
@@ -59,14 +59,14 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, most: int) -> Tensor:
 
 
 def _overlap(one: Tensor, other: Tensor, threshold: float) -> Tensor:
-    # torchvision compares with a threshold in double precision: float32's 0.3 is above 0.3.
+    # torchvision's threshold is in double precision, and float32's 0.3 is above 0.3.
     return iou(one, other).double() > threshold
 
 
 def _suppress(free: Tensor, overlaps: Tensor) -> Tensor:
-    """Places of the `free` boxes that no kept box before them overlaps.
+    """Indices of the `free` boxes that no earlier kept box overlaps.
 
-    What a box awaits is settled before it, so that the repeated rule is greedy suppression's one fixed point.
+    Each box depends only on earlier ones, so iterating the rule reaches greedy suppression's unique fixed point.
     """
     kept = free
     while True:

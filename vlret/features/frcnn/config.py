@@ -1,4 +1,4 @@
-"""What of the detector its checkpoint does not say."""
+"""The detector's settings that are not in its checkpoint."""
 
 from dataclasses import dataclass
 
@@ -17,36 +17,36 @@ class Config:
     stem_channels, bottleneck_channels, channels
         Channels of the stem, within and after the bottlenecks of res2; each later stage doubles the last two.
     caffe_pooling
-        The stem's pooling rounds its output's size up and does not pad, as in Caffe.
+        The stem's pooling rounds its output size up and does not pad, as in Caffe.
     stride_in_1x1
-        A stage's first bottleneck halves the map in its first convolution instead of its second.
+        A stage's first bottleneck strides in its first convolution instead of its second.
     res5_halves
-        res5 halves its map; the published one keeps it and dilates its 3 × 3 convolutions instead.
+        res5 halves the map; the published one dilates its 3 × 3 convolutions instead.
     hidden
         Channels within the region proposal network.
     objects, attributes
-        Classes, without the background.
+        Numbers of classes, without the background.
     cells
-        Cells a side that a region is pooled to.
+        Cells per side of a pooled region.
     before_suppression, after_suppression
-        Most proposals an image, by score, before and after suppression.
+        The maximum number of proposals per image, by score, before and after suppression.
     proposal_overlap
-        IoU above which the lesser proposal is suppressed.
+        IoU above which the proposal with the lower score is suppressed.
     least_side
         Proposals must be wider and higher than this, in pixels.
     overlaps
-        IoUs for the suppression of detections, of which the first counts that leaves `least_regions`.
+        IoU thresholds for suppressing detections; the first that leaves `least_regions` is used.
     least_regions, regions
-        Fewest (if any overlap leaves them) and most detections an image.
+        The minimum (if any threshold leaves so many) and maximum number of detections per image.
     shorter, longer
-        Pixels that the shorter side is resized to, and most pixels of the longer one.
+        The size in pixels of the shorter side after resizing, and the maximum of the longer one.
     channel_order
-        `BGR` or `RGB`. The weights were trained on BGR (`mean` is Caffe's). The port's own reader gives them RGB: its
-        published setting "BGR" leaves files in RGB (huggingface/transformers, issues 11042 and 19601).
+        `BGR` or `RGB`. The weights were trained on BGR (`mean` is Caffe's). The port feeds them RGB, as its published
+        setting "BGR" leaves files in RGB (huggingface/transformers, issues 11042 and 19601).
     mean, std
-        Of each channel, in its order.
+        Per channel, in `channel_order`.
     padding
-        The value to the right of and below the lesser images of a batch, after normalisation.
+        The padding value of smaller images in a batch, after normalisation.
     """
 
     blocks: tuple[int, int, int] = (3, 4, 23)
@@ -76,7 +76,7 @@ class Config:
 
     @property
     def dim(self) -> int:
-        """Numbers a region: the channels after res5."""
+        """The width of a region's features: the channels after res5."""
         return 8 * self.channels
 
 

@@ -1,4 +1,4 @@
-"""The detector as a whole, and its published weights."""
+"""The complete detector and its published weights."""
 
 from pathlib import Path
 
@@ -26,10 +26,10 @@ class FasterRCNN(nn.Module):
         self.roi_heads = RegionHeads(config)
 
     def forward(self, images: Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
-        """The detections of a padded batch `[images, 3, height, width]` of images of `sizes` (height, width).
+        """Detections in a padded batch `[images, 3, height, width]` of images of `sizes` (height, width).
 
-        What is padded is not masked: it changes the features at an image's edges and has anchors of its own, as in
-        the original. An image has one description only if it is in a batch of its own.
+        As in the original, padding is not masked: it has anchors and changes features at an image's edges. So results
+        are independent of the batch only for single images.
         """
         features = self.backbone(images)
         found = []
@@ -40,14 +40,14 @@ class FasterRCNN(nn.Module):
 
 
 def load(weights: Path, config: Config = PUBLISHED) -> FasterRCNN:
-    """The detector with the weights of a safetensors file or of a PyTorch one; anchors are what the file says.
+    """The detector with weights from a safetensors or PyTorch file; the anchors come from the file too.
 
-    Raises `InputError` where the file is missing, is neither, or has a missing, unexpected or misshapen parameter.
+    Raises `InputError` if the file is missing or invalid, or a parameter is missing, unexpected or misshapen.
     """
     stored = read_tensors(weights)
     anchors = stored.get(ANCHORS, torch.empty(0))
     if anchors.ndim != 2 or not len(anchors):
-        raise InputError(f"{weights}: no table {ANCHORS}; give a checkpoint in the layout of frcnn-vg-finetuned")
+        raise InputError(f"{weights}: no table {ANCHORS}; use a checkpoint in the layout of frcnn-vg-finetuned")
     model = FasterRCNN(config, len(anchors))
     load_strictly(model.state_dict(), stored, weights)
     return model.eval()

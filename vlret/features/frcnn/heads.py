@@ -1,4 +1,4 @@
-"""What is in a proposed region: its feature, its object, its attribute and its box.
+"""Region heads: the feature, object, attribute and box of a proposal.
 
 Source: Anderson et al. 2018, "Bottom-Up and Top-Down Attention for Image Captioning and Visual Question Answering",
 section 3.1 (attributes from the feature and the object's embedding); github.com/airsplay/py-bottom-up-attention.
@@ -19,12 +19,12 @@ from vlret.features.frcnn.resnet import stage
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
-# Regions that go through res5 at a time; its maps of 300 regions take gigabytes.
+# Regions per pass through res5, whose maps of 300 regions take gigabytes.
 AT_A_TIME = 50
 
 
 class Predictions(NamedTuple):
-    """Of every proposal: object logits (background last), attribute logits (none last), a box's deltas an object."""
+    """Per proposal: object logits (background last), attribute logits (none last), box deltas per object."""
 
     objects: Tensor
     attributes: Tensor
@@ -33,12 +33,12 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True)
 class Detections:
-    """The regions of one image, surest first.
+    """The regions of one image, sorted by confidence.
 
     Attributes
     ----------
     objects, object_probabilities
-        `[regions]`: the likeliest object but the background, from 0, and its probability.
+        `[regions]`: the likeliest object other than the background, from 0, and its probability.
     attributes, attribute_probabilities
         `[regions]`: the likeliest attribute, from 0, and its probability.
     boxes
@@ -63,7 +63,7 @@ class Detections:
 
 
 class Predictor(nn.Module):
-    """Object, attribute and box from a region's feature; the attribute depends on the object."""
+    """Predicts object, attribute and box from a region's feature; the attribute depends on the object."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -77,13 +77,13 @@ class Predictor(nn.Module):
     def forward(self, features: Tensor) -> Predictions:
         """`[regions, dim]` to logits and deltas."""
         objects = self.cls_score(features)
-        known = self.cls_embedding(objects.argmax(dim=1))  # the background is an object here, too
+        known = self.cls_embedding(objects.argmax(dim=1))  # the background counts as an object here
         hidden = F.relu(self.fc_attr(torch.cat([features, known], dim=1)))
         return Predictions(objects, self.attr_score(hidden), self.bbox_pred(features))
 
 
 class RegionHeads(nn.Module):
-    """From the map of an image and its proposals to its detections."""
+    """An image's feature map and proposals to its detections."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -97,15 +97,15 @@ class RegionHeads(nn.Module):
         return torch.cat([self.res5(some).mean(dim=(2, 3)) for some in pooled.split(AT_A_TIME)])
 
     def forward(self, features: Tensor, proposals: Tensor, size: tuple[int, int]) -> Detections:
-        """The detections of one image of `size` (height, width): map and proposals as `pool` takes them."""
+        """The detections of one image of `size` (height, width); map and proposals as for `pool`."""
         regions = self.pool(features, proposals)
         return self.select(self.box_predictor(regions), regions, proposals, size)
 
     def select(self, predicted: Predictions, features: Tensor, proposals: Tensor, size: tuple[int, int]) -> Detections:
-        """The surest proposals of which none overlaps another, each as its likeliest object but the background.
+        """The most confident non-overlapping proposals, each as its likeliest object other than the background.
 
-        The overlap that counts is the first of `config.overlaps` that leaves `least_regions`; the last one counts
-        where none does, so that an image with few proposals has few regions.
+        The threshold is the first of `config.overlaps` that leaves `least_regions`, else the last, so an image with
+        few proposals has few regions.
         """
         probabilities, objects = predicted.objects.softmax(dim=1)[:, :-1].max(dim=1)
         attribute_probabilities, attributes = predicted.attributes[:, :-1].softmax(dim=1).max(dim=1)

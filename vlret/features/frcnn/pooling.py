@@ -1,4 +1,4 @@
-"""RoIPool in plain torch: the largest value of every cell of a quantised region of interest."""
+"""RoIPool in plain torch: max-pooling over the cells of a quantised region of interest."""
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ def roi_pool(features: Tensor, boxes: Tensor, size: int, scale: float) -> Tensor
     boxes
         `[boxes, 4]`, x1, y1, x2, y2 in pixels of the image.
     size
-        Cells a side.
+        Cells per side.
     scale
-        Feature cells a pixel of the image.
+        Feature cells per pixel of the image.
 
     Returns
     -------
-    `[boxes, channels, size, size]`; 0 where a cell lies outside the map.
+    `[boxes, channels, size, size]`; 0 for cells outside the map.
 
-    Corners are rounded to whole cells and both belong to the region; neighbouring cells may share a row. Source:
+    Corners are rounded to whole cells, inclusive; neighbouring cells may share a row. Source:
     Girshick 2015, "Fast R-CNN", section 2.1; equal to `torchvision.ops.roi_pool`, bit for bit.
     """
     channels, height, width = features.shape
@@ -46,13 +46,13 @@ def roi_pool(features: Tensor, boxes: Tensor, size: int, scale: float) -> Tensor
 
 
 def _round(values: Tensor) -> Tensor:
-    """The nearest whole number, halves away from zero as in C; `torch.round` takes halves to the even one."""
+    """Round halves away from zero, as in C; `torch.round` rounds them to even."""
     whole = values.trunc()
     return torch.where((values - whole).abs() == 0.5, whole + values.sign(), values.round()).long()
 
 
 def _intervals(start: Tensor, end: Tensor, cells: int, limit: int) -> tuple[Tensor, Tensor]:
-    """First and one past the last place of each cell between two places, both within the map: `[boxes, cells]`."""
+    """The start and end (exclusive) of each cell between two coordinates, clipped to the map: `[boxes, cells]`."""
     extent = (end - start + 1).clamp(min=1).float()[:, None] / cells
     cell = torch.arange(cells + 1, device=start.device)
     low, high = (extent * cell[:-1]).floor().long(), (extent * cell[1:]).ceil().long()
@@ -60,7 +60,7 @@ def _intervals(start: Tensor, end: Tensor, cells: int, limit: int) -> tuple[Tens
 
 
 def _windows(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two windows of 2**level places that together cover `low` to `high`: level, and where each starts."""
+    """Two windows of 2**level positions that together cover `low` to `high`: the level and both starts."""
     level = torch.frexp((high - low).clamp(min=1).float()).exponent.long() - 1
     last = (high - 2**level).clamp(min=0)
     return level, torch.minimum(low, last), last
@@ -71,7 +71,7 @@ def _levels(levels: Tensor) -> int:
 
 
 def _running_maxima(grid: Tensor, row_levels: int, column_levels: int) -> Tensor:
-    """The largest value of the 2**i rows and 2**j columns from each place on: `[i, j, height, width, channels]`."""
+    """Maxima over the 2**i rows and 2**j columns from each position: `[i, j, height, width, channels]`."""
     tables = [grid]
     for level in range(1, row_levels):
         tables.append(_with_next(tables[-1], 2 ** (level - 1), 0))

@@ -1,4 +1,4 @@
-"""From an image to the pixels that the detector takes."""
+"""Preprocess images for the detector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from torch.nn import functional as F
 
 from vlret.features.frcnn.config import Config
 
-# Pixels of the image a cell of res4. A lesser side is padded to it: the stem cannot pool less than 3 pixels.
+# Image pixels per cell of res4. Shorter sides are padded to it, as the stem cannot pool less than 3 pixels.
 STRIDE = 16
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """From an RGB image to what the detector is given."""
+    """RGB image to the detector's input."""
 
     config: Config
 
     def __call__(self, image: Image.Image | np.ndarray) -> np.ndarray:
-        """An image, `[height, width, 3]` uint8 or Pillow's, as the same with its channels in order.
+        """An image, `[height, width, 3]` uint8 or Pillow's, as an array with channels in the configured order.
 
-        One that is more bytes than after resizing is resized here, to float32: many may wait for their turn.
+        Images that take more bytes than after resizing are resized here, to float32, as many may be queued.
         """
         pixels = in_order(image, self.config.channel_order)
         height, width = resized(*pixels.shape[:2], self.config)
@@ -33,13 +33,13 @@ class Prepare:
 
 
 def in_order(image: Image.Image | np.ndarray, order: str) -> np.ndarray:
-    """The `[height, width, 3]` uint8 of an RGB image with its channels in the order `RGB` or `BGR`."""
+    """An RGB image as `[height, width, 3]` uint8 with channels in the order `RGB` or `BGR`."""
     pixels = np.asarray(image)
     return np.array({"RGB": pixels, "BGR": pixels[:, :, ::-1]}[order], order="C")
 
 
 def resized(height: int, width: int, config: Config) -> tuple[int, int]:
-    """Height and width after resizing: the shorter side to `shorter`, unless that makes the longer exceed `longer`."""
+    """Height and width after resizing: the shorter side to `shorter`, unless the longer would exceed `longer`."""
     scale = config.shorter / min(height, width)
     scale *= min(config.longer / (scale * max(height, width)), 1)
     return tuple(max(int(side * scale + 0.5), 1) for side in (height, width))
@@ -54,8 +54,8 @@ def preprocess(pixels: Tensor, config: Config) -> Tensor:
 def bilinear(pixels: Tensor, height: int, width: int) -> Tensor:
     """`[rows, columns, channels]` as float32 `[height, width, channels]`, without anti-aliasing.
 
-    Pixels are squares and lie side by side (`align_corners=False` of `torch.nn.functional.interpolate`). Ours, because
-    torch's rounds places differently on one thread and on several: by up to 1e-4 of 255, more than its own precision.
+    As `torch.nn.functional.interpolate` with `align_corners=False`, whose rounding however depends on the number of
+    threads: by up to 1e-4 of 255, more than float32's precision.
     """
     low, high, share = _neighbours(pixels.shape[0], height, pixels.device)
     above, below = pixels[low].float(), pixels[high].float()
@@ -66,7 +66,7 @@ def bilinear(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def _neighbours(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each place along a resized side, the two places of the original about it and the latter's share."""
+    """For each position along a resized side, its two original neighbours and the weight of the second."""
     scale = float(np.float32(source / target))
     place = torch.arange(target, dtype=torch.float64, device=device).add(0.5).mul(scale).sub(0.5).clamp(min=0).float()
     low = place.long().clamp(max=source - 1)
@@ -74,7 +74,7 @@ def _neighbours(source: int, target: int, device: torch.device) -> tuple[Tensor,
 
 
 def pad(images: Sequence[Tensor], config: Config) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Preprocessed images as one batch `[images, 3, height, width]`, padded right and below, and their own sizes."""
+    """Preprocessed images as one batch `[images, 3, height, width]`, padded right and below, and their sizes."""
     sizes = [tuple(image.shape[1:]) for image in images]
     height, width = (max(STRIDE, *sides) for sides in zip(*sizes, strict=True))
     batch = [

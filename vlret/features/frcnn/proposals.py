@@ -1,4 +1,4 @@
-"""The region proposal network: where in an image there may be an object.
+"""The region proposal network: boxes that may contain objects.
 
 Source: Ren et al. 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", section 3.1.
 """
@@ -13,7 +13,7 @@ from vlret.features.frcnn.preprocessing import STRIDE
 
 
 class ProposalHead(nn.Module):
-    """Scores and box deltas of every anchor at every place of the map."""
+    """Scores and box deltas of every anchor at every cell of the map."""
 
     def __init__(self, config: Config, anchors: int):
         super().__init__()
@@ -28,7 +28,7 @@ class ProposalHead(nn.Module):
 
 
 class ProposalGenerator(nn.Module):
-    """The best anchors of an image, moved and scaled to what they seem to show."""
+    """Selects an image's best anchors and applies their deltas."""
 
     def __init__(self, config: Config, anchors: int):
         super().__init__()
@@ -38,14 +38,14 @@ class ProposalGenerator(nn.Module):
         self.rpn_head = ProposalHead(config, anchors)
 
     def anchors(self, height: int, width: int) -> Tensor:
-        """Boxes of all anchors over a map, row by row, then by anchor: `[height * width * anchors, 4]`."""
+        """The boxes of all anchors over a map, row by row, then by anchor: `[height * width * anchors, 4]`."""
         table = self.anchor_generator["cell_anchors"][0]
         y, x = (torch.arange(side, device=table.device) * STRIDE for side in (height, width))
         y, x = torch.meshgrid(y, x, indexing="ij")
         return (torch.stack([x, y, x, y], dim=-1)[:, :, None] + table).flatten(0, 2)
 
     def forward(self, logits: Tensor, deltas: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What `ProposalHead` says of one image to its proposals.
+        """The proposals from `ProposalHead`'s output for one image.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""ResNet up to res4, and res5 as a head for regions, under detectron2's parameter names.
+"""ResNet up to res4, and res5 as the region head, with detectron2's parameter names.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.1; Ren et al. 2015, "Faster R-CNN".
 """
@@ -10,7 +10,7 @@ from vlret.features.frcnn.config import Config
 
 
 class Conv(nn.Conv2d):
-    """A convolution without bias, batch-normalised."""
+    """A batch-normalised convolution without bias."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
         super().__init__(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
@@ -22,7 +22,7 @@ class Conv(nn.Conv2d):
 
 
 class Bottleneck(nn.Module):
-    """1 × 1, 3 × 3 and 1 × 1 convolutions beside a shortcut."""
+    """1 × 1, 3 × 3 and 1 × 1 convolutions with a shortcut."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, strides: tuple[int, int], dilation: int = 1):
         super().__init__()
@@ -53,7 +53,7 @@ class Stem(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The convolutions that all regions share, up to res4."""
+    """The convolutions shared by all regions, up to res4."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -68,7 +68,7 @@ class ResNet(nn.Module):
 
 
 def stage(config: Config, number: int, blocks: int, halves: bool, dilation: int = 1) -> nn.Sequential:
-    """The bottlenecks of stage res`number`; `halves` the map in the first."""
+    """The bottlenecks of stage res`number`; the first halves the map if `halves`."""
     growth = 2 ** (number - 2)
     inner, outputs = config.bottleneck_channels * growth, config.channels * growth
     inputs = config.stem_channels if number == 2 else outputs // 2
