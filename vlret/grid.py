@@ -1,4 +1,4 @@
-"""`vlret grid`: every row of a config's table, and what is done."""
+"""`vlret grid`: every row of a config's table, and its state."""
 
 import csv
 import subprocess
@@ -17,20 +17,20 @@ from vlret.status import STALE, TO_RUN, made, states
 def show(configfile: list[Path], status: bool = False) -> None:
     """Print the grid as a table: each row, its parts, and its state.
 
-    With `status` it is `done`, `stale`, `running`, `failed` or `to run`, told by files alone. Otherwise Snakemake
-    itself is asked too (`--summary`), so that this never disagrees with what it would do: stale is a row whose metrics
-    are there but would be made again, or were made with other settings.
+    With `status` the state is `done`, `stale`, `running`, `failed` or `to run`, from files only. Otherwise
+    `snakemake --summary` is queried too, so that the answer agrees with what Snakemake would do: a row is stale if its
+    metrics exist but would be made again, or were made with other settings.
     """
     layout = Layout(load_config(configfile), Path())
     every = rows(layout.config)
     if status:
         print(listing(every, states(layout, newest_run()), (DONE, STALE, RUNNING, FAILED, TO_RUN)))
     else:
-        print(listing(every, asked(layout, every, configfile), (DONE, TO_RUN, STALE)))
+        print(listing(every, planned(layout, every, configfile), (DONE, TO_RUN, STALE)))
 
 
-def asked(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dict[str, str]:
-    """What Snakemake and the notes say of each row's metrics, by name."""
+def planned(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dict[str, str]:
+    """State of each row's metrics by name, from Snakemake's plan and the notes."""
     paths = {str(layout.metrics(row.name)): row.name for row in every}
     command = [sys.executable, "-m", "snakemake", "--summary", "--quiet", "all", "--nolock"]
     command += ["--configfile", *map(str, configfile), "--", *paths]
@@ -47,7 +47,7 @@ def asked(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dict[
 
 
 def listing(every: Sequence[Row], states: Mapping[str, str], counted: Sequence[str]) -> str:
-    """The table as text: name, parts and state in columns, and a last line that counts the states."""
+    """The table as text: name, parts and state in columns; the last line counts the states."""
     columns = ("name", "model", "tuning", "prefix", "pooling")
     cells = [(*(row.columns()[column] for column in columns), states[row.name]) for row in every]
     head = ("row", *columns[1:], "state")

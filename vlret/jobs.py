@@ -1,4 +1,4 @@
-"""What the log of a Snakemake run says of its jobs."""
+"""Parse the log of a Snakemake run into the states of its jobs."""
 
 import platform
 import re
@@ -20,7 +20,7 @@ AGAIN = re.compile(r"Trying to restart job (\d+)\.")
 
 @dataclass
 class Job:
-    """A job of a run: its rule, its number, what it makes, its log, and its state."""
+    """A job of a run: rule, number, outputs, log and state."""
 
     rule: str
     number: str
@@ -32,26 +32,26 @@ class Job:
 
     @property
     def begun(self) -> bool:
-        """Whether it runs: on Slurm it does once it writes its log."""
+        """Whether it runs; a Slurm job does once it writes its log."""
         return self.state == RUNNING and (not self.slurm or _changed(self.log) >= self.since - 1)
 
 
 @dataclass
 class Run:
-    """What the log of a Snakemake run says.
+    """A Snakemake run, as told by its log.
 
     Attributes
     ----------
     path
-        The log; None where nothing was run yet.
+        The log; None if nothing was run yet.
     host
         Where Snakemake was started.
     totals
-        Rule -> how many of its jobs the run is to do.
+        Rule -> number of its jobs in the run.
     jobs
-        By their number.
+        By number.
     ended
-        Whether Snakemake came to an end itself.
+        Whether Snakemake exited by itself.
     """
 
     path: Path | None = None
@@ -62,24 +62,24 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether Snakemake is at work; that of another host is believed to be until its log ends."""
+        """Whether Snakemake is running; on another host it is assumed to be until its log ends."""
         if self.path is None or self.ended:
             return False
         return self.host != platform.node() or _opened(self.path)
 
     def counted(self, rule: str) -> Counter:
-        """How many jobs of a rule are in which state."""
+        """Count the jobs of a rule by state."""
         return Counter(self.state(job) for job in self.jobs.values() if job.rule == rule)
 
     def state(self, job: Job) -> str:
-        """A job's state: it is queued while Slurm has not started it, and again once Snakemake was killed."""
+        """A job's state; it counts as queued until Slurm starts it, and again once Snakemake was killed."""
         if job.state != RUNNING:
             return job.state
         return RUNNING if job.begun and self.alive else QUEUED
 
 
 def newest_run(logs: Path = LOGS) -> Run:
-    """The newest run in a folder of Snakemake's logs that was no dry-run, perhaps with nothing in it."""
+    """The newest run in a folder of Snakemake logs that was not a dry run; an empty `Run` if there is none."""
     for path in sorted(logs.glob("*.snakemake.log"), reverse=True):
         text = path.read_text(encoding="utf-8", errors="replace")
         if "\nJob stats:\n" in text and "This was a dry-run" not in text:
@@ -88,7 +88,7 @@ def newest_run(logs: Path = LOGS) -> Run:
 
 
 def read_run(path: Path, text: str) -> Run:
-    """Read the log of a run."""
+    """Parse the log of a run."""
     run, lines = Run(path), _own(text.splitlines())
     rule, failing, entry, now = "", False, {}, 0.0
     for line in lines:
@@ -122,7 +122,7 @@ def read_run(path: Path, text: str) -> Run:
 
 
 def _own(lines: Iterable[str]) -> Iterator[str]:
-    """The lines without the logs of failed jobs, each between two lines of `=`; they may be Snakemake's again."""
+    """Drop the quoted logs of failed jobs, each between two lines of `=`; they may be Snakemake logs themselves."""
     before, quoting = "", []
     for line in lines:
         ruled = line and not line.strip("=")
@@ -136,7 +136,7 @@ def _own(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _totals(lines: Iterable[str]) -> dict[str, int]:
-    """The table that follows `Job stats:`."""
+    """Parse the table after `Job stats:`."""
     totals = {}
     for line in lines:
         cells = line.split()
@@ -149,7 +149,7 @@ def _totals(lines: Iterable[str]) -> dict[str, int]:
 
 
 def _time(line: str) -> float | None:
-    """The time of a line such as `[Sun Nov 22 07:47:27 2026]`."""
+    """Parse a time stamp such as `[Sun Nov 22 07:47:27 2026]`."""
     try:
         return time.mktime(time.strptime(line.strip("[]\n"), "%a %b %d %H:%M:%S %Y"))
     except ValueError:
@@ -164,12 +164,12 @@ def _changed(path: str) -> float:
 
 
 def _opened(path: Path) -> bool:
-    """Whether a process of this host has a file open."""
+    """Whether a process of this host has the file open."""
     wanted = path.stat()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             found = link.stat()
-        except OSError:  # a process that ended meanwhile, or another user's
+        except OSError:  # the process has ended, or is another user's
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
             return True

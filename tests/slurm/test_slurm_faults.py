@@ -159,4 +159,4 @@ def test_a_node_that_hangs_while_its_job_lives_on_spoils_nothing(untrained, fini
     assert first.job == second.job
     assert first.node != second.node
     compare(untrained, finished, train=2)
-    assert "stood still for 30 s; taking over" in log(untrained)
+    assert "stalled for 30 s; taking over" in log(untrained)
