@@ -1,4 +1,4 @@
-"""`vlret cluster check` on a real Slurm: it says what a profile gets wrong, before a run does."""
+"""`vlret cluster check` on a real Slurm: it finds the mistakes of a profile before a run does."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 @pytest.fixture
 def check(cluster, tmp_path):
-    """A function that checks the shipped profile, changed, and returns exit code, output and error."""
+    """A function that checks a changed copy of the shipped profile: exit code, output and error."""
 
     def run(change=lambda profile: None):
         shutil.copytree(ROOT / "profiles" / "slurm", tmp_path / "slurm", dirs_exist_ok=True)
@@ -76,12 +76,12 @@ def test_what_does_not_fit_is_named(check, section, key, value, line):
 
 
 def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path, tmp_path_factory):
-    """The check runs where another file system lies over the folder, which the nodes do not see."""
+    """The check runs with another file system mounted over the folder, which the nodes do not see."""
     check()
     profile = tmp_path_factory.mktemp("profile") / "slurm"
     inside = f"mount -t tmpfs none {tmp_path} && cp -r {profile} {tmp_path}/slurm && cd {tmp_path}"
     shutil.copytree(tmp_path / "slurm", profile)
     command = ["unshare", "--mount", "bash", "-c", f"{inside} && {sys.executable} -m vlret cluster check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"wrong node of cpu             c1: what it writes to {tmp_path} is not seen here" in done.stdout, done
+    assert f"wrong node of cpu             c1: files it writes to {tmp_path} are not visible here" in done.stdout, done
     assert "ok    partitions" in done.stdout
