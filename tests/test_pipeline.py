@@ -289,7 +289,7 @@ def test_two_runs_at_once_are_refused(repository):
     (repository / TABLE).unlink()
     first = subprocess.Popen(["bash", "workflow/run.sh", "--cores", "1", TABLE], cwd=repository, env=environment())
     time.sleep(1)
-    assert "another run is at work" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
+    assert "another run is active" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
     assert first.wait() == 0
 
 
