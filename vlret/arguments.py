@@ -42,9 +42,9 @@ class Option:
         """The value if the option is not given; `REQUIRED` if it must be."""
         if self.parameter.default is not REQUIRED:
             return self.parameter.default
-        if NoneType in get_args(_unmarked(self.annotation)):
+        if NoneType in get_args(_without_metadata(self.annotation)):
             return None
-        return {} if _names_paths(bare(self.annotation)) else REQUIRED
+        return {} if _names_paths(unwrapped(self.annotation)) else REQUIRED
 
     def add_to(self, parser: argparse.ArgumentParser, required: bool) -> None:
         """Declare the option; if not given, it is absent from the result."""
@@ -53,7 +53,7 @@ class Option:
 
     def _how(self) -> dict[str, Any]:
         """Keyword arguments of `add_argument`."""
-        kind = bare(self.annotation)
+        kind = unwrapped(self.annotation)
         if kind is bool:
             return {"action": argparse.BooleanOptionalAction}
         if (item := _item(kind)) is not None:
@@ -64,7 +64,7 @@ class Option:
 
     def read(self, given: object, place: str) -> object:
         """Validate a given value; raises `InputError` that begins with `place`."""
-        if isinstance(given, list) and _names_paths(bare(self.annotation)):
+        if isinstance(given, list) and _names_paths(unwrapped(self.annotation)):
             given = _merged(given, place)
         try:
             return TypeAdapter(self.annotation).validate_python(given)
@@ -128,22 +128,22 @@ def _from_files(paths: Iterable[str], options: Mapping[str, Option]) -> dict[str
     return given
 
 
-def bare(annotation: Any) -> Any:
+def unwrapped(annotation: Any) -> Any:
     """An annotation without None and without `Annotated` metadata."""
-    annotation = _unmarked(annotation)
+    annotation = _without_metadata(annotation)
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-        return bare(kinds[0]) if len(kinds) == 1 else annotation
+        return unwrapped(kinds[0]) if len(kinds) == 1 else annotation
     return annotation
 
 
-def _unmarked(annotation: Any) -> Any:
+def _without_metadata(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _item(kind: Any) -> Any:
     """The item type of a list of scalars; None for anything else."""
-    item = bare(get_args(kind)[0]) if get_origin(kind) in SEVERAL and get_args(kind) else None
+    item = unwrapped(get_args(kind)[0]) if get_origin(kind) in SEVERAL and get_args(kind) else None
     return item if _scalar(item) else None
 
 

@@ -11,7 +11,7 @@ from vlret.experiment import Row, rows
 from vlret.files import InputError
 from vlret.jobs import DONE, FAILED, RUNNING, newest_run
 from vlret.layout import Layout
-from vlret.status import STALE, TO_RUN, made, states
+from vlret.status import STALE, TO_RUN, state_of, states
 
 
 def show(configfile: list[Path], status: bool = False) -> None:
@@ -41,7 +41,7 @@ def planned(layout: Layout, every: Sequence[Row], configfile: list[Path]) -> dic
     plans = {line["output_file"]: line["plan"] for line in lines if line["output_file"] in paths}
     found = {}
     for path, name in paths.items():
-        state = made(layout, layout.metrics(name))
+        state = state_of(layout, layout.metrics(name))
         found[name] = STALE if state == DONE and plans[path] != "no update" else state
     return found
 

@@ -15,7 +15,7 @@ STARTED = re.compile(r"\s*(?:local)?(?:rule|checkpoint) (\S+):$")
 FIELD = re.compile(r"\s+(jobid|output|log): (.*)")
 FINISHED = re.compile(r"Finished jobid: (\d+) ")
 SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
-AGAIN = re.compile(r"Trying to restart job (\d+)\.")
+RESTARTED = re.compile(r"Trying to restart job (\d+)\.")
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Run:
             return False
         return self.host != platform.node() or _opened(self.path)
 
-    def counted(self, rule: str) -> Counter:
+    def counts(self, rule: str) -> Counter:
         """Count the jobs of a rule by state."""
         return Counter(self.state(job) for job in self.jobs.values() if job.rule == rule)
 
@@ -89,7 +89,7 @@ def newest_run(logs: Path = LOGS) -> Run:
 
 def read_run(path: Path, text: str) -> Run:
     """Parse the log of a run."""
-    run, lines = Run(path), _own(text.splitlines())
+    run, lines = Run(path), _without_quoted_logs(text.splitlines())
     rule, failing, entry, now = "", False, {}, 0.0
     for line in lines:
         if line == "Job stats:" and not run.totals:
@@ -116,12 +116,12 @@ def read_run(path: Path, text: str) -> Run:
             run.jobs[found[1]].state = DONE
         elif (found := SUBMITTED.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].slurm = found[2]
-        elif (found := AGAIN.match(line)) and found[1] in run.jobs:
+        elif (found := RESTARTED.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].state = QUEUED
     return run
 
 
-def _own(lines: Iterable[str]) -> Iterator[str]:
+def _without_quoted_logs(lines: Iterable[str]) -> Iterator[str]:
     """Drop the quoted logs of failed jobs, each between two lines of `=`; they may be Snakemake logs themselves."""
     before, quoting = "", []
     for line in lines:

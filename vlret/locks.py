@@ -117,7 +117,7 @@ class Lock:
             try:
                 self._beat("r+")
             except OSError as error:
-                if _absent(error):
+                if _vanished(error):
                     return  # `check` says why
                 say(f"{self.own}: cannot write a heartbeat ({error}); trying again")
 
@@ -139,7 +139,7 @@ class Lock:
             with open(self.own, "rb") as stream:
                 return os.fstat(stream.fileno()).st_nlink
         except OSError as error:
-            if _absent(error):
+            if _vanished(error):
                 return 0
             raise
 
@@ -149,7 +149,7 @@ class Lock:
         # After a stall of its own this process cannot tell whether the holder kept beating.
         watched = text and text == self.seen and now - self.looked < 3 * BEAT + 1
         self.seen, self.looked, self.looks = text, now, self.looks + 1 if watched else 0
-        gone = _gone(text)
+        gone = _dead(text)
         if text and (gone or self.looks >= PATIENCE):
             why = "no longer runs" if gone else f"stalled for {self.looks * BEAT:.0f} s"
             say(f"{self.path}: {_named(text)} {why}; taking over")
@@ -177,7 +177,7 @@ class Lock:
     def _sweep(self) -> None:
         """Remove the files of dead processes of this machine that waited for the lock."""
         for left in self.path.parent.glob(f"{self.path.name}.*"):
-            if _gone(_text(left)) and left.stat().st_nlink == 1:
+            if _dead(_text(left)) and left.stat().st_nlink == 1:
                 left.unlink(missing_ok=True)
 
 
@@ -186,12 +186,12 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        if _absent(error):
+        if _vanished(error):
             return ""
         raise
 
 
-def _absent(error: OSError) -> bool:
+def _vanished(error: OSError) -> bool:
     """Whether an error means that a file no longer exists; NFS may report ESTALE."""
     return error.errno in (errno.ENOENT, errno.ESTALE)
 
@@ -212,7 +212,7 @@ def _named(text: str) -> str:
     return f"process {holder['process']} of {holder['host']}{job}"
 
 
-def _gone(text: str) -> bool:
+def _dead(text: str) -> bool:
     """Whether the text is from a dead process of this machine."""
     holder = _record(text)
     return bool(holder) and holder["machine"] == _machine() and holder["started"] != _started(holder["process"])

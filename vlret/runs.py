@@ -23,7 +23,7 @@ from vlret.files import InputError, whole
 METRICS = {"mrr": "reciprocal_rank", "precision": "precision", "hit_rate": "hit_rate"}  # our name: ranx's function
 WIDTH = 8
 # Stricter than Python's: no `1_000`, no digits of other scripts, no NaN.
-WHOLE, NUMBER = re.compile(r"[+-]?[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+INTEGER, NUMBER = re.compile(r"[+-]?[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Ranking(NamedTuple):
@@ -74,8 +74,8 @@ def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
 
     Questions keep the order of `run`; an empty ranking writes no line, as usual in TREC.
     """
-    _check_words([tag, *run], path)
-    with _writing(path) as lines:
+    _check_fields([tag, *run], path)
+    with _text_writer(path) as lines:
         for question, ranking in run.items():
             passages, scores = sort_ranking(*ranking)
             lines.writelines(
@@ -142,8 +142,8 @@ def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
     A question without relevant passages gets the line `question 0 00000000 0`, so that it is kept and counts as zero
     in every metric.
     """
-    _check_words(qrels, path)
-    with _writing(path) as lines:
+    _check_fields(qrels, path)
+    with _text_writer(path) as lines:
         for question, relevant in qrels.items():
             if not relevant:
                 lines.write(f"{question} 0 {passage_id(0)} 0\n")
@@ -161,7 +161,7 @@ def read_qrels(path: Path) -> dict[str, set[int]]:
     for number, (question, _, identifier, text) in _fields(path, 4):
         relevant = qrels.setdefault(question, set())
         try:
-            row, judgement = passage_row(identifier), int(_number(text, WHOLE, "judgement"))
+            row, judgement = passage_row(identifier), int(_number(text, INTEGER, "judgement"))
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
         if judgements.setdefault((question, row), judgement) != judgement:
@@ -187,10 +187,10 @@ def per_question(
     rankings = [run[question].passages if question in run else np.empty(0, np.int64) for question in qrels]
     ranked = _padded(rankings, 0.0)
     relevant = _padded([np.array(sorted(rows), dtype=np.int64) for rows in qrels.values()], 1.0)
-    return {metric: _measure(metric)(relevant, ranked) for metric in metrics}
+    return {metric: _metric(metric)(relevant, ranked) for metric in metrics}
 
 
-def _measure(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _metric(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The ranx function of a metric such as `mrr@100`; bypasses `ranx.evaluate`, which fails on a single metric."""
     from vlret.jit import load
 
@@ -214,7 +214,7 @@ def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:
 def _number(text: str, form: re.Pattern, what: str) -> str:
     """Return a field unchanged; raises `ValueError` unless it is a number of that form."""
     if not form.fullmatch(text):
-        kind = "a whole number" if form is WHOLE else "a finite number"
+        kind = "a whole number" if form is INTEGER else "a finite number"
         raise ValueError(f"{what} {text[:40]!r} is not {kind}")
     return text
 
@@ -239,7 +239,7 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[TextIO]:
+def _text_writer(path: Path) -> Iterator[TextIO]:
     """Write a text file atomically; equal lines give equal bytes, compressed or not."""
     with whole(path) as aside, open(aside, "wb") as plain:
         if Path(path).suffix == ".gz":
@@ -250,7 +250,7 @@ def _writing(path: Path) -> Iterator[TextIO]:
                 yield lines
 
 
-def _check_words(words: Collection[str], path: Path) -> None:
+def _check_fields(words: Collection[str], path: Path) -> None:
     """Refuse ids and tags that are empty or contain white space, which separates the fields of a TREC file."""
     for word in words:
         if len(word.split()) != 1 or word != word.strip():

@@ -54,7 +54,7 @@ def signature_of(function: str) -> Signature:
             docstring = ast.get_docstring(node) or ""
             lines = docstring.splitlines()
             before = lines[: next(_sections(lines), len(lines))]
-            helps = described(docstring)
+            helps = parameter_help(docstring)
             parameters = {
                 each.arg: Parameter(helps.get(each.arg, ""), _default(function, each, default), _names_path(each))
                 for each, default in _arguments(node.args)
@@ -69,7 +69,7 @@ def docstring_of(module: str) -> str:
     return ast.get_docstring(_tree(module)) or ""
 
 
-def described(docstring: str) -> dict[str, str]:
+def parameter_help(docstring: str) -> dict[str, str]:
     """Each parameter's entry in the `Parameters` section of a numpydoc docstring, on one line."""
     lines = docstring.splitlines()
     starts = [*_sections(lines), len(lines)]

@@ -64,7 +64,7 @@ def stages(files: Mapping[str, Mapping[str, str]], run: Run) -> list[tuple]:
     """One row per rule: its jobs done, running, queued and failed, and the last line of its newest log."""
     rows = [("stage", DONE, RUNNING, QUEUED, FAILED, "last line of its log")]
     for rule in [*(rule for rule in run.totals if rule not in files), *files]:
-        counted = run.counted(rule)
+        counted = run.counts(rule)
         done, total = counted[DONE], run.totals.get(rule, 0)
         if rule in files:
             done, total = sum(Path(path).exists() for path in files[rule]), len(files[rule])
@@ -125,10 +125,10 @@ def states(layout: Layout, run: Run) -> dict[str, str]:
     for experiment in trained(layout.config):
         if (known := progress(layout, experiment)) and time.time() - known["time"] < STALLED:
             found[experiment.name] = RUNNING
-    return {row.name: found.get(row.name) or made(layout, layout.metrics(row.name)) for row in rows(layout.config)}
+    return {row.name: found.get(row.name) or state_of(layout, layout.metrics(row.name)) for row in rows(layout.config)}
 
 
-def made(layout: Layout, file: File) -> str:
+def state_of(layout: Layout, file: File) -> str:
     """State of a result: missing, stale, or done (also without a note)."""
     if not Path(file).exists():
         return TO_RUN

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlret.cluster.slurm import PROFILE, ask, read_profile
+from vlret.cluster.slurm import PROFILE, call, read_profile
 from vlret.files import InputError
 
 WAIT = 60  # seconds to wait for a node
@@ -62,7 +62,7 @@ def _outcome(test: Callable[[], str]) -> tuple[bool, str]:
 def commands() -> str:
     """Slurm's commands exist; returns the version."""
     for command in ("srun", "sbatch", "squeue", "scancel", "scontrol"):
-        version = ask(command, "--version").strip()
+        version = call(command, "--version").strip()
     return version
 
 
@@ -87,9 +87,9 @@ class Requests:
     def status(self) -> str:
         """The status command of Snakemake answers, and ended jobs are kept long enough."""
         begun = time.monotonic()
-        ask("squeue", "--states=all", "--noheader", "--name=none")
+        call("squeue", "--states=all", "--noheader", "--name=none")
         took = time.monotonic() - begun
-        kept = re.search(r"MinJobAge\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+        kept = re.search(r"MinJobAge\s*=\s*(\d+)", call("scontrol", "show", "config"))
         needed = 3 * self.profile.get("slurm-init-seconds-before-status-checks", 40)
         if kept and int(kept[1]) < needed:
             key = "slurm-init-seconds-before-status-checks"
@@ -98,7 +98,7 @@ class Requests:
 
     def partitions(self) -> str:
         """Each partition exists and is up."""
-        rows = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%a").splitlines()]
+        rows = [line.split("|") for line in call("sinfo", "--noheader", "--format=%R|%a").splitlines()]
         states = dict(rows)
         for rule, wants in self.rules.items():
             name = wants["slurm_partition"]
@@ -110,7 +110,7 @@ class Requests:
     def account(self) -> str:
         """The accounts belong to this user, if the cluster has accounts."""
         asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}")
-        own = {line.strip().lower() for line in ask(*asked, "format=account").splitlines() if line.strip()}
+        own = {line.strip().lower() for line in call(*asked, "format=account").splitlines() if line.strip()}
         if not own:
             return "the cluster has none"
         for rule, wants in self.rules.items():
@@ -126,7 +126,7 @@ class Requests:
         attempts = self.profile.get("retries", 0) + 1
         options = submission(self.rules[rule], attempts)
         try:
-            ask("sbatch", "--test-only", *options, "--wrap=true")
+            call("sbatch", "--test-only", *options, "--wrap=true")
         except InputError as error:
             raise InputError(f"{' '.join(options)}: {error}: edit {rule}, or `retries`") from error
         return f"{' '.join(options)} would be queued"
@@ -155,7 +155,7 @@ def probe(wants: Mapping) -> str:
         )
         command = ["srun", "--quiet", "--ntasks=1", f"--immediate={WAIT}", f"--chdir={Path.cwd()}", *options]
         try:
-            output = ask(
+            output = call(
                 *command, "bash", "-c", f'echo "$SLURMD_NODENAME|$CUDA_VISIBLE_DEVICES"; {shell}', seconds=3 * WAIT
             )
         except InputError as error:

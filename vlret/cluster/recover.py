@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from vlret.cluster.slurm import PROFILE, ask, jobs_named
+from vlret.cluster.slurm import PROFILE, call, jobs_named
 from vlret.console import say
 from vlret.files import InputError
 
@@ -42,7 +42,7 @@ def recover(profile: Path | None = None) -> None:
     left = jobs_named(runs) if runs else {}
     if left:
         say(f"{len(left)} jobs of a killed run: {', '.join(f'{job} ({state})' for job, state in left.items())}")
-        ask("scancel", *left)
+        call("scancel", *left)
         _wait(runs)
         say(f"cancelled; all ended after {time.monotonic() - begun:.0f} s")
     else:

@@ -11,7 +11,7 @@ from vlret.yamls import read
 PROFILE = Path("slurm")
 
 
-def ask(*command: str, seconds: float = 30) -> str:
+def call(*command: str, seconds: float = 30) -> str:
     """The output of a Slurm command.
 
     Raises
@@ -47,5 +47,5 @@ def read_profile(folder: Path) -> dict:
 def jobs_named(names: Iterable[str]) -> dict[str, str]:
     """Job id -> state of this user's unfinished jobs of these names; Snakemake names jobs after its run."""
     wanted = set(names)
-    rows = (line.split("|") for line in ask("squeue", "--me", "--noheader", "--format=%i|%j|%T").splitlines())
+    rows = (line.split("|") for line in call("squeue", "--me", "--noheader", "--format=%i|%j|%T").splitlines())
     return {number: state for number, name, state in rows if name in wanted}

@@ -127,18 +127,18 @@ def lines(results: Results) -> list[Line]:
     tested = [_column(results, metric) for metric in results.shown]
     spans = [Cell(f"{figure(low)}–{figure(high)}") for low, high in results.intervals[main].tolist()]
     stacked = [_cells(results.validation[main], [()] * len(results.rows)), tested[0], spans, *tested[1:]]
-    made = []
-    for row, about in enumerate(results.rows):
-        parts = [about[part] for part in PARTS]
+    found = []
+    for row, entry in enumerate(results.rows):
+        parts = [entry[part] for part in PARTS]
         label = ["–" if part in ("", "none") else part for part in parts]
-        label = label if about["name"] == "_".join(parts) else [about["name"]]
-        made.append(Line(mark(row), label, [column[row] for column in stacked]))
-    return made
+        label = label if entry["name"] == "_".join(parts) else [entry["name"]]
+        found.append(Line(mark(row), label, [column[row] for column in stacked]))
+    return found
 
 
 def notes(results: Results) -> list[tuple[str, str]]:
     """`(mark, note)` of rows with a note."""
-    return [(mark(row), about["note"]) for row, about in enumerate(results.rows) if about["note"]]
+    return [(mark(row), entry["note"]) for row, entry in enumerate(results.rows) if entry["note"]]
 
 
 def caption(results: Results) -> str:
@@ -151,17 +151,17 @@ def caption(results: Results) -> str:
     return (
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
         f"entities. {RELEVANT[settings.qrels]}.{MATCHED[results.matching]} The best value of a column is bold. "
-        f"Superscripts name the rows with a significantly lower value: {tested(results)}. "
+        f"Superscripts name the rows with a significantly lower value: {test_description(results)}. "
         f"The {100 * settings.interval:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
-        f"{absent(results)}"
+        f"{missing(results)}"
     )
 
 
-def absent(results: Results) -> str:
+def missing(results: Results) -> str:
     """The last sentence of a caption, on missing rows."""
-    return f" Not done yet: {', '.join(results.absent)}." if results.absent else ""
+    return f" Not done yet: {', '.join(results.missing)}." if results.missing else ""
 
 
 def origin(results: Results) -> str:
@@ -182,7 +182,7 @@ def commit_of() -> str:
         return ""  # no git, or another user's clone, which git refuses to read
 
 
-def tested(results: Results) -> str:
+def test_description(results: Results) -> str:
     """The significance test behind the superscripts, and its level."""
     settings, pairs = results.settings, len(results.rows) * (len(results.rows) - 1) // 2
     entity = settings.groups == "entity"
@@ -253,8 +253,8 @@ def table_csv(results: Results) -> str:
     head += [f"validation_{metric}" for metric in results.metrics]
     head += [f"test_{metric}{kind}" for metric in results.metrics for kind in ("", "_low", "_high", "_beats")]
     rows = []
-    for row, about in enumerate(results.rows):
-        cells = [mark(row), about["name"], *(about[part] for part in PARTS), about["note"]]
+    for row, entry in enumerate(results.rows):
+        cells = [mark(row), entry["name"], *(entry[part] for part in PARTS), entry["note"]]
         cells += [float(results.validation[metric][row]) for metric in results.metrics]
         for metric in results.metrics:
             cells += [float(results.test[metric][row]), *results.intervals[metric][row].tolist()]
@@ -265,7 +265,7 @@ def table_csv(results: Results) -> str:
 
 def p_values_csv(results: Results) -> str:
     """Each pair of rows for each metric: the difference of test means (a - b), its p-value, and the corrected one."""
-    names = np.array([about["name"] for about in results.rows])
+    names = np.array([entry["name"] for entry in results.rows])
     a, b = np.triu_indices(len(names), 1)
     rows = [["metric", "a", "b", "difference", "p", "corrected"]]
     for metric, p in results.p_values.items():

@@ -16,7 +16,7 @@ class Results:
 
     `rows`: dicts of `name`, the four parts of an experiment, and `note`, in order; `validation` and `test`: means,
     metric → `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`, and `corrected` for
-    the number of pairs: metric → `[rows, rows]`; `absent`: names of missing rows; `config`: digest of everything the
+    the number of pairs: metric → `[rows, rows]`; `missing`: names of missing rows; `config`: digest of everything the
     rows depend on; `matching`: how answers are matched in passages.
     """
 
@@ -30,7 +30,7 @@ class Results:
     settings: Evaluation
     seed: int
     counts: dict[str, int]
-    absent: Sequence[str] = ()
+    missing: Sequence[str] = ()
     config: str = ""
     matching: Matching = "meerqat"
 

@@ -58,17 +58,17 @@ def table(
         permutations or units make significance impossible.
     """
     found = _files(metrics, rows)
-    absent = {row["name"]: why for row in rows if (why := _absent(row, found.get(row["name"])))}
-    if absent and not partial:
-        name, why = next(iter(absent.items()))
+    unusable = {row["name"]: why for row in rows if (why := _unusable(row, found.get(row["name"])))}
+    if unusable and not partial:
+        name, why = next(iter(unusable.items()))
         raise InputError(f"table: row {name} {why}")
-    rows = [row for row in rows if row["name"] not in absent]
+    rows = [row for row in rows if row["name"] not in unusable]
     if not rows:
         raise InputError("table: no row is done yet")
-    used = [found[row["name"]] for row in rows] if absent else list(found.values())
+    used = [found[row["name"]] for row in rows] if unusable else list(found.values())
     results = compute(_read(used, rows, settings.metrics), questions, rows, settings, seed)
     config = digest("evaluation table", 1, {"rows": rows}, {})
-    results = replace(results, absent=list(absent), config=config, matching=matching)
+    results = replace(results, missing=list(unusable), config=config, matching=matching)
     rendered = {suffix: render(results) for suffix, render in renderings.SUFFIXES.items()}
     for suffix, text in rendered.items():
         with whole(out.with_suffix(suffix)) as aside:
@@ -90,7 +90,7 @@ def _files(metrics: list[Path], rows: list[dict]) -> dict[str, Path]:
     return found
 
 
-def _absent(row: dict, path: Path | None) -> str | None:
+def _unusable(row: dict, path: Path | None) -> str | None:
     """Why the metrics of a row cannot be used; None if they can."""
     if path is None or not path.is_file():
         return f"has no metrics: {path or 'its file'} is missing"
