@@ -29,12 +29,12 @@ def vlret(folder, *words):
 
 def test_each_check_reports_that_slurm_is_missing(tmp_path):
     shutil.copytree(ROOT / "profiles" / "slurm", tmp_path / "slurm")
-    code, said, error = vlret(tmp_path, "check")
+    code, output, error = vlret(tmp_path, "check")
     assert code == 1
-    assert all(line.startswith("wrong") for line in said.splitlines())
-    assert "srun: not found; is this a login node of the cluster?" in said
+    assert all(line.startswith("wrong") for line in output.splitlines())
+    assert "srun: not found; is this a login node of the cluster?" in output
     assert error.startswith("vlret: error: ")
-    assert "Traceback" not in said + error
+    assert "Traceback" not in output + error
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_runs_are_found_in_the_logs_newest_first(tmp_path, monkeypatch):
 
 
 def test_nothing_is_recovered_where_nothing_was_run(tmp_path):
-    code, said, error = vlret(tmp_path, "recover")
+    code, output, error = vlret(tmp_path, "recover")
     assert code == 0
-    assert said == "Now rerun: snakemake --profile slurm results/table.tex\n"
+    assert output == "Now rerun: snakemake --profile slurm results/table.tex\n"
     assert error == "no job of a killed run is left\n"
 
 

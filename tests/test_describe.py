@@ -75,8 +75,8 @@ def test_the_size_equals_that_of_the_checkpoint(capsys, configured, tmp_path):
     stored = Checkpoint(**{**dict(chosen), "feature_dim": 1280})
     save_checkpoint(tmp_path / "checkpoint", model.own_weights(), stored)
     size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size / 1e6
-    said = re.search(r"checkpoint: ([\d.]+) MB", described(capsys, experiment.name, configured))
-    assert float(said.group(1)) == pytest.approx(size, abs=0.02)
+    output = re.search(r"checkpoint: ([\d.]+) MB", described(capsys, experiment.name, configured))
+    assert float(output.group(1)) == pytest.approx(size, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from vlret.evaluation.significance import (
     t_test,
 )
 
-ALONE = np.arange(10)
+SINGLES = np.arange(10)
 
 
 def exact(first, second, groups):
@@ -48,7 +48,7 @@ def test_signs_are_fair_and_follow_the_seed():
     assert (signs != other).any()
 
 
-@pytest.mark.parametrize("groups", [ALONE, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6])])
+@pytest.mark.parametrize("groups", [SINGLES, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6])])
 def test_p_equals_that_of_all_sign_patterns(groups):
     values = reciprocal_ranks(4, 10)
     values[3] = values[0]
@@ -79,7 +79,7 @@ def test_units_of_one_entity_are_swapped_together():
     values = np.array([[np.ones(10), np.zeros(10)]])
     together = np.zeros(10, dtype=int)
     assert randomisation_test(values, together, 1000, seed=0)[0, 0, 1] == 1
-    assert randomisation_test(values, ALONE, 1000, seed=0)[0, 0, 1] < 0.01
+    assert randomisation_test(values, SINGLES, 1000, seed=0)[0, 0, 1] < 0.01
 
 
 def test_ranx_agrees_within_monte_carlo_error():
@@ -188,11 +188,11 @@ def test_the_interval_matches_the_standard_error_of_the_mean():
 def test_the_interval_widens_when_questions_are_dependent():
     """Each of 100 entities has four questions of equal value: four times the questions, no more evidence."""
     values = np.repeat(np.random.default_rng(0).random((1, 1, 100)), 4, axis=2)
-    alone, together = (
+    independent, grouped = (
         np.diff(bootstrap_interval(values, groups, seed=0, samples=4000, level=0.95)).item()
         for groups in (np.arange(400), np.repeat(np.arange(100), 4))
     )
-    assert together == pytest.approx(2 * alone, rel=0.1)
+    assert grouped == pytest.approx(2 * independent, rel=0.1)
 
 
 def test_units_of_unequal_size_count_by_question():

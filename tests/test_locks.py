@@ -15,7 +15,7 @@ from vlret import locks
 from vlret.files import InputError
 from vlret.locks import Lock, TakenOver, locked
 
-# Holds the lock argv[1] until its standard input closes, then says whether it still has it.
+# Holds the lock argv[1] until its standard input closes, then reports whether it still holds it.
 HOLD = """
 import sys
 from pathlib import Path
@@ -72,9 +72,9 @@ def test_a_waiter_waits_as_long_as_the_holder_beats(tmp_path, capsys):
         assert process.wait() == 0
         assert lock.attempt() or lock.attempt()
         lock.release()
-    said = capsys.readouterr().err
-    assert said.count("waiting for it") == 1
-    assert f"process {process.pid} of {os.uname().nodename} holds the lock" in said
+    output = capsys.readouterr().err
+    assert output.count("waiting for it") == 1
+    assert f"process {process.pid} of {os.uname().nodename} holds the lock" in output
     assert others(path) == []
 
 
@@ -85,9 +85,9 @@ def test_a_stalled_holder_is_replaced_and_finds_out(tmp_path, capsys):
         with locked(path) as lock:
             process.send_signal(signal.SIGCONT)
             process.stdin.close()
-            said, error = process.stdout.read(), process.stderr.read()
+            output, error = process.stdout.read(), process.stderr.read()
             assert process.wait() == 1
-            assert said == ""
+            assert output == ""
             assert f"process {os.getpid()} of {os.uname().nodename} took over while this process was stalled" in error
             lock.check()
     assert "stalled for 1 s; taking over" in capsys.readouterr().err

@@ -172,7 +172,7 @@ EDITS = {
     "nothing at all": ({}, {}),
     "limits of a dataset": ({"datasets": {"mine": {"limits": {"unreadable image": 5, "no answer": 3}}}}, {}),
     "how often a state is saved": ({"training": {"defaults": {"save_steps": 7}}}, {}),
-    "a default given as it is": ({"training": {"defaults": {"validate_every": 0, "patience": 0}}}, {}),
+    "an explicit default": ({"training": {"defaults": {"validate_every": 0, "patience": 0}}}, {}),
     "threads": ({"compute": {"threads": 8}}, {}),
     "the environment": ({"compute": {"environment": "gpu"}}, {}),
     "GPUs and nodes": ({"training": {"defaults": {"gpus": 4, "nodes": 2}}}, {}),
@@ -191,7 +191,7 @@ EDITS = {
     "the learning rate of a method": ({"training": {"tuning": {"full": {"learning_rate": 5.0e-4}}}}, ONE),
     "steps of all": ({"training": {"defaults": {"steps": 20}}}, {**EVERY_TRAINED, "pretrain": 1}),
     "the rank of LoRA": ({"tuning": {"lora": {"rank": 4}}}, ONE),
-    "what miners are asked": (
+    "shares of the miners": (
         {"training": {"experiments": {LORA: {"negatives": {"random": 1}}}}},
         {**ONE, "negatives": 1},
     ),

@@ -335,7 +335,7 @@ def test_pytrec_eval_reads_what_we_write_and_measures_the_same(hard):
         run = pytrec_eval.parse_run(lines)
     with open(folder / "qrels.trec") as lines:
         judged = pytrec_eval.parse_qrel(lines)
-    # It orders equal scores by id, the last first: told the ranks, it has none to order.
+    # It orders ties by descending id: with ranks as scores there are none.
     ranked = {question: {row: -float(rank) for rank, row in enumerate(found)} for question, found in run.items()}
     theirs = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank", "P_5", "success_5"}).evaluate(ranked)
     values = runs.per_question(runs.read_run(folder / "run.trec"), qrels, ["mrr@100", "precision@5", "hit_rate@5"])

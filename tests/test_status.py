@@ -66,7 +66,7 @@ def rows():
     return {row[0]: row[1:] for row in stages({}, newest_run())[1:]}
 
 
-def begun(folder):
+def start_blocked(folder):
     """A run that blocks until it is killed or `gate` exists."""
     run = subprocess.Popen(COMMAND, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True)
     while not (folder / "logs" / "slow.log").exists() or rows().get("bad", (0, 0, 0, 0))[3] == 0:
@@ -78,7 +78,7 @@ def begun(folder):
 @pytest.mark.slow
 def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, layout):
     assert overview(layout, {}, newest_run()).startswith("nothing was run here yet")
-    run = begun(folder)
+    run = start_blocked(folder)
     assert rows() == {
         "all": (0, 0, 1, 0, ""),
         "bad": (0, 0, 0, 1, "bad is broken"),

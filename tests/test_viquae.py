@@ -79,11 +79,11 @@ def test_both_trainings_of_a_pre_trained_model_are_shown(config, dry_run):
         "results/multimedia/data/passages",
     } <= set(inputs[before])
     assert not any("triviaqa/features" in path for files in inputs.values() for path in files)
-    begun = {
+    pre_trained = {
         e.name for e in trained(config) if e.tuning == "zs" and getattr(config.models[e.model], "pretraining", None)
     }
-    pretrained = {made for rule, _, made in shown if rule == "pretrain"}
-    assert pretrained == {f"results/pretraining/checkpoints/{name}" for name in begun}
+    outputs = {made for rule, _, made in shown if rule == "pretrain"}
+    assert outputs == {f"results/pretraining/checkpoints/{name}" for name in pre_trained}
 
 
 def test_the_documentation_has_every_experiment(config):

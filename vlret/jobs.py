@@ -31,7 +31,7 @@ class Job:
     slurm: str = ""
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether it runs; a Slurm job does once it writes its log."""
         return self.state == RUNNING and (not self.slurm or _changed(self.log) >= self.since - 1)
 
@@ -75,7 +75,7 @@ class Run:
         """A job's state; it counts as queued until Slurm starts it, and again once Snakemake was killed."""
         if job.state != RUNNING:
             return job.state
-        return RUNNING if job.begun and self.alive else QUEUED
+        return RUNNING if job.started and self.alive else QUEUED
 
 
 def newest_run(logs: Path = LOGS) -> Run:

@@ -135,9 +135,9 @@ class Repository:
             assert time.monotonic() < end, self.output.read_text()[-5000:]
             self.keep_curves()
             time.sleep(0.2)
-        said = self.output.read_text()
-        assert (code != 0) == fails, said[-5000:]
-        return said
+        text = self.output.read_text()
+        assert (code != 0) == fails, text[-5000:]
+        return text
 
     def close(self) -> None:
         """Stop everything, also after a failed test."""

@@ -31,18 +31,18 @@ def check(cluster, tmp_path):
 
 
 def test_the_shipped_profile_fits_in_seconds(check):
-    begun = time.monotonic()
-    code, said, error = check()
-    assert time.monotonic() - begun < 20
+    start = time.monotonic()
+    code, output, error = check()
+    assert time.monotonic() - start < 20
     assert (code, error) == (0, "")
-    assert "wrong" not in said
+    assert "wrong" not in output
     lines = dict(
-        line[6:].split(maxsplit=1) for line in said.splitlines() if not line.startswith(("ok    rule", "ok    node"))
+        line[6:].split(maxsplit=1) for line in output.splitlines() if not line.startswith(("ok    rule", "ok    node"))
     )
     assert lines["partitions"] == "cpu, gpu"
     assert lines["account"] == "project"
-    assert "node of gpu             g1 imports vlret" in said
-    assert "CUDA_VISIBLE_DEVICES=0" in said
+    assert "node of gpu             g1 imports vlret" in output
+    assert "CUDA_VISIBLE_DEVICES=0" in output
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_what_does_not_fit_is_named(check, section, key, value, line):
     def change(profile):
         (profile[section] if section else profile)[key] = value
 
-    code, said, error = check(change)
+    code, output, error = check(change)
     assert code == 1
     assert "does not fit this cluster yet" in error
-    assert any(line in wrong for wrong in said.splitlines() if wrong.startswith("wrong"))
+    assert any(line in wrong for wrong in output.splitlines() if wrong.startswith("wrong"))
 
 
 def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path, tmp_path_factory):

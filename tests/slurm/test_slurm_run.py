@@ -67,8 +67,8 @@ def test_a_second_run_does_nothing(ran):
 def test_the_dry_run_shows_each_jobs_resources(untrained):
     output = untrained.type(f"snakemake --profile slurm -n {TABLE}")
     train = output.partition("rule train:")[2].partition("resources:")[2].partition("\n")[0]
-    for asked in ("slurm_partition=gpu", "gres=gpu:1", "mem_mb=16000", "runtime=240", "slurm_account=project"):
-        assert asked in train
+    for request in ("slurm_partition=gpu", "gres=gpu:1", "mem_mb=16000", "runtime=240", "slurm_account=project"):
+        assert request in train
     assert "--signal=USR1@120" in train
 
 

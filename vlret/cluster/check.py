@@ -86,9 +86,9 @@ class Requests:
 
     def status(self) -> str:
         """The status command of Snakemake answers, and ended jobs are kept long enough."""
-        begun = time.monotonic()
+        start = time.monotonic()
         call("squeue", "--states=all", "--noheader", "--name=none")
-        took = time.monotonic() - begun
+        took = time.monotonic() - start
         kept = re.search(r"MinJobAge\s*=\s*(\d+)", call("scontrol", "show", "config"))
         needed = 3 * self.profile.get("slurm-init-seconds-before-status-checks", 40)
         if kept and int(kept[1]) < needed:
@@ -109,8 +109,8 @@ class Requests:
 
     def account(self) -> str:
         """The accounts belong to this user, if the cluster has accounts."""
-        asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}")
-        own = {line.strip().lower() for line in call(*asked, "format=account").splitlines() if line.strip()}
+        query = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}")
+        own = {line.strip().lower() for line in call(*query, "format=account").splitlines() if line.strip()}
         if not own:
             return "the cluster has none"
         for rule, wants in self.rules.items():

@@ -35,7 +35,7 @@ def recover(profile: Path | None = None) -> None:
     InputError
         If a driver still runs here, Slurm does not answer, or jobs do not end.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     if alive := drivers(Path.cwd()):
         raise InputError(f"process {alive[0]} runs snakemake in this folder; wait for it, or stop it with Ctrl-C")
     runs = run_names()
@@ -44,7 +44,7 @@ def recover(profile: Path | None = None) -> None:
         say(f"{len(left)} jobs of a killed run: {', '.join(f'{job} ({state})' for job, state in left.items())}")
         call("scancel", *left)
         _wait(runs)
-        say(f"cancelled; all ended after {time.monotonic() - begun:.0f} s")
+        say(f"cancelled; all ended after {time.monotonic() - start:.0f} s")
     else:
         say("no job of a killed run is left")
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
