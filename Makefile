@@ -1,4 +1,4 @@
-# Two commands: `make table` and `make test`. Everything they need is installed into .venv from the lock.
+# Two commands: `make table` and `make test`. Both install the lock into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 CONFIG ?= config/config.yaml
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Compiled functions of ranx and numba are kept here, so that each job does not compile them anew.
+# Caches compiled functions of ranx and numba, so that each job does not recompile them.
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export UV_NO_CONFIG := 1
 
@@ -24,7 +24,7 @@ report: table
 test: install
 	python -m pytest
 
-# On a Slurm that the tests bring up on this machine, where they may; what each fault cost is printed at the end.
+# On a Slurm that the tests start on this machine, if they can; prints the cost of each fault at the end.
 test-slurm: install
 	python -m pytest -m slurm tests/slurm
 
@@ -43,8 +43,8 @@ bench: install
 
 install: $(VENV)/installed
 
-# The lock goes in exactly, compiled to bytecode: where no caches may be written, each job would compile what it imports.
-# The package itself goes in as it lies here, so that an edit is at once what runs.
+# The lock is installed exactly, compiled to bytecode: where no cache is writable, each job would compile its imports.
+# The package itself is installed editable.
 $(VENV)/installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
@@ -52,7 +52,7 @@ $(VENV)/installed: $(LOCK) pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-# After a change of pyproject.toml: pin anew. The two locks differ by the build of FAISS and what that needs.
+# After a change of pyproject.toml: pin again. The two locks differ only in the build of FAISS and its dependencies.
 lock: install
 	for kind in cpu gpu; do \
 		uv pip compile --quiet --upgrade --python-version 3.11 --extra dev --extra $$kind --no-header --no-annotate \

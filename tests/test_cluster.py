@@ -1,4 +1,4 @@
-"""What `vlret cluster` does without a cluster; with one, tests/slurm."""
+"""`vlret cluster` without a cluster; tests/slurm has one."""
 
 import os
 import re
@@ -19,7 +19,7 @@ RUN = "SLURM run ID: {}\nBuilding DAG of jobs...\n"
 
 
 def vlret(folder, *words):
-    """`vlret cluster …` where no Slurm is: its exit code, output and error."""
+    """Run `vlret cluster …` without Slurm: exit code, output and error."""
     command = [sys.executable, "-m", "vlret", "cluster", *words]
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, "PATH": "/nowhere"}, capture_output=True, text=True, check=False
@@ -27,14 +27,14 @@ def vlret(folder, *words):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_each_check_says_that_slurm_is_not_here(tmp_path):
+def test_each_check_reports_that_slurm_is_missing(tmp_path):
     shutil.copytree(ROOT / "profiles" / "slurm", tmp_path / "slurm")
-    code, said, error = vlret(tmp_path, "check")
+    code, output, error = vlret(tmp_path, "check")
     assert code == 1
-    assert all(line.startswith("wrong") for line in said.splitlines())
-    assert "srun: not found; is this a login node of the cluster?" in said
+    assert all(line.startswith("wrong") for line in output.splitlines())
+    assert "srun: not found; is this a login node of the cluster?" in output
     assert error.startswith("vlret: error: ")
-    assert "Traceback" not in said + error
+    assert "Traceback" not in output + error
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_the_largest_request_is_that_of_the_last_attempt():
     assert submission(wants, 3) == ["--partition=gpu", "--mem=24000", "--time=30", "--signal=USR1@9"]
 
 
-def test_every_rule_of_the_profile_is_there():
+def test_every_rule_of_the_profile_exists():
     profile = read_profile(ROOT / "profiles" / "slurm")
     rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     named = {*profile["set-resources"], *(group.partition("=")[0] for group in profile["groups"])}
     assert all(re.search(rf"rule {rule}:|as {rule} with:", rules) for rule in named), named
 
 
-def test_a_rule_that_does_what_another_does_gets_what_that_gets():
+def test_a_derived_rule_gets_the_resources_of_its_base():
     profile = read_profile(ROOT / "profiles" / "slurm")
     groups = dict(group.split("=") for group in profile["groups"])
     rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
@@ -79,7 +79,7 @@ def test_a_rule_that_does_what_another_does_gets_what_that_gets():
         assert groups.get(second) == groups.get(first), second
 
 
-def test_runs_are_found_in_the_logs_the_newest_first(tmp_path, monkeypatch):
+def test_runs_are_found_in_the_logs_newest_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logs = tmp_path / ".snakemake" / "log"
     logs.mkdir(parents=True)
@@ -92,13 +92,13 @@ def test_runs_are_found_in_the_logs_the_newest_first(tmp_path, monkeypatch):
 
 
 def test_nothing_is_recovered_where_nothing_was_run(tmp_path):
-    code, said, error = vlret(tmp_path, "recover")
+    code, output, error = vlret(tmp_path, "recover")
     assert code == 0
-    assert said == "Now type, as before: snakemake --profile slurm results/table.tex\n"
+    assert output == "Now rerun: snakemake --profile slurm results/table.tex\n"
     assert error == "no job of a killed run is left\n"
 
 
-def test_a_driver_at_work_is_seen_and_a_job_is_not(tmp_path):
+def test_a_running_driver_is_found_and_a_job_is_not(tmp_path):
     script = tmp_path / "snakemake"
     script.write_text("import sys; print(flush=True); sys.stdin.read()")
     environments = {"driver": {}, "job": {"SLURM_JOB_ID": "1"}}
@@ -117,8 +117,8 @@ def test_a_driver_at_work_is_seen_and_a_job_is_not(tmp_path):
     assert drivers(tmp_path) == []
 
 
-def test_the_profile_is_what_it_says_it_is():
-    """The traps of docs/cluster.md, each a key that must not be lost in editing."""
+def test_the_profile_avoids_the_traps():
+    """The traps of docs/cluster.md; each is a key that must survive edits."""
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     assert profile["slurm-status-command"] == "squeue"
     assert profile["slurm-requeue"] is True

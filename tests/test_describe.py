@@ -1,4 +1,4 @@
-"""`vlret model describe` on a tiny model: what it counts is what there is."""
+"""`vlret model describe` on a tiny model: its counts match the model."""
 
 import re
 
@@ -53,7 +53,7 @@ def test_every_parameter_is_counted_once(capsys, configured):
     assert counts["total"] == (total, total, 0)
 
 
-def test_what_is_added_is_told_from_what_is_published(capsys, configured):
+def test_added_and_published_parameters_are_distinguished(capsys, configured):
     zero_shot = numbers(described(capsys, "tiny_zs_vqa_avg", configured))
     output = described(capsys, "tiny_lora_vqa_avg", configured)
     lora = numbers(output)
@@ -65,7 +65,7 @@ def test_what_is_added_is_told_from_what_is_published(capsys, configured):
     assert float(share.group(1)) == pytest.approx(100 * lora["total"][1] / lora["total"][0], abs=0.005)
 
 
-def test_the_size_is_that_of_the_checkpoint(capsys, configured, tmp_path):
+def test_the_size_equals_that_of_the_checkpoint(capsys, configured, tmp_path):
     config = load_config(["config/config.yaml", configured])
     experiment = Experiment.parse("tiny_lora_vqa_avg")
     text = config.models["tiny"].text
@@ -75,18 +75,18 @@ def test_the_size_is_that_of_the_checkpoint(capsys, configured, tmp_path):
     stored = Checkpoint(**{**dict(chosen), "feature_dim": 1280})
     save_checkpoint(tmp_path / "checkpoint", model.own_weights(), stored)
     size = (tmp_path / "checkpoint" / "model.safetensors").stat().st_size / 1e6
-    said = re.search(r"checkpoint: ([\d.]+) MB", described(capsys, experiment.name, configured))
-    assert float(said.group(1)) == pytest.approx(size, abs=0.02)
+    output = re.search(r"checkpoint: ([\d.]+) MB", described(capsys, experiment.name, configured))
+    assert float(output.group(1)) == pytest.approx(size, abs=0.02)
 
 
 @pytest.mark.parametrize(
     ("experiment", "message"),
     [
         ("tiny_zs_none_1token", "not an experiment of this config's grid"),
-        ("absent_zs_none_avg", "nowhere: not there yet; docs/experiments.md says where it comes from"),
+        ("absent_zs_none_avg", "nowhere: missing; docs/experiments.md says where it comes from"),
         ("bm25_zs_none_none", "BM25 has no encoder"),
     ],
 )
-def test_what_cannot_be_described_is_one_line(capsys, configured, experiment, message):
+def test_errors_are_one_line(capsys, configured, experiment, message):
     assert main(["model", "describe", experiment, "--configfile", "config/config.yaml", str(configured)]) == 1
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The workflow from another folder, as a module of another one, and read by a Python with little of what jobs need."""
+"""The workflow from another folder, as a module of another workflow, and parsed with few of the dependencies."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ sys.meta_path.insert(0, Finder())
 
 
 def snakemake(folder, *arguments, **environment):
-    """What Snakemake says in a folder, with a `vlret` that only creates."""
+    """Run Snakemake in a folder, with the stub of `vlret`, and return its output."""
     path = f"{ROOT / 'tests' / 'stub'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
@@ -52,7 +52,7 @@ def snakemake(folder, *arguments, **environment):
     return done.stdout
 
 
-def test_a_module_with_a_prefix_makes_all_below_it(tmp_path):
+def test_a_module_with_a_prefix_writes_only_below_it(tmp_path):
     (tmp_path / "Snakefile").write_text(MODULE)
     snakemake(tmp_path, "--cores", "8")
     assert (tmp_path / "kvqa" / "results" / "table.tex").exists()
@@ -62,7 +62,7 @@ def test_a_module_with_a_prefix_makes_all_below_it(tmp_path):
     assert "Nothing to be done" in again
 
 
-def test_the_workflow_runs_from_another_folder_with_paths_of_its_own(tmp_path):
+def test_the_workflow_runs_from_another_folder_with_its_own_paths(tmp_path):
     target = "results/cut-down/data/articles"
     config = f"--configfile={ROOT / 'tests' / 'cut-down.yaml'}"
     snakemake(tmp_path, "--cores", "2", "-s", str(SNAKEFILE), config, target)
@@ -71,7 +71,7 @@ def test_the_workflow_runs_from_another_folder_with_paths_of_its_own(tmp_path):
     assert (tmp_path / "elsewhere" / target).exists()
 
 
-def test_to_read_the_workflow_takes_snakemake_pyyaml_and_pydantic(tmp_path):
+def test_parsing_the_workflow_requires_only_snakemake_pyyaml_and_pydantic(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(FORBIDDEN)
     said = snakemake(tmp_path, "-n", "-s", str(SNAKEFILE), "results/table.tex", PYTHONPATH=str(tmp_path))
     assert "vlminilm_adapter_none_avg" in said

@@ -1,4 +1,4 @@
-"""Metrics files: what stands in them for a case computed by hand."""
+"""Metrics files: their content for a hand-computed case."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_a_run_of_other_questions_is_refused(tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
-def test_a_run_that_found_nothing_is_zeros_and_one_file_of_qrels_is_the_tests(tmp_path, capsys):
+def test_an_empty_run_scores_zero_and_a_single_qrels_file_is_of_the_test(tmp_path, capsys):
     (tmp_path / "test.trec").write_text("t0 0 694549 1\nt0 0 42 1\nt1 0 7 1\n")
     (tmp_path / "nothing.trec").write_text("")
     (tmp_path / "some.trec").write_text("t0 Q0 3 1 9.5 BM25\nt0 Q0 42 2 9.25 BM25\n")
@@ -65,5 +65,5 @@ def test_a_run_that_found_nothing_is_zeros_and_one_file_of_qrels_is_the_tests(tm
         assert found["test"]["questions"] == ["t0", "t1"]
     assert "some.trec lacks 1 of the 2 questions of" in capsys.readouterr().err
     evaluate(tmp_path / "nothing.trec", [tmp_path / "test.trec"] * 2, ["mrr@100"], "x", tmp_path / "out.json")
-    with pytest.raises(InputError, match="qrels: 3 files, expected one of validation and one of test, or of test"):
+    with pytest.raises(InputError, match="qrels: 3 files, expected one of validation and one of test, or only of test"):
         evaluate(tmp_path / "some.trec", [tmp_path / "test.trec"] * 3, ["mrr@100"], "x", tmp_path / "out.json")

@@ -18,11 +18,11 @@ from vlret.evaluation.significance import (
     t_test,
 )
 
-ALONE = np.arange(10)
+SINGLES = np.arange(10)
 
 
 def exact(first, second, groups):
-    """p over all sign patterns, none drawn at random."""
+    """p over all sign patterns, without sampling."""
     differences = np.bincount(groups, weights=first - second)
     patterns = np.array(list(itertools.product([-1, 1], repeat=len(differences))))
     return (np.abs(patterns @ differences) >= abs(differences.sum()) - 1e-9).mean()
@@ -48,8 +48,8 @@ def test_signs_are_fair_and_follow_the_seed():
     assert (signs != other).any()
 
 
-@pytest.mark.parametrize("groups", [ALONE, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6])])
-def test_p_is_that_of_all_sign_patterns(groups):
+@pytest.mark.parametrize("groups", [SINGLES, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6])])
+def test_p_equals_that_of_all_sign_patterns(groups):
     values = reciprocal_ranks(4, 10)
     values[3] = values[0]
     values[2] = np.minimum(1, values[0] + 0.3)
@@ -61,7 +61,7 @@ def test_p_is_that_of_all_sign_patterns(groups):
     assert (np.diag(p) == 1).all()
 
 
-def test_p_is_never_zero_and_the_smallest_is_counted_by_hand():
+def test_p_is_never_zero_and_the_smallest_equals_a_hand_count():
     values = np.array([np.ones(200), np.zeros(200)])
     (p,) = randomisation_test(values[None], np.arange(200), 999, seed=0)
     assert p[0, 1] == 1 / 1000
@@ -75,11 +75,11 @@ def test_equal_differences_count_whatever_their_rounding():
 
 
 def test_units_of_one_entity_are_swapped_together():
-    """Ten questions on one entity tell no more than one: p = 1 where ten questions alone would give 2 / 2^10."""
+    """Ten questions about one entity are a single unit: p = 1 where ten units would give 2 / 2^10."""
     values = np.array([[np.ones(10), np.zeros(10)]])
     together = np.zeros(10, dtype=int)
     assert randomisation_test(values, together, 1000, seed=0)[0, 0, 1] == 1
-    assert randomisation_test(values, ALONE, 1000, seed=0)[0, 0, 1] < 0.01
+    assert randomisation_test(values, SINGLES, 1000, seed=0)[0, 0, 1] < 0.01
 
 
 def test_ranx_agrees_within_monte_carlo_error():
@@ -111,7 +111,7 @@ def test_metrics_and_runs_share_the_signs_and_do_not_depend_on_each_other(monkey
     np.testing.assert_array_equal(bootstrap_interval(values, np.arange(40), 3, 900, 0.9), interval)
 
 
-def test_the_t_test_is_that_of_scipy():
+def test_the_t_test_equals_scipys():
     from scipy.stats import ttest_rel
 
     values = np.stack([reciprocal_ranks(5, 60, seed) for seed in range(2)])
@@ -155,7 +155,7 @@ def test_corrections_by_hand():
 
 
 @pytest.mark.parametrize("method", CORRECTIONS)
-def test_corrections_never_help_and_leave_a_single_pair_and_a_single_run_alone(method):
+def test_corrections_never_lower_p_and_leave_single_pairs_and_runs_unchanged(method):
     for runs in (1, 2, 9):
         p = pairs(np.random.default_rng(runs).random(runs * (runs - 1) // 2) ** 3, runs)
         adjusted = corrected(p, method)
@@ -173,7 +173,7 @@ def test_each_metric_is_corrected_by_itself():
         )
 
 
-def test_the_interval_is_that_of_the_mean():
+def test_the_interval_matches_the_standard_error_of_the_mean():
     generator = np.random.default_rng(0)
     values = generator.normal(0.5, 0.2, size=(2, 400))
     low, high = bootstrap_interval(values[None], np.arange(400), seed=0, samples=5000, level=0.95)[0].T
@@ -185,14 +185,14 @@ def test_the_interval_is_that_of_the_mean():
     assert (narrow[:, 1] < high).all()
 
 
-def test_the_interval_widens_when_questions_hang_together():
+def test_the_interval_widens_when_questions_are_dependent():
     """Each of 100 entities has four questions of equal value: four times the questions, no more evidence."""
     values = np.repeat(np.random.default_rng(0).random((1, 1, 100)), 4, axis=2)
-    alone, together = (
+    independent, grouped = (
         np.diff(bootstrap_interval(values, groups, seed=0, samples=4000, level=0.95)).item()
         for groups in (np.arange(400), np.repeat(np.arange(100), 4))
     )
-    assert together == pytest.approx(2 * alone, rel=0.1)
+    assert grouped == pytest.approx(2 * independent, rel=0.1)
 
 
 def test_units_of_unequal_size_count_by_question():

@@ -1,4 +1,4 @@
-"""The table: its numbers, its marks, and that each rendering can be read by what it is for."""
+"""The table: its numbers, its marks, and that each rendering is valid in its format."""
 
 import csv
 import json
@@ -83,7 +83,7 @@ def read_csv(path):
         return list(csv.DictReader(stream))
 
 
-def test_letters_go_on_after_z_and_runs_of_three_become_ranges():
+def test_letters_continue_after_z_and_three_in_a_row_become_a_range():
     assert [mark(number) for number in (0, 25, 26, 51, 52, 702)] == ["a", "z", "aa", "az", "ba", "aaa"]
     assert marks((0, 1, 2, 5, 7, 8)) == "a–c,f,h,i"
     assert marks((3,)) == "d"
@@ -119,7 +119,7 @@ def test_the_csv_holds_means_intervals_and_marks_in_full_precision(out, values):
     assert rows[4]["note"] == NASTY
 
 
-def test_the_p_values_of_all_pairs_stand_beside(out, values):
+def test_the_p_values_of_all_pairs_are_written(out, values):
     pairs = read_csv(out.with_suffix(".pvalues.csv"))
     assert len(pairs) == 3 * 10
     (p,) = randomisation_test(values["hit_rate@5"][None], np.repeat(np.arange(40), 3), 2000, 0)
@@ -155,7 +155,7 @@ def test_markdown_shows_what_the_csv_says(out):
     assert r"50% of &lt;b&gt;A\_B&lt;/b&gt; &amp; C\|D" in text
 
 
-def test_the_caption_says_what_is_what(out):
+def test_the_caption_states_the_facts(out):
     for suffix in (".tex", ".md", ".html"):
         text = out.with_suffix(suffix).read_text().replace("&#x27;", "'").replace(r"$\le$", "≤")
         for fact in (
@@ -169,7 +169,7 @@ def test_the_caption_says_what_is_what(out):
             assert fact in text, (suffix, fact)
 
 
-def test_the_caption_says_when_judgements_are_of_what_the_rows_retrieve(inputs, tmp_path):
+def test_the_caption_states_dynamic_qrels(inputs, tmp_path):
     table(**(inputs | {"settings": SETTINGS.model_copy(update={"qrels": "dynamic"})}), out=tmp_path / "t.tex")
     for suffix in (".tex", ".md", ".html"):
         text = (tmp_path / "t.tex").with_suffix(suffix).read_text()
@@ -180,14 +180,12 @@ def test_the_caption_says_when_judgements_are_of_what_the_rows_retrieve(inputs, 
         assert "same static" not in text
 
 
-def test_the_caption_says_how_answers_were_found_where_it_is_not_meerqats_way(inputs, out, tmp_path):
+def test_the_caption_states_how_answers_were_matched_unless_by_meerqats_rule(inputs, out, tmp_path):
     table(**inputs, out=tmp_path / "t.tex", matching="whole-words")
     for suffix in (".tex", ".md", ".html"):
         text = (tmp_path / "t.tex").with_suffix(suffix).read_text()
-        assert (
-            "by the rule whole-words: a passage contains one where no letter, digit or mark stands beside it." in text
-        )
-        assert "looked for" not in out.with_suffix(suffix).read_text()
+        assert "by the rule whole-words: a passage contains one if no letter, digit or mark is next to it." in text
+        assert "Answers are matched" not in out.with_suffix(suffix).read_text()
 
 
 def test_equal_figures_are_equally_bold(inputs, tmp_path):
@@ -201,7 +199,7 @@ def test_equal_figures_are_equally_bold(inputs, tmp_path):
     assert read_csv(tmp_path / "t.pvalues.csv")[0]["p"] == "1.0"
 
 
-def test_questions_can_be_taken_one_by_one(inputs, out, tmp_path):
+def test_units_can_be_single_questions(inputs, out, tmp_path):
     table(**(inputs | {"settings": SETTINGS.model_copy(update={"groups": "question"})}), out=tmp_path / "t.tex")
     assert "bootstrap over questions" in (tmp_path / "t.md").read_text()
     assert "swapped together" not in (tmp_path / "t.md").read_text()
@@ -217,7 +215,7 @@ def test_questions_can_be_taken_one_by_one(inputs, out, tmp_path):
         ("benjamini-hochberg", "p ≤ 0.05 after Benjamini and Hochberg's correction for the 10 pairs of rows"),
     ],
 )
-def test_tests_and_corrections_decide_the_marks_and_stand_in_the_caption(
+def test_tests_and_corrections_decide_the_marks_and_are_in_the_caption(
     inputs, values, tmp_path, test, correction, words
 ):
     settings = SETTINGS.model_copy(update={"test": test, "correction": correction, "p": 0.05})
@@ -242,12 +240,12 @@ def test_tests_and_corrections_decide_the_marks_and_stand_in_the_caption(
     assert ("Fisher's randomisation test" in text) == (test == "randomisation")
 
 
-def test_too_few_permutations_to_find_anything_are_refused(inputs, tmp_path):
+def test_too_few_permutations_for_significance_are_refused(inputs, tmp_path):
     holm = SETTINGS.model_copy(update={"correction": "holm"})
-    with pytest.raises(InputError, match=r"998 cannot make p as low as 0\.01 .* holm over 10 pairs; set 999 or more"):
+    with pytest.raises(InputError, match=r"998 cannot yield p as low as 0\.01 .* holm over 10 pairs; set 999 or more"):
         table(**(inputs | {"settings": holm.model_copy(update={"permutations": 998})}), out=tmp_path / "t.tex")
     table(**(inputs | {"settings": holm.model_copy(update={"permutations": 999})}), out=tmp_path / "t.tex")
-    with pytest.raises(InputError, match="98 cannot make p"):
+    with pytest.raises(InputError, match="98 cannot yield p"):
         table(**(inputs | {"settings": SETTINGS.model_copy(update={"permutations": 98})}), out=tmp_path / "t.tex")
 
 
@@ -255,7 +253,7 @@ def test_the_t_test_of_a_single_entity_is_refused(inputs, tmp_path):
     split = Dataset.from_dict({"id": TEST, "wikidata_id": ["Q1"] * len(TEST)})
     DatasetDict({"test": split}).save_to_disk(str(tmp_path / "questions"))
     changes = {"settings": SETTINGS.model_copy(update={"test": "t"}), "questions": tmp_path / "questions"}
-    with pytest.raises(InputError, match="all test questions are of one entity"):
+    with pytest.raises(InputError, match="all test questions are about one entity"):
         table(**(inputs | changes), out=tmp_path / "t.tex")
 
 
@@ -267,7 +265,7 @@ def test_the_same_input_gives_the_same_bytes(inputs, out, tmp_path):
 
 
 class Outline(HTMLParser):
-    """Checks that tags close in order; keeps the cells of each row, links to elsewhere, and the text."""
+    """Checks that tags close in order; keeps the cell count of each row, external links, and the text."""
 
     def __init__(self):
         super().__init__()
@@ -292,7 +290,7 @@ class Outline(HTMLParser):
         self.text += data
 
 
-def test_the_page_stands_alone_and_its_tags_close(out):
+def test_the_page_is_self_contained_and_its_tags_close(out):
     outline = Outline()
     outline.feed(out.with_suffix(".html").read_text())
     outline.close()
@@ -318,7 +316,7 @@ def test_the_latex_has_as_many_cells_in_every_row(out):
 def test_the_latex_compiles(out, tmp_path):
     compiler = shutil.which("pdflatex")
     if compiler is None:
-        pytest.skip("not compiled: there is no pdflatex here; the structure is checked by the test above")
+        pytest.skip("not compiled: no pdflatex; the test above checks the structure")
     (tmp_path / "paper.tex").write_text(
         "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\usepackage{graphicx}\n"
         f"\\begin{{document}}\n{out.read_text()}\\end{{document}}\n"
@@ -336,7 +334,7 @@ def test_rows_and_files_that_do_not_match_are_refused(inputs, tmp_path):
             table(**(inputs | changes), out=tmp_path / "t.tex")
         assert list(tmp_path.glob("t.*")) == []
 
-    refused("row new is not there: no file holds its metrics", rows=[*ROWS, row("new")])
+    refused("row new has no metrics: its file is missing", rows=[*ROWS, row("new")])
     refused(r"0\.json needs one row called bm25, found 0", rows=ROWS[1:])
     refused(r"needs one row called bm25, found 2", rows=[*ROWS, row("bm25")])
     refused(r"metrics of a \+ b were already read from", metrics=[*inputs["metrics"], inputs["metrics"][0]])
@@ -350,7 +348,7 @@ def test_rows_and_files_that_do_not_match_are_refused(inputs, tmp_path):
     )
     other = tmp_path / "other.json"
     other.write_text(inputs["metrics"][0].read_text().replace('"qrels_sha256": "test"', '"qrels_sha256": "x"'))
-    refused("other test qrels than .*: rows of one table are judged alike", metrics=[*inputs["metrics"][1:], other])
+    refused("test qrels differ from those of .*: judge all rows alike", metrics=[*inputs["metrics"][1:], other])
     settings = SETTINGS.model_copy(update={"metrics": ["mrr@100", "mrr@7"]})
     refused(r"4\.json: no values of mrr@7", settings=settings)
 
@@ -381,7 +379,7 @@ def test_a_hundred_rows_are_quick(tmp_path):
     assert len(read_csv(tmp_path / "t.pvalues.csv")) == 15 * 4950
 
 
-def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_path):
+def test_a_metric_that_is_not_shown_is_only_in_the_csv_files(inputs, tmp_path):
     settings = SETTINGS.model_copy(update={"columns": ["precision@1", "mrr@100"]})
     table(**{**inputs, "settings": settings}, out=tmp_path / "t.tex")
     for suffix in (".tex", ".md", ".html"):
@@ -392,17 +390,17 @@ def test_a_metric_that_is_not_shown_stands_in_the_csv_files_alone(inputs, tmp_pa
     assert "hit_rate@5," in (tmp_path / "t.pvalues.csv").read_text()
 
 
-def test_a_table_of_what_is_there_names_what_is_not(inputs, tmp_path):
+def test_a_partial_table_names_the_missing_rows(inputs, tmp_path):
     rows = [*ROWS, row("late_zs_none_avg")]
-    with pytest.raises(InputError, match="row late_zs_none_avg is not there"):
+    with pytest.raises(InputError, match="row late_zs_none_avg has no metrics"):
         table(**(inputs | {"rows": rows}), out=tmp_path / "table.tex")
     table(**(inputs | {"rows": rows}), out=tmp_path / "table.tex", partial=True)
     assert len(read_csv(tmp_path / "table.csv")) == len(ROWS)
     for suffix in ("md", "html"):
-        assert re.search(r"Not there yet: late.*avg\.", (tmp_path / f"table.{suffix}").read_text())
+        assert re.search(r"Not done yet: late.*avg\.", (tmp_path / f"table.{suffix}").read_text())
 
 
-def test_a_row_of_other_settings_is_never_shown(inputs, tmp_path):
+def test_a_row_made_with_other_settings_is_never_shown(inputs, tmp_path):
     for path in inputs["metrics"]:
         shutil.copy(path, tmp_path / path.name)
         write_note(tmp_path / path.name, {"digest": path.stem})
@@ -411,12 +409,12 @@ def test_a_row_of_other_settings_is_never_shown(inputs, tmp_path):
     table(**(inputs | changes), out=tmp_path / "table.tex")
     changes["rows"][2]["made"] = "other"
     with pytest.raises(
-        InputError, match=f"row {ROWS[2]['name']} is of other settings than the config's: make .*2.json"
+        InputError, match=f"row {ROWS[2]['name']} was made with settings other than the config's: make .*2.json"
     ):
         table(**(inputs | changes), out=tmp_path / "table.tex")
 
 
-def test_a_mistake_leaves_the_older_table(inputs, tmp_path):
+def test_an_error_leaves_the_older_table(inputs, tmp_path):
     table(**inputs, out=tmp_path / "table.tex")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match="permutations"):
@@ -424,7 +422,7 @@ def test_a_mistake_leaves_the_older_table(inputs, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_folder_of_all_metrics_stands_for_its_files(inputs, tmp_path):
+def test_a_folder_of_metrics_is_read_like_its_files(inputs, tmp_path):
     for path, about in zip(inputs["metrics"][::-1], ROWS, strict=True):
         shutil.copy(path, tmp_path / f"{about['name']}.json")
     table(**inputs, out=tmp_path / "files" / "table.tex")
@@ -433,7 +431,7 @@ def test_the_folder_of_all_metrics_stands_for_its_files(inputs, tmp_path):
         assert (tmp_path / "files" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes()
 
 
-def test_latex_and_html_say_what_made_them(out):
+def test_latex_and_html_state_their_origin(out):
     for suffix in (".tex", ".html"):
         assert re.search(
             r"vlret \S+( \(\w+\+?\))?, config [0-9a-f]{16}, \d{4}-\d\d-\d\d", out.with_suffix(suffix).read_text()

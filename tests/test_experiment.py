@@ -233,7 +233,7 @@ def test_a_config_that_is_no_yaml_is_named(tmp_path):
         return str(caught.value).removeprefix(str(tmp_path / "a"))
 
     assert refused("b: 1\na: [").startswith(".yaml, line 2: not valid YAML")
-    assert refused("a: 1\nb: {c: 1, c: 2}") == ".yaml, line 2: not valid YAML: key 'c' stands twice"
+    assert refused("a: 1\nb: {c: 1, c: 2}") == ".yaml, line 2: not valid YAML: duplicate key 'c'"
     assert refused("- a") == ".yaml: expected a mapping of keys, found list"
     with pytest.raises(InputError, match=r"b\.yaml: no such file"):
         read(tmp_path / "b.yaml")

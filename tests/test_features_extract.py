@@ -251,7 +251,7 @@ def test_extraction_does_not_resume_from_other_settings(run, tmp_path, capsys):
     run(["0.png", "1.png", "2.png", "4.png", "5.png"])
     said = capsys.readouterr().err
     assert "already" not in said
-    assert "store.unfinished: done with other settings, so it is removed" in said
+    assert "store.unfinished: removed, since it was made with other settings" in said
 
 
 def test_the_progress_bar_shows_speed_and_time_left(folder, tmp_path):

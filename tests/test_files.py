@@ -12,7 +12,7 @@ from vlret.data.records import RecordError
 from vlret.files import InputError, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_complete(tmp_path):
     target = tmp_path / "deep" / "file.txt"
     with whole(target) as aside:
         aside.write_text("new")
@@ -20,7 +20,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
     assert target.read_text() == "new"
 
 
-def test_an_exception_leaves_what_was_there(tmp_path):
+def test_an_exception_leaves_the_old_file(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
     with pytest.raises(ZeroDivisionError), whole(target) as aside:
@@ -29,7 +29,7 @@ def test_an_exception_leaves_what_was_there(tmp_path):
     assert target.read_text() == "old"
 
 
-def test_what_is_not_ready_when_it_is_whole_stays_away(tmp_path):
+def test_if_ready_raises_nothing_is_written(tmp_path):
     with pytest.raises(InputError), whole(tmp_path / "file", raiser) as aside:
         aside.write_text("new")
     assert not list(tmp_path.iterdir())
@@ -39,7 +39,7 @@ def raiser():
     raise InputError("not ready")
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+def test_a_folder_is_replaced_entirely(tmp_path):
     target = tmp_path / "folder"
     for name in ("first", "second"):
         with whole(target) as aside:
@@ -48,7 +48,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in target.iterdir()] == ["second"]
 
 
-def test_what_a_dead_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_path):
+def test_leftovers_of_dead_processes_are_removed_and_of_live_ones_kept(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     left = tmp_path / f".file.{platform.node()}.{int(dead.stdout)}.partial"
     living = tmp_path / f".file.{platform.node()}.{os.getppid()}.partial"
@@ -62,7 +62,7 @@ def test_what_a_dead_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_pa
     assert all(path.exists() for path in (living, elsewhere, *odd))
 
 
-def test_a_process_of_another_user_lives(tmp_path, monkeypatch):
+def test_another_users_process_counts_as_live(tmp_path, monkeypatch):
     left = tmp_path / f".file.{platform.node()}.1.partial"
     left.touch()
 
@@ -74,7 +74,7 @@ def test_a_process_of_another_user_lives(tmp_path, monkeypatch):
     assert left.exists()
 
 
-def test_what_nobody_wrote_to_for_a_week_is_swept_whosever_it_was(tmp_path):
+def test_leftovers_untouched_for_a_week_are_removed(tmp_path):
     old = time.time() - 8 * 24 * 3600
     stale, fresh, inside = (tmp_path / f".{name}.another.host.7.partial" for name in ("stale", "fresh", "inside"))
     living = tmp_path / f".x.{platform.node()}.{os.getppid()}.partial"
@@ -95,7 +95,7 @@ def test_what_nobody_wrote_to_for_a_week_is_swept_whosever_it_was(tmp_path):
     assert all(path.exists() for path in (fresh, inside, *others))
 
 
-def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+def test_files_are_synced_before_the_rename(tmp_path, monkeypatch):
     synced, fsync, replace = set(), os.fsync, os.replace
 
     def sync(descriptor):
@@ -116,7 +116,7 @@ def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
     assert len(synced) == 2
 
 
-def test_json_goes_around(tmp_path):
+def test_json_round_trip(tmp_path):
     write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
     assert read_json(tmp_path / "a.json") == {"é": [1, 2.5, None]}
     write_jsonl(tmp_path / "a.jsonl", [{"a": 1}, {"b": 2}])
@@ -143,7 +143,7 @@ def test_sha256_of_a_known_text(tmp_path):
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_an_error_of_input_is_one_line_that_can_be_shown_whatever_it_quotes():
+def test_an_input_error_is_one_printable_line_whatever_it_quotes():
     quoted = "a\nb\x1b[31m\u2028\ud800 é 🏛  x"
     text = r"f: a\nb\x1b[31m\u2028\ud800 é 🏛  x"
     assert str(InputError(f"f: {quoted}")) == text
@@ -152,7 +152,7 @@ def test_an_error_of_input_is_one_line_that_can_be_shown_whatever_it_quotes():
 
 
 @pytest.mark.parametrize("name", ["list.json", "folder"])
-def test_what_is_no_json_object_is_refused_in_one_line(tmp_path, name):
+def test_anything_but_a_json_object_is_refused_in_one_line(tmp_path, name):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=r"expected an object, found list|cannot be read .*Is a directory"):

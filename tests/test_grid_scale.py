@@ -1,4 +1,4 @@
-"""A grid of a thousand experiments: what a dry-run and the state of all cost, in seconds of one core."""
+"""A grid of a thousand experiments: the cost of a dry run and of all states, in CPU seconds."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def repository(tmp_path_factory):
     return folder
 
 
-# In a process of its own: until it runs another program, a new process has the memory of the one that made it.
+# In a separate process, since a forked process inherits its parent's memory until it executes another program.
 MEASURE = """
 import json, resource, subprocess, sys
 with open("said", "w") as said:
@@ -48,7 +48,7 @@ print(json.dumps([code, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]
 
 
 def cost(folder, *command):
-    """What a command says, its seconds of a core, and its most memory in bytes."""
+    """A command's output, its CPU seconds, and its peak memory in bytes."""
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, *command], cwd=folder, stdout=subprocess.PIPE, check=True
     ).stdout
@@ -58,7 +58,7 @@ def cost(folder, *command):
     return text, seconds, memory
 
 
-# The peer: as many jobs with nothing to decide.
+# The baseline: as many jobs of bare rules.
 BARE = """
 STAGES = ["train", "embed", "search", "metrics"]
 rule table:
@@ -85,15 +85,15 @@ def test_a_dry_run_of_a_thousand_experiments_costs_little_more_than_one_of_bare_
     text, seconds, memory = cost(repository, "snakemake", "--dry-run", "--", "results/table.tex")
     for rule in ("train", "embed", "search", "metrics"):
         assert f"{rule} 1000" in " ".join(text.split())
-    # What Slurm is asked for: on one node its plugin starts the job, on several the command does.
+    # The Slurm request: on one node the plugin starts the job, on several the command does.
     assert text.count("gres=gpu:1, processes=1, nodes=1") == 900
     assert text.count("gres=gpu:2, processes=2, nodes=4, tasks=4, tasks_per_gpu=0, mpi=srun") == 100
-    print(f"dry-run of 1,000 experiments: {seconds:.1f} s of a core, bare {bare:.1f} s, {memory / 2**20:.0f} MiB")
+    print(f"dry run of 1,000 experiments: {seconds:.1f} CPU s, bare {bare:.1f} CPU s, {memory / 2**20:.0f} MiB")
     assert seconds <= 4 * bare
     assert memory <= 2**30
 
 
-def test_the_state_of_a_thousand_experiments_is_told_in_five_seconds(repository):
+def test_the_state_of_a_thousand_experiments_takes_at_most_five_seconds(repository):
     names = [e.name for e in grid(load_config(["config/config.yaml"], repository))]
     assert names == [
         "_".join(("vlminilm", *parts)) for parts in product(TUNINGS, ["none", *(f"p{n}" for n in range(19))], POOLINGS)
@@ -126,7 +126,7 @@ def test_the_state_of_a_thousand_experiments_is_told_in_five_seconds(repository)
     log.write_text("\n".join(lines) + "\n")
     for command in (("grid", "--status"), ("status",)):
         text, seconds, _ = cost(repository, "vlret", *command)
-        print(f"vlret {' '.join(command)} of 1,000 experiments: {seconds:.1f} s of a core")
+        print(f"vlret {' '.join(command)} of 1,000 experiments: {seconds:.1f} CPU s")
         assert seconds <= 5
         if command[0] == "grid":
             assert text.endswith("1000 rows: 300 done, 0 stale, 700 running, 0 failed, 0 to run\n")

@@ -1,4 +1,4 @@
-"""What is compiled has a place also where home and code cannot be written."""
+"""The cache of compiled functions if neither home nor the code's folder is writable."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from vlret import jit
 
-# The code's own folder cannot be written either: a numba that looks there finds nothing.
+# Simulates an unwritable code folder: numba's locator for it finds nothing.
 COMPILE = """
 import sys
 from vlret import jit
@@ -32,31 +32,31 @@ def run(tmp_path, **environment):
     return done.stdout.strip()
 
 
-def test_where_home_cannot_be_written_it_is_a_temporary_folder_of_the_users_alone(tmp_path):
+def test_without_a_writable_home_the_cache_is_a_private_temporary_folder(tmp_path):
     (tmp_path / "file").touch()
     chosen = Path(run(tmp_path, HOME=str(tmp_path / "file")))
     assert chosen == tmp_path / f"vlret-numba-{os.getuid()}"
     assert chosen.stat().st_mode & 0o077 == 0
-    chosen.chmod(0o777)  # somebody else may have put something there
+    chosen.chmod(0o777)  # others may have written to it
     other = Path(run(tmp_path, HOME=str(tmp_path / "file")))
     assert other != chosen
     assert other.parent == tmp_path
 
 
-def test_numbas_own_choice_stands(tmp_path):
+def test_numbas_own_choice_is_kept(tmp_path):
     assert run(tmp_path, HOME=str(tmp_path)) == ""
     assert run(tmp_path, HOME="/dev/null", NUMBA_CACHE_DIR=str(tmp_path / "set")) == str(tmp_path / "set")
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_is_no_folder_of_ours_is_not_used(tmp_path, monkeypatch, kind):
+def test_a_file_or_link_is_not_used(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     taken = tmp_path / f"vlret-numba-{os.getuid()}"
     (tmp_path / "elsewhere").mkdir()
     taken.touch() if kind == "file" else taken.symlink_to(tmp_path / "elsewhere")
-    assert jit.place() not in (None, taken)
+    assert jit.cache_folder() not in (None, taken)
 
 
 def test_metrics_take_none_of_what_else_ranx_imports():

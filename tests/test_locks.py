@@ -15,7 +15,7 @@ from vlret import locks
 from vlret.files import InputError
 from vlret.locks import Lock, TakenOver, locked
 
-# Holds the lock argv[1] until its standard input closes, then says whether it still has it.
+# Holds the lock argv[1] until its standard input closes, then reports whether it still holds it.
 HOLD = """
 import sys
 from pathlib import Path
@@ -51,11 +51,11 @@ def holder(path):
 
 
 def others(path):
-    """What is left beside the lock."""
+    """Files left beside the lock."""
     return sorted(entry.name for entry in path.parent.iterdir())
 
 
-def test_a_lock_is_held_again_when_it_was_released_and_leaves_nothing(tmp_path):
+def test_a_released_lock_can_be_taken_again_and_leaves_no_files(tmp_path):
     for _ in range(2):
         with locked(tmp_path / "deep" / "lock") as lock:
             lock.check()
@@ -63,7 +63,7 @@ def test_a_lock_is_held_again_when_it_was_released_and_leaves_nothing(tmp_path):
         assert others(tmp_path / "deep" / "lock") == []
 
 
-def test_a_lock_is_waited_for_as_long_as_its_holder_beats(tmp_path, capsys):
+def test_a_waiter_waits_as_long_as_the_holder_beats(tmp_path, capsys):
     path = tmp_path / "lock"
     with holder(path) as process:
         lock = Lock(path)
@@ -72,29 +72,29 @@ def test_a_lock_is_waited_for_as_long_as_its_holder_beats(tmp_path, capsys):
         assert process.wait() == 0
         assert lock.attempt() or lock.attempt()
         lock.release()
-    said = capsys.readouterr().err
-    assert said.count("waiting for it") == 1
-    assert f"process {process.pid} of {os.uname().nodename} is at work here" in said
+    output = capsys.readouterr().err
+    assert output.count("waiting for it") == 1
+    assert f"process {process.pid} of {os.uname().nodename} holds the lock" in output
     assert others(path) == []
 
 
-def test_who_stands_still_is_taken_over_and_finds_out_when_it_goes_on(tmp_path, capsys):
+def test_a_stalled_holder_is_replaced_and_finds_out(tmp_path, capsys):
     path = tmp_path / "lock"
     with holder(path) as process:
         process.send_signal(signal.SIGSTOP)
         with locked(path) as lock:
             process.send_signal(signal.SIGCONT)
             process.stdin.close()
-            said, error = process.stdout.read(), process.stderr.read()
+            output, error = process.stdout.read(), process.stderr.read()
             assert process.wait() == 1
-            assert said == ""
-            assert f"process {os.getpid()} of {os.uname().nodename} took over while this process stood still" in error
+            assert output == ""
+            assert f"process {os.getpid()} of {os.uname().nodename} took over while this process was stalled" in error
             lock.check()
-    assert "stood still for 1 s; taking over" in capsys.readouterr().err
+    assert "stalled for 1 s; taking over" in capsys.readouterr().err
     assert others(path) == []
 
 
-def test_a_killed_holder_of_the_same_machine_is_not_waited_for(tmp_path, monkeypatch, capsys):
+def test_a_killed_holder_on_the_same_machine_is_replaced_at_once(tmp_path, monkeypatch, capsys):
     path = tmp_path / "lock"
     with holder(path) as process:
         process.kill()
@@ -105,7 +105,7 @@ def test_a_killed_holder_of_the_same_machine_is_not_waited_for(tmp_path, monkeyp
     assert f"process {process.pid} of {os.uname().nodename} no longer runs; taking over" in capsys.readouterr().err
 
 
-def test_a_holder_of_another_machine_is_waited_for_although_its_number_is_unknown_here(tmp_path):
+def test_a_holder_on_another_machine_is_waited_for(tmp_path):
     path = tmp_path / "lock"
     record = {"host": "elsewhere", "process": 2**22 + 1, "job": "7", "machine": "another", "started": "1", "own": "own"}
     path.write_text(json.dumps(record) + "\n1\n")
@@ -115,7 +115,7 @@ def test_a_holder_of_another_machine_is_waited_for_although_its_number_is_unknow
     lock.release()
 
 
-def test_who_stood_still_itself_starts_to_count_anew(tmp_path):
+def test_a_waiter_that_stalled_itself_starts_counting_again(tmp_path):
     path = tmp_path / "lock"
     path.write_text("not known here\n")
     lock = Lock(path)
@@ -126,7 +126,7 @@ def test_who_stood_still_itself_starts_to_count_anew(tmp_path):
     lock.release()
 
 
-def test_a_fresh_holder_whose_lock_was_taken_away_by_mistake_gets_it_back(tmp_path):
+def test_a_lock_removed_by_mistake_is_restored(tmp_path):
     path = tmp_path / "lock"
     other = Lock(path)
     with locked(path) as lock:
@@ -135,7 +135,7 @@ def test_a_fresh_holder_whose_lock_was_taken_away_by_mistake_gets_it_back(tmp_pa
     assert others(path) == []
 
 
-def test_of_many_that_want_it_one_has_it_at_a_time(tmp_path):
+def test_one_of_many_waiters_holds_the_lock_at_a_time(tmp_path):
     path, script = (
         tmp_path / "lock",
         (
@@ -157,7 +157,7 @@ def test_of_many_that_want_it_one_has_it_at_a_time(tmp_path):
     assert others(path) == []
 
 
-def test_a_check_that_was_just_made_is_not_made_again(tmp_path):
+def test_a_recent_check_is_not_repeated(tmp_path):
     path = tmp_path / "lock"
     with locked(path) as lock:
         path.unlink()
@@ -166,7 +166,7 @@ def test_a_check_that_was_just_made_is_not_made_again(tmp_path):
             lock.check()
 
 
-def test_a_file_system_without_hard_links_is_one_line(tmp_path, monkeypatch):
+def test_a_file_system_without_hard_links_is_refused_in_one_line(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 

@@ -1,4 +1,4 @@
-"""The locks, the conda environments and pyproject.toml say the same."""
+"""The locks, the conda environments and pyproject.toml agree."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ def pins(kind):
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_the_conda_environment_is_the_lock(kind):
+def test_the_conda_environment_equals_the_lock(kind):
     dependencies = yaml.safe_load((ROOT / "envs" / f"{kind}.yaml").read_text())["dependencies"]
     assert dependencies[:2] == ["python=3.11", "pip"]
     assert dependencies[2]["pip"] == (ROOT / "envs" / f"{kind}.txt").read_text().splitlines()
@@ -26,7 +26,7 @@ def test_the_conda_environment_is_the_lock(kind):
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_the_lock_satisfies_what_the_package_asks_for(kind):
+def test_the_lock_satisfies_the_requirements(kind):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = [Requirement(line) for line in [*project["dependencies"], *extras["dev"], *extras[kind]]]
@@ -35,7 +35,7 @@ def test_the_lock_satisfies_what_the_package_asks_for(kind):
         assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
-def test_the_locks_differ_by_faiss_alone():
+def test_the_locks_differ_only_in_faiss():
     cpu, gpu = pins("cpu"), pins("gpu")
     assert cpu.keys() - gpu.keys() == {"faiss-cpu"}
     others = {name for name in gpu.keys() - cpu.keys() if not re.fullmatch(r"nvidia-.*-cu12", name)}
@@ -43,5 +43,5 @@ def test_the_locks_differ_by_faiss_alone():
     assert all(cpu[name] == gpu[name] for name in cpu.keys() & gpu.keys())
 
 
-def test_the_makefile_installs_the_versions_that_are_locked():
+def test_the_makefile_pins_uv():
     assert re.search(r"^UV_VERSION := \d+\.\d+\.\d+$", (ROOT / "Makefile").read_text(), re.MULTILINE)

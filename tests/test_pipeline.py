@@ -1,4 +1,4 @@
-"""The workflow as people use it: real Snakemake on a cut-down sample, in a copy of this repository."""
+"""The workflow as users run it: real Snakemake on a cut-down sample, in a copy of this repository."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def environment():
 
 
 def call(folder, command, fails=False):
-    """Run a command line in the repository; its output, standard error included."""
+    """Run a command line in the repository and return its output, standard error included."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
@@ -68,7 +68,7 @@ def call(folder, command, fails=False):
 
 
 def digests(folder):
-    """SHA-256 of every result, its note and its settings, but no log, benchmark or lock, by path."""
+    """SHA-256 by path of every result, its note and its settings, without logs, benchmarks and locks."""
     aside = {"logs", "benchmarks", "downloads"}
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -78,14 +78,14 @@ def digests(folder):
 
 
 def files(folder):
-    """The files of `results/`, those of a folder that is kept where the link to it is."""
+    """The files of `results/`, with folders of `kept/` under their links."""
     for parent, folders, names in os.walk(folder / "results", followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and name != KEPT]
         yield from (Path(parent, name) for name in names)
 
 
 def remove(path):
-    """Remove a result, and what it is a link to."""
+    """Remove a result and the target of its link."""
     for place in {path.resolve(), path}:
         if place.is_symlink() or not place.is_dir():
             place.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def config_of(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A repository in which `snakemake --cores 2 results/table.tex` was typed."""
+    """A repository in which `snakemake --cores 2 results/table.tex` was run."""
     folder = tmp_path_factory.mktemp("finished")
     copy_repository(folder)
     call(folder, f"snakemake --cores 2 {TABLE}")
@@ -108,7 +108,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def repository(finished, tmp_path):
-    """A copy of the finished one to change at will; what no test changes is linked."""
+    """A modifiable copy of `finished`; what no test changes is linked."""
     folder, downloads = tmp_path / "repository", Path("results") / "downloads"
     aside = shutil.ignore_patterns("downloads")
     shutil.copytree(finished, folder, symlinks=True, ignore=aside)
@@ -117,7 +117,7 @@ def repository(finished, tmp_path):
 
 
 def jobs(output):
-    """Rules and counts of a dry-run's `Job stats`, without the total."""
+    """Rules and counts of a dry run's `Job stats`, without the total."""
     lines = iter(output.splitlines())
     for line in lines:
         if line.startswith("Job stats:"):
@@ -133,7 +133,7 @@ def jobs(output):
 
 
 def states(folder):
-    """What `vlret grid` says of each row."""
+    """The state of each row in `vlret grid`."""
     head, *lines, _ = call(folder, "vlret grid").splitlines()
     return {line.split()[0]: line[head.index("state") :] for line in lines}
 
@@ -147,7 +147,7 @@ def test_the_table_has_every_row(finished):
         assert (finished / f"results/table.{suffix}").stat().st_size > 500
 
 
-def test_the_note_of_every_result_is_what_the_config_asks_for(finished, monkeypatch):
+def test_the_note_of_every_result_matches_the_config(finished, monkeypatch):
     monkeypatch.chdir(finished)
     layout = Layout(config_of(finished), Path())
     waiting, seen = [layout.made("table")], set()
@@ -181,7 +181,7 @@ def test_the_dry_run_shows_the_whole_grid(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_one_combination_is_run_again_and_touches_no_other(repository):
+def test_rerunning_one_experiment_touches_no_other(repository):
     before = {path: path.stat().st_mtime_ns for path in files(repository)}
     digest = digests(repository)
     output = call(repository, f"snakemake --cores 2 {METRICS} --forcerun train")
@@ -194,7 +194,7 @@ def test_one_combination_is_run_again_and_touches_no_other(repository):
     assert digests(repository) == digest, "the same seed gives the same bytes"
 
 
-def test_an_edited_parameter_runs_its_experiment_and_the_table_alone(repository):
+def test_an_edited_parameter_runs_only_its_experiment_and_the_table(repository):
     config = read_config(repository)
     config["training"]["experiments"] = {PROMPT: {"steps": 3}}
     write_config(repository, config)
@@ -225,7 +225,7 @@ def test_dynamic_judgements_are_pooled_over_every_row(repository):
     for question, relevant in static.items():
         retrieved = {passage for run in runs if question in run for passage in run[question].passages.tolist()}
         assert relevant & retrieved <= dynamic[question] <= retrieved
-    assert any(dynamic[question] - static[question] for question in static), "answers stand in other articles too"
+    assert any(dynamic[question] - static[question] for question in static), "other articles contain answers too"
     assert "pooled over all of them" in (repository / "results" / "table.md").read_text()
 
 
@@ -237,7 +237,7 @@ def test_every_miner_finds_something(finished):
     assert all(sum(counts) > 0 for counts in mined.values()), mined
 
 
-def test_the_grid_says_what_is_done(repository):
+def test_the_grid_shows_what_is_done(repository):
     assert set(states(repository).values()) == {"done"}
     (repository / METRICS).unlink()
     after = states(repository)
@@ -250,7 +250,7 @@ def test_the_grid_says_what_is_done(repository):
     assert "to run" not in after.values()
 
 
-def test_killed_again_and_again_the_same_table_comes_out(repository):
+def test_repeated_kills_do_not_change_the_table(repository):
     expected = digests(repository)
     for name in (ADAPTER, "effnet_zs_none_concat", "vlminilm_zs_none_avg"):
         for path in (repository / "results" / "sample").glob(f"*/{name}*"):
@@ -263,7 +263,7 @@ def test_killed_again_and_again_the_same_table_comes_out(repository):
         )
         time.sleep(seconds)
         assert run.poll() is None, "it ended before it was killed: kill earlier"
-        # Once the workflow alone, whose jobs then outlive it; once with its jobs.
+        # Kill only the workflow, whose jobs then outlive it, or both.
         os.killpg(run.pid, signal.SIGKILL) if everything else run.kill()
         run.wait()
     call(repository, " ".join(command))
@@ -272,7 +272,7 @@ def test_killed_again_and_again_the_same_table_comes_out(repository):
     assert not list((repository / "results").rglob("*.partial"))
 
 
-def test_an_index_is_made_where_search_need_not_be_exact(repository):
+def test_an_approximate_search_makes_an_index(repository):
     config = read_config(repository)
     config["retrieval"] |= {"index": "IVF8,SQ8", "parameters": "nprobe=4"}
     write_config(repository, config)
@@ -289,7 +289,7 @@ def test_two_runs_at_once_are_refused(repository):
     (repository / TABLE).unlink()
     first = subprocess.Popen(["bash", "workflow/run.sh", "--cores", "1", TABLE], cwd=repository, env=environment())
     time.sleep(1)
-    assert "another run is at work" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
+    assert "another run is active" in call(repository, f"bash workflow/run.sh --cores 1 {TABLE}", fails=True)
     assert first.wait() == 0
 
 

@@ -1,6 +1,6 @@
-"""Which rules an edit of config, data, code or environment makes run: the whole graph, with a stand-in for `vlret`.
+"""Which rules run after an edit of config, data, code or environment: the whole graph, with a stub of `vlret`.
 
-`tests/stub/vlret` makes the outputs that it is asked for and the notes beside them, so that a grid takes seconds.
+`tests/stub/vlret` only creates the requested outputs and their notes, so that a grid takes seconds.
 """
 
 import json
@@ -66,7 +66,7 @@ CONFIG = {
 
 
 class Folder:
-    """A folder with a copy of the workflow, data of one's own, and a config, whose grid may be finished."""
+    """A folder with a copy of the workflow, own data and a config; its grid may be finished."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -115,7 +115,7 @@ class Folder:
     def snakemake(
         self, *arguments: str, target: str = TABLE, files: Sequence[str] = ("grid.yaml",), fails: bool = False
     ) -> str:
-        """What Snakemake says."""
+        """Run Snakemake and return its output."""
         path = f"{ROOT / 'tests' / 'stub'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", *files, "--", target]
@@ -134,7 +134,7 @@ class Folder:
         return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
     def planned(self, *arguments: str, **how) -> dict[str, int]:
-        """Rules and counts of a dry-run."""
+        """Rules and counts of a dry run."""
         return counts(self.snakemake(*arguments, "-n", **how))
 
 
@@ -158,7 +158,7 @@ def finished(tmp_path_factory) -> Folder:
 
 @pytest.fixture
 def folder(finished, tmp_path) -> Folder:
-    """A copy of it to edit, with all times as they are."""
+    """An editable copy of `finished`, with all modification times."""
     subprocess.run(["cp", "--archive", finished.path, tmp_path / "grid"], check=True)
     return Folder(tmp_path / "grid")
 
@@ -170,17 +170,17 @@ def test_a_finished_grid_has_nothing_to_do(finished):
 ONE = {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
 ABLATED = {"ablate": 1, "search_ablation": 1}
 EVERY_TRAINED = {"train": 4, "embed": 4, "search": 4, **ABLATED, "metrics": 5, "table": 1}
-# What is made from BM25 of both knowledge bases, and what from the judgements of the evaluated one.
+# Jobs that depend on BM25 of both knowledge bases, and on the judgements of the evaluated one.
 FROM_BM25 = {"lexical_tune": 2, "lexical_search": 4, "join": 1, "negatives": 2, "fuse": 1, "pretrain": 1, "train": 3}
 FROM_BM25 |= {"embed": 3, "search": 3, **ABLATED, "metrics": 6, "table": 1}
 JUDGED = {"lexical_tune": 1, "lexical_search": 3, "join": 1, "negatives": 2, "fuse": 1, "train": 4, "embed": 4}
 JUDGED |= {"search": 4, **ABLATED, "metrics": 9, "table": 1}
-# A change of the config, as a file laid over it, and the rules that it makes run, with the number of their jobs.
+# A change of the config, as an overlay, and the rules that it runs, with the number of their jobs.
 EDITS = {
     "nothing at all": ({}, {}),
     "limits of a dataset": ({"datasets": {"mine": {"limits": {"unreadable image": 5, "no answer": 3}}}}, {}),
     "how often a state is saved": ({"training": {"defaults": {"save_steps": 7}}}, {}),
-    "a default given as it is": ({"training": {"defaults": {"validate_every": 0, "patience": 0}}}, {}),
+    "an explicit default": ({"training": {"defaults": {"validate_every": 0, "patience": 0}}}, {}),
     "threads": ({"compute": {"threads": 8}}, {}),
     "the environment": ({"compute": {"environment": "gpu"}}, {}),
     "GPUs and nodes": ({"training": {"defaults": {"gpus": 4, "nodes": 2}}}, {}),
@@ -199,7 +199,7 @@ EDITS = {
     "the learning rate of a method": ({"training": {"tuning": {"full": {"learning_rate": 5.0e-4}}}}, ONE),
     "steps of all": ({"training": {"defaults": {"steps": 20}}}, {**EVERY_TRAINED, "pretrain": 1}),
     "the rank of LoRA": ({"tuning": {"lora": {"rank": 4}}}, ONE),
-    "what miners are asked": (
+    "shares of the miners": (
         {"training": {"experiments": {LORA: {"negatives": {"random": 1}}}}},
         {**ONE, "negatives": 1},
     ),
@@ -294,7 +294,7 @@ EDITS = {
 
 @pytest.fixture(scope="module")
 def plans(finished) -> dict[str, dict[str, int]]:
-    """What each edit of the config makes run, two dry-runs at a time."""
+    """The jobs that each edit of the config runs, two dry runs at a time."""
 
     def plan(edit: str) -> dict[str, int]:
         change, name = EDITS[edit][0], f"edit-{list(EDITS).index(edit)}.yaml"
@@ -307,7 +307,7 @@ def plans(finished) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_of_the_config_runs_what_depends_on_it_and_nothing_else(plans, edit):
+def test_an_edit_of_the_config_runs_only_what_depends_on_it(plans, edit):
     assert plans[edit] == EDITS[edit][1]
 
 
@@ -317,12 +317,12 @@ def test_another_evaluated_dataset_repeats_no_pre_training(finished):
     assert {"pretrain", "passages", "lexical_index", "articles"}.isdisjoint(planned)
 
 
-def test_one_experiment_again_leaves_its_pre_training(finished):
+def test_rerunning_one_experiment_keeps_its_pre_training(finished):
     again = finished.planned("--forcerun", "train", target=f"results/mine/metrics/{PRETRAINED}.json")
     assert again == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
 
 
-def test_a_pin_of_what_is_there_fetches_nothing_and_one_of_something_else_is_refused(folder):
+def test_a_pin_of_the_fetched_commit_fetches_nothing_and_another_pin_is_refused(folder):
     noted = {"name": "viquae_images", "repository": "PaulLerner/viquae_images", "revision": "main", "commit": "a" * 40}
     noted |= {"files": {"images.tar.gz": {"bytes": 3, "sha256": "b" * 64}}}
     (folder.path / "results/downloads/sources/viquae_images.json").write_text(json.dumps(noted))
@@ -338,14 +338,14 @@ def test_a_pin_of_what_is_there_fetches_nothing_and_one_of_something_else_is_ref
     assert "viquae_images: sums of images.tar.gz" in folder.snakemake("-n", fails=True)
 
 
-def test_the_words_of_a_rule_are_no_reason_to_run_it(folder):
+def test_a_changed_shell_command_runs_nothing(folder):
     for name in ("sources", "training", "retrieval"):
         text = (folder.path / f"rules/{name}.smk").read_text()
         (folder.path / f"rules/{name}.smk").write_text(text.replace("2>&1 | tee", " 2>&1  | tee"))
     assert folder.planned() == {}
 
 
-def test_a_new_version_of_a_verb_makes_its_results_anew(folder):
+def test_a_new_version_of_a_verb_makes_its_results_again(folder):
     folder.edit("vlret/made.py", "VERSIONS: dict[str, int] = {", 'VERSIONS: dict[str, int] = {"retrieval embed": 2, ')
     assert folder.planned() == {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "fuse": 1} | {
         "search_ablation": 1,
@@ -354,7 +354,7 @@ def test_a_new_version_of_a_verb_makes_its_results_anew(folder):
     }
 
 
-def test_weights_are_known_by_what_they_are(folder):
+def test_weights_are_identified_by_content(folder):
     (folder.path / "elsewhere").mkdir()
     (folder.path / "weights" / "own").rename(folder.path / "elsewhere" / "bert")
     folder.config(models__own__text__weights={"path": "elsewhere/bert"})
@@ -388,7 +388,7 @@ def test_a_training_that_failed_stays_to_be_done(folder, monkeypatch):
     monkeypatch.delenv("VLRET_FAILS")
     assert folder.planned() == ONE
     folder.config(training__experiments__vlminilm_lora_none_avg={"negatives": {f"model.{MINILM}": 1}})
-    assert folder.planned() == {}, "what was made of the checkpoint of before is there"
+    assert folder.planned() == {}, "the results of the former checkpoint exist"
 
 
 def test_a_mistake_is_told_last(folder):
@@ -398,7 +398,7 @@ def test_a_mistake_is_told_last(folder):
     assert not any(line.startswith("vlret: error") for line in said[:-1])
 
 
-def test_results_of_a_colleague_are_known_without_snakemakes_notes(folder):
+def test_copied_results_are_recognised_without_snakemakes_metadata(folder):
     shutil.rmtree(folder.path / ".snakemake")
     assert folder.planned() == {}
     change = {"learning_rate": 0.5, "negatives": {f"model.{MINILM}": 1}}
@@ -411,7 +411,7 @@ def test_results_of_a_colleague_are_known_without_snakemakes_notes(folder):
     assert folder.planned() == ONE, "and so is a change back"
 
 
-def test_what_was_deleted_to_save_disk_is_made_again_for_whom_it_is_needed_alone(folder):
+def test_deleted_intermediates_are_made_again_only_where_needed(folder):
     for name in ("checkpoints", "embeddings", "features", "negatives"):
         shutil.rmtree(folder.path / "results" / "mine" / name)
     assert folder.planned() == {}
@@ -428,7 +428,7 @@ def test_two_grids_of_one_folder_share_what_they_have_in_common(folder):
     files, target = ("grid.yaml", "other.yaml"), "results/other.tex"
     assert folder.planned(target=target, files=files) == ONE
     folder.snakemake("--cores", "8", target=target, files=files)
-    assert folder.planned() == {}, "the first grid's table is as it was"
+    assert folder.planned() == {}, "the first grid's table is unchanged"
     assert folder.planned(target=target, files=files) == {}
 
 

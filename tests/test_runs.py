@@ -1,4 +1,4 @@
-"""Runs and qrels: order, files, and metrics against cases computed by hand and against ranx."""
+"""Runs and qrels: order, files, and metrics against hand-computed cases and ranx."""
 
 import gzip
 import subprocess
@@ -20,7 +20,7 @@ def ranking(passages, scores=None):
     return Ranking(passages, scores)
 
 
-def test_passage_ids_have_one_width_and_come_back():
+def test_passage_ids_have_fixed_width_and_round_trip():
     assert [runs.passage_id(row) for row in (0, 42, 12_345_678)] == ["00000000", "00000042", "12345678"]
     assert runs.passage_row("00000042") == runs.passage_row("42") == 42
     for wrong in ("", "0000004x", "+0000042", "-1", "1_0", "4.0", "٠٠٠٠٠٠٤٢", "000000042", "²"):
@@ -42,7 +42,7 @@ def test_equal_scores_are_ordered_by_passage_even_across_the_cut():
         runs.sort_ranking(passages, np.array([1, np.nan, 1, 1, 1]))
 
 
-def test_the_cut_is_that_of_a_full_sort():
+def test_the_cut_equals_that_of_a_full_sort():
     generator = np.random.default_rng(0)
     for k in (1, 10, 100, 499, 500):
         passages = generator.permutation(10_000)[:500]
@@ -51,7 +51,7 @@ def test_the_cut_is_that_of_a_full_sort():
         assert runs.sort_ranking(passages, scores, k).passages.tolist() == [passage for _, passage in expected]
 
 
-def test_a_run_reads_back_to_the_last_bit(tmp_path):
+def test_a_run_round_trips_exactly(tmp_path):
     generator = np.random.default_rng(1)
     written = {
         f"q{index}": runs.sort_ranking(generator.permutation(1000)[:50], generator.normal(size=50) / 3)
@@ -68,7 +68,7 @@ def test_a_run_reads_back_to_the_last_bit(tmp_path):
     assert (tmp_path / "runs" / "a.trec").read_text().splitlines()[-1] == "q0 Q0 00000002 2 -0.10000000149011612 a"
 
 
-def test_a_run_is_written_and_read_in_order_whatever_order_it_came_in(tmp_path):
+def test_runs_are_sorted_when_written_and_read(tmp_path):
     runs.write_run(tmp_path / "a.trec", {"q": ranking([5, 2, 9], [1, 3, 3])}, "a")
     lines = [line.split()[2:5] for line in (tmp_path / "a.trec").read_text().splitlines()]
     assert lines == [["00000002", "1", "3.0"], ["00000009", "2", "3.0"], ["00000005", "3", "1.0"]]
@@ -97,8 +97,8 @@ def test_qrels_keep_order_and_questions_without_relevant_passage(tmp_path):
         ("q Q0 00000001 1 -inf a", "line 2: score '-inf' is not a finite number"),
         ("q Q0 00000001 1 1e999 a", "line 2: score 1e999 is not finite"),
         ("q Q0 00000001 1 0.5 a b", "line 2: expected 6 fields, found 7"),
-        ("q Q0 9 1 0.5 a", "line 2: passage 9 stands twice for question q"),
-        ("q Q0 00000009 1 0.5 a", "line 2: passage 00000009 stands twice for question q"),
+        ("q Q0 9 1 0.5 a", "line 2: passage 9 is listed twice for question q"),
+        ("q Q0 00000009 1 0.5 a", "line 2: passage 00000009 is listed twice for question q"),
     ],
 )
 def test_a_bad_line_of_a_run_is_named(tmp_path, line, message):
@@ -134,7 +134,7 @@ RUN, QRELS = (
         lambda text: text.replace("\n", "  \n\n").rstrip().encode(),
     ],
 )
-def test_files_of_others_are_read_as_they_are_meant(tmp_path, change, suffix):
+def test_foreign_files_are_read_as_intended(tmp_path, change, suffix):
     pack = gzip.compress if suffix == "trec.gz" else bytes
     (tmp_path / f"run.{suffix}").write_bytes(pack(change(RUN)))
     (tmp_path / f"qrels.{suffix}").write_bytes(pack(change(QRELS)))
@@ -169,7 +169,7 @@ def test_missing_empty_and_malformed_files_are_named(tmp_path):
     assert not (tmp_path / "x.trec").exists()
 
 
-def test_metrics_equal_a_case_computed_by_hand():
+def test_metrics_equal_a_hand_computed_case():
     qrels = {"third": {5}, "first_two": {1, 2, 8}, "none_found": {6}, "late": {0}}
     run = {
         "late": ranking([9, 8, 7, 6, 5, 0]),
@@ -239,7 +239,7 @@ def test_unknown_metrics_are_refused():
             runs.per_question({}, {"q": {1}}, [metric])
 
 
-def test_a_compressed_run_holds_the_same_lines_and_the_same_bytes_each_time(tmp_path):
+def test_a_compressed_run_has_the_same_lines_and_reproducible_bytes(tmp_path):
     run = {"é1": ranking([3, 1, 2], [0.1, 0.1, -4]), "q2": ranking([7])}
     qrels = {"é1": {3}, "q2": set()}
     for name in ("a.trec", "a.trec.gz", "other/b.trec.gz"):
@@ -261,13 +261,13 @@ def test_a_broken_compressed_run_is_named(tmp_path):
     (tmp_path / "cut.trec.gz").write_bytes(whole[:-20])
     (tmp_path / "spoilt.trec.gz").write_bytes(whole[:40] + b"spoilt" + whole[46:])
     for name in ("plain", "cut", "spoilt"):
-        with pytest.raises(InputError, match=rf"{name}\.trec\.gz: not a whole gzip file"):
+        with pytest.raises(InputError, match=rf"{name}\.trec\.gz: not a complete gzip file"):
             runs.read_run(tmp_path / f"{name}.trec.gz")
 
 
 @pytest.fixture
 def hard(tmp_path):
-    """A run and qrels, as files, with all that trips ranx: equal scores, questions missing or without relevant ones."""
+    """Files of a run and qrels that trip ranx: ties, questions missing or without relevant passages."""
     generator = np.random.default_rng(5)
     qrels, run = {}, {}
     for number in range(40):
@@ -284,7 +284,7 @@ def hard(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["trec", "trec.gz"])
 def test_ranx_reads_what_we_write_and_measures_the_same(hard, suffix):
-    """Once it has an entry for every question, and scores that differ: equal ones it orders as it likes."""
+    """With an entry for every question and distinct scores: ranx orders ties arbitrarily."""
     from ranx import Qrels, Run, evaluate
 
     folder, run, qrels = hard
@@ -313,8 +313,8 @@ def test_ranx_reads_what_we_write_and_measures_the_same(hard, suffix):
         np.testing.assert_array_equal(values[metric][order], expected[metric])
 
 
-def test_where_ranx_alone_goes_wrong_we_do_not(hard):
-    """A question that the run lacks is an error to ranx, or left out; an empty ranking is one that it cannot hold."""
+def test_cases_that_ranx_gets_wrong(hard):
+    """In ranx a question missing from the run is an error or left out, and an empty ranking is impossible."""
     from ranx import Qrels, Run, evaluate
 
     folder, run, qrels = hard
@@ -335,7 +335,7 @@ def test_pytrec_eval_reads_what_we_write_and_measures_the_same(hard):
         run = pytrec_eval.parse_run(lines)
     with open(folder / "qrels.trec") as lines:
         judged = pytrec_eval.parse_qrel(lines)
-    # It orders equal scores by id, the last first: told the ranks, it has none to order.
+    # It orders ties by descending id: with ranks as scores there are none.
     ranked = {question: {row: -float(rank) for rank, row in enumerate(found)} for question, found in run.items()}
     theirs = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank", "P_5", "success_5"}).evaluate(ranked)
     values = runs.per_question(runs.read_run(folder / "run.trec"), qrels, ["mrr@100", "precision@5", "hit_rate@5"])

@@ -1,4 +1,4 @@
-"""The JSON schema that editors read says what the classes say."""
+"""The JSON schema for editors matches the settings classes."""
 
 import jsonschema
 import yaml
@@ -6,8 +6,8 @@ import yaml
 from vlret.schema import PATH, schema
 
 
-def test_the_schema_is_that_of_the_classes():
-    assert PATH.read_text(encoding="utf-8") == schema(), "write it anew: python -m vlret.schema"
+def test_the_schema_matches_the_classes():
+    assert PATH.read_text(encoding="utf-8") == schema(), "regenerate it: python -m vlret.schema"
 
 
 def test_the_configs_fit_it_and_a_mistake_does_not():

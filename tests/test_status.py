@@ -1,4 +1,4 @@
-"""`vlret status` beside real runs of Snakemake: while one is at work, after it failed, after it was killed."""
+"""`vlret status` beside real runs of Snakemake: while one runs, after it failed, after it was killed."""
 
 import os
 import signal
@@ -62,12 +62,12 @@ def folder(tmp_path, monkeypatch, layout):
 
 
 def rows():
-    """Done, running, queued and failed of each stage, and its last line."""
+    """Counts of done, running, queued and failed jobs of each stage, and its last log line."""
     return {row[0]: row[1:] for row in stages({}, newest_run())[1:]}
 
 
-def begun(folder):
-    """A run that has got as far as it can, until it is killed or `gate` is there."""
+def start_blocked(folder):
+    """A run that blocks until it is killed or `gate` exists."""
     run = subprocess.Popen(COMMAND, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True)
     while not (folder / "logs" / "slow.log").exists() or rows().get("bad", (0, 0, 0, 0))[3] == 0:
         assert run.poll() is None, "it ended"
@@ -78,7 +78,7 @@ def begun(folder):
 @pytest.mark.slow
 def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, layout):
     assert overview(layout, {}, newest_run()).startswith("nothing was run here yet")
-    run = begun(folder)
+    run = start_blocked(folder)
     assert rows() == {
         "all": (0, 0, 1, 0, ""),
         "bad": (0, 0, 0, 1, "bad is broken"),
@@ -87,7 +87,7 @@ def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, 
         "slow": (0, 1, 0, 0, "slow: 20 %"),
     }
     text = overview(layout, {}, newest_run())
-    assert f"1 of 5 jobs done, at work on {os.uname().nodename}" in text
+    assert f"1 of 5 jobs done, running on {os.uname().nodename}" in text
     assert text.endswith("failed: bad, logs/bad.log: bad is broken")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
@@ -104,13 +104,13 @@ def test_jobs_are_counted_while_they_run_after_a_kill_and_after_the_end(folder, 
 
 
 @pytest.mark.parametrize("command", ["status --watch", "grid --status"])
-def test_a_reader_that_has_seen_enough_is_no_error(command):
+def test_a_closed_pipe_is_no_error(command):
     line = f"{sys.executable} -m vlret {command} | true"
     assert subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stderr == ""
 
 
 def log(folder, *lines):
-    """A log of a run on another host, which is believed to be at work."""
+    """A log of a run on another host, which is assumed to be running."""
     head = [
         "  Host: elsewhere",
         "Job stats:",
@@ -130,7 +130,7 @@ def started(number, name):
     return ["rule train:", output, f"    log: logs/{name}.log", f"    jobid: {number}"]
 
 
-def test_a_job_on_slurm_is_queued_until_it_writes_its_log_and_again_when_it_is_restarted(folder, layout):
+def test_a_slurm_job_is_queued_until_it_writes_its_log_and_again_after_a_restart(folder, layout):
     submitted = "Job 7 has been submitted with SLURM jobid 17 (log: 17.log)."
     log(folder, *started(7, ADAPTER), submitted)
     assert rows()["train"][:4] == (0, 0, 2, 0)
@@ -151,7 +151,7 @@ def test_a_job_on_slurm_is_queued_until_it_writes_its_log_and_again_when_it_is_r
     assert states(layout, newest_run())[ADAPTER] == "done"
 
 
-def test_a_row_is_stale_whose_note_tells_of_other_settings(folder, layout):
+def test_a_row_made_with_other_settings_is_stale(folder, layout):
     metrics = layout.metrics(ADAPTER)
     Path(metrics).parent.mkdir(parents=True)
     Path(metrics).touch()
@@ -162,7 +162,7 @@ def test_a_row_is_stale_whose_note_tells_of_other_settings(folder, layout):
     assert states(layout, newest_run())["bm25-effnet"] == "to run"
 
 
-def test_the_jobs_of_a_group_are_told_apart(folder):
+def test_jobs_of_a_group_are_distinguished(folder):
     group = ["group job 1000ec00 (jobs in lexicogr. order):", *(f"    {line}" for line in started(3, "one"))]
     error = ["Error in group 1000ec00:", "    jobs:", "        rule train:", "            jobid: 3"]
     log(folder, *group, *started(4, "two"))
@@ -182,7 +182,7 @@ def test_files_of_earlier_runs_are_done(folder, layout):
     assert counted["embed"] == (1, 0, len(files["embed"]) - 1, 0)
 
 
-def test_a_training_tells_of_itself_in_a_file(folder, layout, monkeypatch):
+def test_a_training_reports_its_progress_in_a_file(folder, layout, monkeypatch):
     toy, take = Toy(folder / "toy"), Learner.step
     out = folder / "results" / "sample" / "checkpoints" / ADAPTER
 
@@ -196,13 +196,13 @@ def test_a_training_tells_of_itself_in_a_file(folder, layout, monkeypatch):
     settings = toy.settings("full", validate_every=5)
     with pytest.raises(SystemExit):
         train(settings=settings, **toy.training, **toy.validation, out=out)
-    told = expected_row(overview(layout, {}, newest_run()))
-    assert "13 of 60  3.0" in told  # 104 questions of 35
-    assert told.endswith("at work")
+    row = expected_row(overview(layout, {}, newest_run()))
+    assert "13 of 60  3.0" in row  # 104 questions of 35
+    assert row.endswith("running")
     assert states(layout, newest_run())[ADAPTER] == "running"
     file = out.parent / f"{ADAPTER}.training" / "progress.json"
     write_json(file, {**read_json(file), "time": time.time() - 100})
-    assert "stands still for 0:01:40" in expected_row(overview(layout, {}, newest_run()))
+    assert "stalled for 0:01:40" in expected_row(overview(layout, {}, newest_run()))
     monkeypatch.undo()
     train(settings=settings, **toy.training, **toy.validation, out=out)
     assert ADAPTER not in overview(layout, {}, newest_run())

@@ -80,9 +80,7 @@ def test_a_stalled_run_exits_once_another_took_over(toy, trained, tmp_path):
         first.send_signal(signal.SIGSTOP)
         with training(toy, out, gate) as second:
             lines = iter(second.stderr.readline, "")
-            assert any(
-                f"process {first.pid} of" in line and "stood still for 2 s; taking over" in line for line in lines
-            )
+            assert any(f"process {first.pid} of" in line and "stalled for 2 s; taking over" in line for line in lines)
             assert any("resuming from step 14" in line for line in lines)
             states = sorted(path.name for path in (tmp_path / "checkpoint.training").glob("step-*"))
             gate.touch()
@@ -92,7 +90,7 @@ def test_a_stalled_run_exits_once_another_took_over(toy, trained, tmp_path):
             said = first.stderr.read()
             assert first.wait() == 0, "else Snakemake would remove the second's output"
             assert f"process {second.pid} of" in said
-            assert "took over while this process stood still" in said
+            assert "took over while this process was stalled" in said
             assert "finished by the other process" in said
             assert "Traceback" not in said
     assert same(out, trained)
@@ -106,7 +104,7 @@ def test_a_second_run_waits_and_uses_the_firsts_result(toy, trained, tmp_path):
         until(lambda: (tmp_path / "checkpoint.training" / "step-00000007.pt").exists())
         with training(toy, out, gate) as second:
             waiting = second.stderr.readline()
-            while "is at work here; waiting for it" not in waiting:
+            while "holds the lock; waiting for it" not in waiting:
                 waiting = second.stderr.readline()
                 assert waiting, "it ended"
             assert f"process {first.pid} of" in waiting

@@ -1,4 +1,4 @@
-"""The published grid: everything that its dry-run names, and the same config from end to end on a miniature."""
+"""The published grid: everything that its dry run names, and the same config end to end on a miniature."""
 
 import json
 import re
@@ -32,12 +32,12 @@ def config():
 
 @pytest.fixture(scope="module")
 def dry_run(tmp_path_factory):
-    """A clone without anything in it, and what its dry-run of the published grid prints."""
+    """The output of a dry run of the published grid in a fresh clone."""
     folder = tmp_path_factory.mktemp("clone")
     copy_repository(folder)
-    said = call(folder, "snakemake -n results/table.tex --configfile config/viquae.yaml")
-    assert not (folder / "results").exists(), "a dry-run makes nothing"
-    return said
+    output = call(folder, "snakemake -n results/table.tex --configfile config/viquae.yaml")
+    assert not (folder / "results").exists(), "a dry run makes nothing"
+    return output
 
 
 def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
@@ -54,7 +54,7 @@ def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
 
 
 def test_every_file_of_the_dry_run_is_made_by_a_job_of_it(dry_run):
-    """What no job makes is nowhere; what is fetched by hand has a job that says so, and is in the documentation."""
+    """Every input is made by some job; files that the user must fetch have a `by_hand` job and are documented."""
     files = {"input": set(), "output": set()}
     for kind, listed in re.findall(r"^    (input|output): (.*)$", dry_run, flags=re.MULTILINE):
         files[kind] |= set(listed.split(", "))
@@ -79,11 +79,11 @@ def test_both_trainings_of_a_pre_trained_model_are_shown(config, dry_run):
         "results/multimedia/data/passages",
     } <= set(inputs[before])
     assert not any("triviaqa/features" in path for files in inputs.values() for path in files)
-    begun = {
+    pre_trained = {
         e.name for e in trained(config) if e.tuning == "zs" and getattr(config.models[e.model], "pretraining", None)
     }
-    pretrained = {made for rule, _, made in shown if rule == "pretrain"}
-    assert pretrained == {f"results/pretraining/checkpoints/{name}" for name in begun}
+    outputs = {made for rule, _, made in shown if rule == "pretrain"}
+    assert outputs == {f"results/pretraining/checkpoints/{name}" for name in pre_trained}
 
 
 def test_the_documentation_has_every_experiment(config):
@@ -92,7 +92,7 @@ def test_the_documentation_has_every_experiment(config):
     assert not missing
 
 
-def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
+def test_a_file_that_the_user_must_fetch_is_requested_first(tmp_path):
     copy_repository(tmp_path)
     target = "results/by-hand/weights/x"
     output = call(tmp_path, f"snakemake --cores 1 {target} --configfile config/viquae.yaml", fails=True)
@@ -100,11 +100,11 @@ def test_a_file_that_is_fetched_by_hand_is_asked_for_first(tmp_path):
 
 
 def run_miniature(folder, whole):
-    """The repository `folder` with the table of a miniature; the rows, and how many jobs of each rule there were."""
+    """Make the table of a miniature in `folder`: its rows, and the number of jobs of each rule."""
     copy_repository(folder)
     (folder / "config" / "miniature.yaml").write_text(yaml.safe_dump(miniature(folder, whole), sort_keys=False))
     counts = jobs(call(folder, "snakemake --cores 2 results/table.tex --configfile config/miniature.yaml"))
-    assert not {"by_hand", "repository"} & counts.keys(), "all of it is there, or made"
+    assert not {"by_hand", "repository"} & counts.keys(), "every input exists or is made"
     again = call(folder, "snakemake -n results/table.tex --configfile config/miniature.yaml")
     assert "Nothing to be done" in again
     return [line.split(",")[1] for line in (folder / "results" / "table.csv").read_text().splitlines()[1:]], counts
@@ -126,7 +126,7 @@ def test_the_whole_published_grid_runs_on_a_miniature(config, tmp_path):
 
 
 def test_questions_by_id_and_published_passages_become_datasets(tmp_path):
-    """KILT's TriviaQA, whose words are TriviaQA's, and passages that somebody else has cut."""
+    """KILT's TriviaQA, with the words of TriviaQA's questions, and published passages."""
     copy_repository(tmp_path)
     root = tmp_path / "published"
     published.kilt_tasks(root, {"train": 8, "validation": 8, "test": 4}, 20)

@@ -1,4 +1,4 @@
-"""A verb's command line: an option for each parameter of its function, read and checked by the parameter's type."""
+"""A verb's command line: one option per parameter of its function, parsed and validated by the parameter's type."""
 
 import argparse
 import json
@@ -17,15 +17,15 @@ from vlret.signatures import REQUIRED, Parameter, Signature
 
 METAVARS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 SEVERAL = (list, Sequence)
-FILES = '@FILE reads options from a JSON object, {"option": value}; those that are given beside it count for more.'
+FILES = '@FILE reads options from a JSON object, {"option": value}; options on the command line take precedence.'
 
 
 @dataclass(frozen=True)
 class Option:
-    """The option of a parameter: its name with dashes, its type by the annotation.
+    """The option of a parameter: its name with dashes, its type from the annotation.
 
-    Text, numbers, paths and choices are given as they are, several one after the other, paths by name as NAME=PATH, and
-    all else as JSON.
+    Text, numbers, paths and choices are given literally, lists as several values, mappings of paths as NAME=PATH, and
+    everything else as JSON.
     """
 
     name: str
@@ -34,26 +34,26 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As it stands on the command line."""
+        """The name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def default(self) -> object:
-        """What the function gets where the option is not given; `REQUIRED` if it has to be."""
+        """The value if the option is not given; `REQUIRED` if it must be."""
         if self.parameter.default is not REQUIRED:
             return self.parameter.default
-        if NoneType in get_args(_unmarked(self.annotation)):
+        if NoneType in get_args(_without_metadata(self.annotation)):
             return None
-        return {} if _names_paths(bare(self.annotation)) else REQUIRED
+        return {} if _names_paths(unwrapped(self.annotation)) else REQUIRED
 
     def add_to(self, parser: argparse.ArgumentParser, required: bool) -> None:
-        """Declare the option; it is absent from the result where it is not given."""
+        """Declare the option; if not given, it is absent from the result."""
         text = " ".join(filter(None, (self.parameter.help, _note(self.default)))).replace("%", "%%")
         parser.add_argument(self.flag, help=text, required=required, default=argparse.SUPPRESS, **self._how())
 
     def _how(self) -> dict[str, Any]:
-        """How argparse reads it."""
-        kind = bare(self.annotation)
+        """Keyword arguments of `add_argument`."""
+        kind = unwrapped(self.annotation)
         if kind is bool:
             return {"action": argparse.BooleanOptionalAction}
         if (item := _item(kind)) is not None:
@@ -63,8 +63,8 @@ class Option:
         return _scalar(kind) or {"type": _json, "metavar": "JSON"}
 
     def read(self, given: object, place: str) -> object:
-        """A given value as the function takes it; an `InputError` begins with its place."""
-        if isinstance(given, list) and _names_paths(bare(self.annotation)):
+        """Validate a given value; raises `InputError` that begins with `place`."""
+        if isinstance(given, list) and _names_paths(unwrapped(self.annotation)):
             given = _merged(given, place)
         try:
             return TypeAdapter(self.annotation).validate_python(given)
@@ -73,10 +73,10 @@ class Option:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage, which may be a screen long."""
+    """Reports errors in one line, without the usage, which may fill a screen."""
 
     def error(self, message: str) -> NoReturn:
-        """Print one line and end the process with exit code 2."""
+        """Print one line and exit with code 2."""
         self.exit(2, f"vlret: error: {message.removeprefix('argument ')}\n")
 
 
@@ -89,10 +89,10 @@ def options_of(function: Callable, signature: Signature) -> list[Option]:
 def parse(
     verb: str, function: Callable, signature: Signature, arguments: Sequence[str]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """The values that a command line gives a function, those of `@FILE` included, and the defaults of all others.
+    """Parse a command line, `@FILE` included, into the given values and the defaults of all other parameters.
 
-    It ends the process if one is wrong. A file is a JSON object, `{option: value}`; options on the command line count
-    for more, and later files for more than earlier ones.
+    Exits the process on an invalid value. A file is a JSON object, `{option: value}`; options on the command line
+    override files, and later files override earlier ones.
     """
     options = {option.name: option for option in options_of(function, signature)}
     parser = Parser(
@@ -117,7 +117,7 @@ def parse(
 
 
 def _from_files(paths: Iterable[str], options: Mapping[str, Option]) -> dict[str, tuple[object, str]]:
-    """The options that files give, by name, each value with its place."""
+    """The options of files by name, each as `(value, place)`."""
     given = {}
     for path in paths:
         for name, value in read_json(Path(path)).items():
@@ -128,33 +128,33 @@ def _from_files(paths: Iterable[str], options: Mapping[str, Option]) -> dict[str
     return given
 
 
-def bare(annotation: Any) -> Any:
-    """An annotation without None and without what is annotated to it."""
-    annotation = _unmarked(annotation)
+def unwrapped(annotation: Any) -> Any:
+    """An annotation without None and without `Annotated` metadata."""
+    annotation = _without_metadata(annotation)
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-        return bare(kinds[0]) if len(kinds) == 1 else annotation
+        return unwrapped(kinds[0]) if len(kinds) == 1 else annotation
     return annotation
 
 
-def _unmarked(annotation: Any) -> Any:
+def _without_metadata(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _item(kind: Any) -> Any:
-    """The type of the items of a list of scalars; None for anything else."""
-    item = bare(get_args(kind)[0]) if get_origin(kind) in SEVERAL and get_args(kind) else None
+    """The item type of a list of scalars; None for anything else."""
+    item = unwrapped(get_args(kind)[0]) if get_origin(kind) in SEVERAL and get_args(kind) else None
     return item if _scalar(item) else None
 
 
 def _names_paths(kind: Any) -> bool:
-    """Whether a type is a mapping of names to paths."""
+    """Whether a type maps names to paths."""
     origin = get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, Mapping) and get_args(kind) == (str, Path)
 
 
 def _scalar(kind: Any) -> dict[str, Any]:
-    """How argparse reads one value that is given as it is; nothing for other types."""
+    """Keyword arguments of `add_argument` for a scalar; empty for other types."""
     if get_origin(kind) is Literal:
         return {"type": type(get_args(kind)[0]), "choices": get_args(kind)}
     return {"type": str if kind is Path else kind, "metavar": METAVARS[kind]} if kind in METAVARS else {}
@@ -184,7 +184,7 @@ def _merged(pairs: Iterable[tuple[str, str]], place: str) -> dict[str, str]:
 
 
 def _note(default: object) -> str:
-    """What help says of a default, as it would be given."""
+    """The help text of a default, as it would be given."""
     if default is REQUIRED:
         return "(required)"
     if default in (None, "", (), {}):

@@ -82,17 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(verb: Verb, arguments: Sequence[str]) -> None:
     """Call a verb's function with what the command line gives it, and write down what made its output."""
     from vlret.arguments import parse  # with Pydantic, which takes longer than all of `vlret --help`
-    from vlret.made import known_by, told, version_of, write_note
+    from vlret.made import identity, note, version_of, write_note
 
     signature, function = signature_of(verb.function), _function(verb.function)
     values, left = parse(str(verb), function, signature, arguments)
     values |= left
-    settings, inputs = known_by(signature, values)
+    settings, inputs = identity(signature, values)
     with disk_errors(values.get("out")):
         function(**values)
         first = all(os.environ.get(name, number) == number for name, number in FIRST.items())
         if verb.result and first and (out := values.get("out")) and out.exists():
-            write_note(out, told(str(verb), version_of(str(verb)), settings, inputs))
+            write_note(out, note(str(verb), version_of(str(verb)), settings, inputs))
 
 
 def view(given: Mapping[str, object]) -> int:

@@ -1,4 +1,4 @@
-"""What a running stage shows: a progress bar with speed and time left, and lines that stay."""
+"""Terminal output of a running stage: progress bars with speed and time left, and log lines."""
 
 import sys
 import time
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# tqdm's own turns the speed over to seconds a unit where it is below one.
+# tqdm's default format inverts rates below 1/s to seconds per unit.
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 
 def progress(
     items: Iterable[T], total: int | None, unit: str, label: str, size: Callable[[T], int] | None = None
 ) -> Iterator[T]:
-    """Yield `items` behind a bar on standard error: done, speed in `unit`/s, time left.
+    """Yield `items` with a progress bar on standard error: done, speed in `unit`/s, time left.
 
-    Where an item counts for more than one, `size` says for how many. Where standard error is a file the bar is redrawn
-    every 10 s, so that a log stays short.
+    `size` gives how many units an item counts for, one by default. If standard error is a file, the bar is redrawn
+    every 10 s, which keeps logs short.
     """
     from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def progress(
 
 
 def meter(size: int | None, done: int, label: str | None) -> "tqdm":
-    """A bar on standard error for bytes: `with meter(...) as bar: bar.update(count)`; none without a label."""
+    """A byte progress bar on standard error: `with meter(...) as bar: bar.update(count)`; silent without a label."""
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
@@ -46,7 +46,7 @@ def meter(size: int | None, done: int, label: str | None) -> "tqdm":
 
 
 def say(line: str) -> None:
-    """Print one line to standard error at once, bars untouched."""
+    """Print one line to standard error, unbuffered, without breaking progress bars."""
     from tqdm import tqdm
 
     tqdm.write(line, file=sys.stderr)
@@ -54,19 +54,19 @@ def say(line: str) -> None:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Format seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 class Status:
-    """A line on standard error that is written over: at once on a terminal, as a new line every 10 s in a file."""
+    """A status line on standard error: overwritten in place on a terminal, a new line every 10 s in a file."""
 
     def __init__(self):
         self.shown, self.rewrites = 0.0, sys.stderr.isatty()
 
     def show(self, line: str) -> None:
-        """Write the line, unless the last one is too new to be written over."""
+        """Show the line, unless the last one was shown too recently."""
         if time.monotonic() - self.shown < (0.1 if self.rewrites else 10.0):
             return
         sys.stderr.write(f"\r\033[K{line}" if self.rewrites else f"{line}\n")
@@ -74,7 +74,7 @@ class Status:
         self.shown = time.monotonic()
 
     def clear(self) -> None:
-        """Leave a terminal's line empty, for what is said next."""
+        """Clear the line of a terminal."""
         if self.rewrites:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`vlret model describe`: the parts of an experiment's model, how many parameters they have, what is trained."""
+"""`vlret model describe`: the parts of an experiment's model, their parameter counts, what is trained."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ COLUMNS = ("part", "parameters", "trained", "added")
 def describe(asked: Asked, experiment: str) -> None:
     """Print the parts of an experiment, its parameters (total, trained, added) and the size of its checkpoint.
 
-    The parts are told whatever is there; to count parameters its published weights have to be fetched.
+    The parts are always printed; counting parameters requires the published weights.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def describe(asked: Asked, experiment: str) -> None:
                 if file.rule == "by_hand"
                 else f"fetch it with `snakemake {file}`"
             )
-            raise InputError(f"{file.read()}: not there yet; {how}")
+            raise InputError(f"{file.read()}: missing; {how}")
     found = {name: Path(file.read()) for name, file in weights.items()}
     backbone = getattr(values.model, "backbone", None)
     model = build(values, found, config.backbones[backbone].dim if backbone else None)
@@ -45,7 +45,7 @@ def describe(asked: Asked, experiment: str) -> None:
 
 
 def parts(values: ExperimentSettings) -> list[str]:
-    """What an experiment is, a line a part, from its settings."""
+    """The parts of an experiment from its settings, one line each."""
     model, training = values.model, values.training
     text, head = getattr(model, "text", None), getattr(model, "head", None)
     named = {
@@ -59,7 +59,7 @@ def parts(values: ExperimentSettings) -> list[str]:
         "training": training
         and f"{training.steps} steps of {training.batch_size} questions, learning rate {training.learning_rate:g}",
     }
-    return [f"  {name:<8} {said}" for name, said in named.items() if said]
+    return [f"  {name:<8} {text}" for name, text in named.items() if text]
 
 
 def _options(values: Settings) -> str:
@@ -67,7 +67,7 @@ def _options(values: Settings) -> str:
 
 
 def count(model: BiEncoder) -> dict[str, list[int]]:
-    """Parameters, trained ones and added ones (those that no published weights hold), by part of the model."""
+    """Count all, trained and added parameters (added: not in the published weights), by part of the model."""
     counts: dict[str, list[int]] = {}
     table = getattr(model.question.encoder, "token_embedding", None)
     for name, parameter in model.named_parameters():
@@ -94,7 +94,7 @@ def _part(name: str, table: str | None, published: bool) -> str:
 
 
 def listing(counts: Mapping[str, list[int]]) -> list[str]:
-    """The counts as lines of a table, the total with the share that is trained."""
+    """The counts as lines of a table, then the share of parameters that is trained."""
     rows = [(part, *(f"{number:,}" for number in numbers)) for part, numbers in counts.items()]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     lines = []
@@ -106,7 +106,7 @@ def listing(counts: Mapping[str, list[int]]) -> list[str]:
 
 
 def checkpoint_line(model: BiEncoder, weights: Mapping[str, Path]) -> str:
-    """How large the experiment's checkpoint is, and what is read beside it."""
+    """The size of the experiment's checkpoint, and which other weights are read."""
     own = model.own_weights().values()
     size = sum(tensor.numel() * tensor.element_size() for tensor in own)
     beside = f"; the rest is read from {', '.join(map(str, weights.values()))}" if weights else ""

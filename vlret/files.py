@@ -1,4 +1,4 @@
-"""How vlret reads and writes files: whole or not at all, and with one clear line when the input is bad."""
+"""Atomic writes, and reads that report bad input in one line."""
 
 import errno
 import glob
@@ -22,55 +22,54 @@ from vlret.console import say
 KEPT = "kept"
 WEEK = 7 * 24 * 3600
 PARTIAL = re.compile(r"\..+\.(\d+)\.partial", re.DOTALL)  # `.NAME.HOST.PROCESS.partial`
-MANY = 1000  # files are synced together with all else on this machine
-ESCAPED = "backslashreplace"  # writes half a character, which UTF-8 cannot hold, as JSON escapes it
+MANY = 1000  # above this many files, one os.sync() replaces an fsync of each
+ESCAPED = "backslashreplace"  # writes a lone surrogate, which UTF-8 cannot encode, as a JSON escape
 
 
 class InputError(ValueError):
-    """Input that a person can mend; its text is one line: what is wrong, in which file and field, what to do."""
+    """Input that the user can fix; the message is one line: what is wrong, in which file and field, what to do."""
 
     def __str__(self) -> str:
-        """One line, whatever the file said that it quotes."""
+        """The message on one line, whatever it quotes."""
         return one_line(super().__str__())
 
 
 def one_line(text: str) -> str:
-    r"""A text as any terminal and log can show it: what cannot be printed as `\n`, `\x1b`, `\ud800`."""
+    r"""Escape unprintable characters (`\n`, `\x1b`, `\ud800`), so that any terminal or log can show the text."""
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def told(error: Exception) -> str:
-    """What an exception is and says: one line of at most 200 characters."""
-    says = (isinstance(error, OSError) and error.strerror) or str(error)
-    return one_line(" ".join(f"{type(error).__name__}: {says}".split()).removesuffix(":"))[:200]
+    """Type and message of an exception, on one line of at most 200 characters."""
+    message = (isinstance(error, OSError) and error.strerror) or str(error)
+    return one_line(" ".join(f"{type(error).__name__}: {message}".split()).removesuffix(":"))[:200]
 
 
 @contextmanager
 def whole(
-    path: Path, ready: Callable[[], None] | None = None, kept: bool = False, lasts: bool = True
+    path: Path, ready: Callable[[], None] | None = None, kept: bool = False, durable: bool = True
 ) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file or a folder to; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path` to write a file or folder to; rename it to `path` on success.
 
-    What was written is on the disk by then, so that a machine which stops leaves no name of a file that is not whole.
-    `ready` is called just before that, and keeps it from happening by an exception. On one what was written is removed
-    and `path` stays as it was. The path beside carries this process's host and number, so that a job which outlived its
-    killed workflow does not write into its successor's. What killed jobs left is removed: of `path`, what processes of
-    this host that no longer run left; of any file of its folder, what nobody has written to for a week, since a job
-    that lives writes more often than that, and one that does not finds its file gone and fails aloud. A folder that is
-    `kept` gets its name as `publish` gives it. What need not last beyond a stop of the machine is written in a tenth of
-    the time: nothing waits for the disk, and nothing is looked for.
+    The data are synced before the rename, so that a crash of the machine leaves no incomplete file under `path`.
+    `ready` is called just before the rename; if it or the block raises, what was written is discarded and `path` is
+    unchanged. The temporary name holds host and process id, so that a job which outlived its killed workflow does not
+    write into its successor's file. Leftovers of killed jobs are removed: those of `path` whose process on this host is
+    gone, and any in the folder that were not written to for a week (a live job writes more often; otherwise it fails
+    on the missing file). `kept` moves a folder into place by `publish`. Without `durable` neither the sync nor the
+    search for leftovers takes place, which takes a tenth of the time.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if lasts:
+    if durable:
         _sweep(path)
     aside = path.parent / f".{path.name}.{platform.node()}.{os.getpid()}.partial"
     remove(aside)
     try:
         yield aside
-        if lasts:
+        if durable:
             sync(aside)
         if ready:
             ready()
@@ -85,10 +84,10 @@ def whole(
 
 
 def publish(folder: Path, path: Path) -> None:
-    """Move a whole folder to `kept/` beside `path`, which becomes a link to it, and remove what was kept before.
+    """Move a complete folder to `kept/` beside `path`, make `path` a link to it, and remove earlier versions.
 
-    Snakemake deletes a job's outputs before the job runs: of these it deletes the link, and what took hours is there
-    until its successor is whole.
+    Snakemake deletes a job's outputs before the job runs. Here it deletes only the link: what took hours to make stays
+    until its successor is complete.
     """
     home = path.parent / KEPT
     home.mkdir(exist_ok=True)
@@ -104,13 +103,13 @@ def publish(folder: Path, path: Path) -> None:
 
 
 def kept_of(path: Path) -> list[Path]:
-    """What `publish` kept under a name, the oldest first."""
+    """The folders that `publish` keeps for `path`, oldest first."""
     every = (path.parent / KEPT).glob(f"{glob.escape(path.name)}.????????")
     return sorted(every, key=lambda folder: folder.stat().st_mtime_ns)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or every file of a folder, is on the disk."""
+    """Flush a file, or every file of a folder, to the disk."""
     inside = [path] if path.is_file() else path.rglob("*")
     files = [file for file in inside if file.is_file() and not file.is_symlink()]
     if len(files) > MANY:
@@ -122,18 +121,18 @@ def sync(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed jobs left beside `path`, as `whole` says."""
+    """Remove leftovers of killed jobs beside `path`; see `whole`."""
     own = f".{path.name}.{platform.node()}."
     with os.scandir(path.parent) as entries:
         left = [Path(entry) for entry in entries if PARTIAL.fullmatch(entry.name)]
     for partial in left:
         if (partial.name.startswith(own) and not _runs(int(PARTIAL.fullmatch(partial.name)[1]))) or _stale(partial):
-            with suppress(FileNotFoundError, PermissionError):  # another sweeps too, or it is another user's
+            with suppress(FileNotFoundError, PermissionError):  # swept by another process, or another user's
                 remove(partial)
 
 
 def _runs(process: int) -> bool:
-    """Whether a process of this host runs, whoever's it is."""
+    """Whether a process of any user runs on this host."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -144,7 +143,7 @@ def _runs(process: int) -> bool:
 
 
 def _stale(partial: Path) -> bool:
-    """Whether neither a file or folder nor anything in it was written to for `WEEK` seconds."""
+    """Whether a file or folder, contents included, was not written to for `WEEK` seconds."""
     since = time.time() - WEEK
     try:
         return all(one.lstat().st_mtime < since for one in chain([partial], partial.rglob("*")))
@@ -153,7 +152,7 @@ def _stale(partial: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; a name that the file system cannot hold is that of none."""
+    """Whether a file exists; False for a name that the file system cannot represent."""
     try:
         return path.is_file()
     except OSError as error:
@@ -163,17 +162,17 @@ def is_file(path: Path) -> bool:
 
 
 def unfinished(folder: Path, settings: dict) -> None:
-    """Make a folder for what a long job has done so far; what a job of other `settings` left there is removed."""
+    """Prepare the folder of a long job's partial results; remove those made with other `settings`."""
     path = folder / "settings.json"
     if not path.is_file() or read_json(path) != settings:
         if path.is_file():
-            say(f"{folder}: done with other settings, so it is removed")
+            say(f"{folder}: removed, since it was made with other settings")
         remove(folder)
     write_json(path, settings)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all it holds, if it is there."""
+    """Delete a file or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -181,7 +180,7 @@ def remove(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read one JSON object; an `InputError` names the file and line of a mistake."""
+    """Read one JSON object; raises `InputError` with file and line."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -191,21 +190,21 @@ def read_json(path: Path) -> dict:
     return read_record(text, str(path))
 
 
-def write_json(path: Path, value: object, lasts: bool = True) -> None:
-    """Write `value` as indented UTF-8 JSON, as `whole` does."""
-    with whole(path, lasts=lasts) as aside:
+def write_json(path: Path, value: object, durable: bool = True) -> None:
+    """Write `value` as indented UTF-8 JSON through `whole`."""
+    with whole(path, durable=durable) as aside:
         aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield `(line number from 1, record)` for every line that is not blank; an `InputError` names a bad line."""
+    """Yield `(line number from 1, record)`, skipping blank lines; raises `InputError` with the line."""
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             yield number, read_record(line, f"{path}, line {number}")
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, which is unpacked while it is read where its name ends in `.gz`."""
+    """The lines of a file, decompressed on the fly if its name ends in `.gz`."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     number = 0
@@ -218,7 +217,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def read_record(line: bytes, place: str) -> dict:
-    """The object that a line of JSON holds; an `InputError` begins with its place."""
+    """Parse a JSON object; raises `InputError` that begins with `place`."""
     record = _parsed(line, place)
     if not isinstance(record, dict):
         raise InputError(f"{place}: expected an object, found {type(record).__name__}")
@@ -228,12 +227,12 @@ def read_record(line: bytes, place: str) -> dict:
 def _parsed(text: bytes, place: str) -> object:
     try:
         return json.loads(text)
-    except Exception as error:  # not only of its syntax: also of its depth, its numbers' length, its encoding
+    except Exception as error:  # besides syntax: nesting too deep, numbers too long, wrong encoding
         raise InputError(f"{place}: not valid JSON: {told(error)}") from error
 
 
 def write_jsonl(path: Path, records: list[dict]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     with whole(path) as aside, open(aside, "w", encoding="utf-8", errors=ESCAPED) as lines:
         lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 

@@ -1,7 +1,7 @@
-"""numba, with a place for what it compiles also where neither the code's folder nor the home can be written.
+"""numba with a writable cache, even if neither the code's folder nor the home directory is writable.
 
-Whatever imports numba, or a library that does, imports this first: numba reads the place once, and functions that are
-kept on disk are an error to it where it finds none.
+Import this before numba or a library that uses it: numba reads the cache folder once, and cached functions are an
+error without one.
 """
 
 import importlib.util
@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 
-def place() -> Path | None:
-    """Where compiled functions go: None for numba's own choice, which is taken if it is set or can be written."""
+def cache_folder() -> Path | None:
+    """The cache folder of compiled functions; None for numba's own choice, if that is set or writable."""
     home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     if os.environ.get("NUMBA_CACHE_DIR") or _writable(Path(home, "numba")):
         return None
     folder = Path(tempfile.gettempdir(), f"vlret-numba-{os.getuid()}")
-    return folder if _own(folder) else Path(tempfile.mkdtemp(prefix="vlret-numba-"))
+    return folder if _private(folder) else Path(tempfile.mkdtemp(prefix="vlret-numba-"))
 
 
 def _writable(folder: Path) -> bool:
@@ -33,25 +33,25 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _own(folder: Path) -> bool:
-    """Whether a folder, made here if need be, is this user's alone: numba runs what it finds there."""
+def _private(folder: Path) -> bool:
+    """Create a folder if needed; whether only this user can write to it, since numba executes its content."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
-if chosen := place():
+if chosen := cache_folder():
     os.environ["NUMBA_CACHE_DIR"] = str(chosen)
 
 from numba import njit  # noqa: E402
 
-__all__ = ["load", "njit", "place"]
+__all__ = ["cache_folder", "load", "njit"]
 
 
 @cache
 def load(module: str) -> ModuleType:
-    """A module of a library that compiles by numba, without all else that the library's package imports.
+    """Import a module of a library that uses numba, without the rest of its package.
 
     `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas and SciPy, seconds for each row's job.
     """

@@ -1,4 +1,4 @@
-"""What the log of a Snakemake run says of its jobs."""
+"""Parse the log of a Snakemake run into the states of its jobs."""
 
 import platform
 import re
@@ -17,12 +17,12 @@ FINISHED = re.compile(r"Finished jobid: (\d+) ")
 SUBMITTED = re.compile(r"Job (\d+) has been submitted with SLURM jobid (\d+)")
 TAIL = 4096  # bytes of a log that hold its last line
 PATH = re.compile(r"Path\('([^']*)'\)")
-AGAIN = re.compile(r"Trying to restart job (\d+)\.")
+RESTARTED = re.compile(r"Trying to restart job (\d+)\.")
 
 
 @dataclass
 class Job:
-    """A job of a run: its rule, its number, what it makes, its log, and its state."""
+    """A job of a run: rule, number, outputs, log and state."""
 
     rule: str
     number: str
@@ -33,19 +33,19 @@ class Job:
     slurm: str = ""
 
     @property
-    def begun(self) -> bool:
-        """Whether it runs: on Slurm it does once it writes its log."""
+    def started(self) -> bool:
+        """Whether it runs; a Slurm job does once it writes its log."""
         return self.state == RUNNING and (not self.slurm or _changed(self.log) >= self.since - 1)
 
 
 @dataclass
 class Run:
-    """What the log of a Snakemake run says.
+    """A Snakemake run, as told by its log.
 
     Attributes
     ----------
     path
-        The log; None where nothing was run yet.
+        The log; None if nothing was run yet.
     host
         Where Snakemake was started.
     command
@@ -53,11 +53,11 @@ class Run:
     configfiles
         The config files that it read.
     totals
-        Rule -> how many of its jobs the run is to do.
+        Rule -> number of its jobs in the run.
     jobs
-        By their number.
+        By number.
     ended
-        Whether Snakemake came to an end itself.
+        Whether Snakemake exited by itself.
     """
 
     path: Path | None = None
@@ -70,24 +70,24 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether Snakemake is at work; that of another host is believed to be until its log ends."""
+        """Whether Snakemake is running; on another host it is assumed to be until its log ends."""
         if self.path is None or self.ended:
             return False
         return self.host != platform.node() or _opened(self.path)
 
-    def counted(self, rule: str) -> Counter:
-        """How many jobs of a rule are in which state."""
+    def counts(self, rule: str) -> Counter:
+        """Count the jobs of a rule by state."""
         return Counter(self.state(job) for job in self.jobs.values() if job.rule == rule)
 
     def state(self, job: Job) -> str:
-        """A job's state: it is queued while Slurm has not started it, and again once Snakemake was killed."""
+        """A job's state; it counts as queued until Slurm starts it, and again once Snakemake was killed."""
         if job.state != RUNNING:
             return job.state
-        return RUNNING if job.begun and self.alive else QUEUED
+        return RUNNING if job.started and self.alive else QUEUED
 
 
 def newest_run(logs: Path = LOGS) -> Run:
-    """The newest run in a folder of Snakemake's logs that was no dry-run, perhaps with nothing in it."""
+    """The newest run in a folder of Snakemake logs that was not a dry run; an empty `Run` if there is none."""
     for path in sorted(logs.glob("*.snakemake.log"), reverse=True):
         text = path.read_text(encoding="utf-8", errors="replace")
         if "\nJob stats:\n" in text and "This was a dry-run" not in text:
@@ -96,8 +96,8 @@ def newest_run(logs: Path = LOGS) -> Run:
 
 
 def read_run(path: Path, text: str) -> Run:
-    """Read the log of a run."""
-    run, lines = Run(path), _own(text.splitlines())
+    """Parse the log of a run."""
+    run, lines = Run(path), _without_quoted_logs(text.splitlines())
     rule, failing, entry, now = "", False, {}, 0.0
     for line in lines:
         if line == "Job stats:" and not run.totals:
@@ -128,13 +128,13 @@ def read_run(path: Path, text: str) -> Run:
             run.jobs[found[1]].state = DONE
         elif (found := SUBMITTED.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].slurm = found[2]
-        elif (found := AGAIN.match(line)) and found[1] in run.jobs:
+        elif (found := RESTARTED.match(line)) and found[1] in run.jobs:
             run.jobs[found[1]].state = QUEUED
     return run
 
 
 def last_line(job: Job) -> str:
-    """The last line of a job's log; of one that is written over, what stands there now."""
+    """The last line of a job's log; of a progress bar, its current state."""
     path = Path(job.log.split(", ")[0])
     if not path.is_file():
         return ""
@@ -144,8 +144,8 @@ def last_line(job: Job) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _own(lines: Iterable[str]) -> Iterator[str]:
-    """The lines without the logs of failed jobs, each between two lines of `=`; they may be Snakemake's again."""
+def _without_quoted_logs(lines: Iterable[str]) -> Iterator[str]:
+    """Drop the quoted logs of failed jobs, each between two lines of `=`; they may be Snakemake logs themselves."""
     before, quoting = "", []
     for line in lines:
         ruled = line and not line.strip("=")
@@ -159,7 +159,7 @@ def _own(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _totals(lines: Iterable[str]) -> dict[str, int]:
-    """The table that follows `Job stats:`."""
+    """Parse the table after `Job stats:`."""
     totals = {}
     for line in lines:
         cells = line.split()
@@ -172,7 +172,7 @@ def _totals(lines: Iterable[str]) -> dict[str, int]:
 
 
 def _time(line: str) -> float | None:
-    """The time of a line such as `[Sun Nov 22 07:47:27 2026]`."""
+    """Parse a time stamp such as `[Sun Nov 22 07:47:27 2026]`."""
     try:
         return time.mktime(time.strptime(line.strip("[]\n"), "%a %b %d %H:%M:%S %Y"))
     except ValueError:
@@ -187,12 +187,12 @@ def _changed(path: str) -> float:
 
 
 def _opened(path: Path) -> bool:
-    """Whether a process of this host has a file open."""
+    """Whether a process of this host has the file open."""
     wanted = path.stat()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             found = link.stat()
-        except OSError:  # a process that ended meanwhile, or another user's
+        except OSError:  # the process has ended, or is another user's
             continue
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
             return True

@@ -1,7 +1,7 @@
-"""A lock for processes of several machines on one file system: its holder's heartbeat keeps it.
+"""A lock with a heartbeat for processes of several machines that share a file system.
 
-It needs nothing of the file system but that links and renames happen at once for all, as on NFS, and no two clocks that
-agree: who waits counts how often it found the same text.
+It requires atomic links and renames, which NFS has, and no synchronised clocks: a waiting process counts how often it
+reads the same heartbeat.
 """
 
 import errno
@@ -18,18 +18,18 @@ from threading import Event, Thread
 from vlret.console import say
 from vlret.files import InputError
 
-BEAT = 2.0  # seconds between two beats of a holder, and between two looks of who waits
+BEAT = 2.0  # seconds between heartbeats, and between the reads of a waiting process
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
-PATIENCE = 15  # looks without a beat after which a holder is given up
+PATIENCE = 15  # reads without a heartbeat after which the lock is taken over
 
 
 class TakenOver(InputError):
-    """The lock was taken over by another process since this one stood still; it must write nothing more."""
+    """Another process took over the lock while this one was stalled; this one must not write any more."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator["Lock"]:
-    """Hold the lock `path`, once nobody else does."""
+    """Wait for the lock `path` and hold it."""
     lock = Lock(path)
     try:
         while not lock.attempt():
@@ -40,14 +40,14 @@ def locked(path: Path) -> Iterator["Lock"]:
 
 
 class Lock:
-    """A lock that one process at a time holds, on whichever machine it runs.
+    """A lock that one process at a time holds, on any machine.
 
-    `path` is a hard link to a file of the holder's own, which holds who that is and a count of its beats. A thread
-    goes on counting. Who finds the same text `PATIENCE` times, `BEAT` seconds apart, takes the link away and puts its
-    own there; a holder of the same machine that no longer runs is not waited for. A holder that stood still and goes
-    on finds at its next `check` that its file has lost the link.
+    `path` is a hard link to the holder's own file, which names the holder and counts heartbeats; a thread keeps
+    counting. A process that reads the same content `PATIENCE` times, `BEAT` seconds apart, replaces the link by its
+    own; a dead holder on the same machine is replaced at once. A holder that stalled and continues finds at its next
+    `check` that its file has lost the link.
 
-    Source: open(2) of Linux, O_EXCL, for locking by a link and its count of links over NFS.
+    Source: open(2) of Linux, O_EXCL: locking over NFS by a hard link and its link count.
     """
 
     def __init__(self, path: Path):
@@ -57,10 +57,10 @@ class Lock:
         self.record = json.dumps({**me, "machine": _machine(), "started": _started(os.getpid()), "own": self.own.name})
         self.beats, self.beaten, self.waited = 0, 0.0, False
         self.seen, self.looks, self.looked = "", 0, 0.0
-        self.ended, self.thread = Event(), Thread(target=self._go_on, daemon=True)
+        self.ended, self.thread = Event(), Thread(target=self._keep_beating, daemon=True)
 
     def attempt(self) -> bool:
-        """Whether the lock is held; if another process has it, only after `BEAT` seconds, so that it is asked again."""
+        """Try once to take the lock; False, after `BEAT` seconds, if another process holds it."""
         if self.thread.is_alive():
             return True
         if not self.own.exists():
@@ -68,7 +68,7 @@ class Lock:
             self._sweep()
             self._beat("w")
         self._link()
-        if self.own.stat().st_nlink == 2:  # and not what link() said: over NFS its answer may be lost
+        if self.own.stat().st_nlink == 2:  # not the result of link(), which NFS may lose
             self._beat("r+")
             self.thread.start()
             return True
@@ -76,7 +76,7 @@ class Lock:
         return False
 
     def _link(self) -> None:
-        """Link the own file to the lock's name, where no other is; `InputError` where there are no links."""
+        """Link the own file to the lock's name, unless taken; raises `InputError` without hard links."""
         try:
             os.link(self.own, self.path)
         except FileExistsError:
@@ -84,8 +84,8 @@ class Lock:
         except OSError as error:
             if error.errno in NO_LINKS:
                 raise InputError(
-                    f"{self.path.parent}: this file system has no hard links ({error.strerror}), by which jobs that "
-                    "write one file keep apart; put the results on another"
+                    f"{self.path.parent}: this file system has no hard links ({error.strerror}), which keep jobs from "
+                    "writing the same file; put the results on another"
                 ) from error
             raise
 
@@ -95,16 +95,16 @@ class Lock:
         Raises
         ------
         TakenOver
-            If it is another's: in one line, whose.
+            If another process, which the message names, holds it.
         """
         if known and time.monotonic() - self.beaten < known:
             return
         if self._links() < 2:
             holder = _named(_text(self.path))
-            raise TakenOver(f"{self.path}: {holder} took over while this process stood still; it writes nothing more")
+            raise TakenOver(f"{self.path}: {holder} took over while this process was stalled; it stops writing")
 
     def release(self) -> None:
-        """Give the lock up, or stop waiting for it; what another process holds by now stays."""
+        """Release the lock, or stop waiting for it; a lock that another process took over is untouched."""
         self.ended.set()
         if self.thread.is_alive():
             self.thread.join()
@@ -112,17 +112,17 @@ class Lock:
                 self._withdraw(_text(self.own))
         self.own.unlink(missing_ok=True)
 
-    def _go_on(self) -> None:
+    def _keep_beating(self) -> None:
         while not self.ended.wait(BEAT):
             try:
                 self._beat("r+")
             except OSError as error:
-                if _absent(error):
+                if _vanished(error):
                     return  # `check` says why
-                say(f"{self.own}: no heartbeat could be written ({error}); trying again")
+                say(f"{self.own}: cannot write a heartbeat ({error}); trying again")
 
     def _beat(self, mode: str) -> None:
-        """Count on in the own file; opening it anew is what makes NFS show the newest."""
+        """Write the next count to the own file; reopening it makes NFS show the newest state."""
         start = time.monotonic()
         with open(self.own, mode, encoding="utf-8") as stream:
             stream.write(f"{self.record}\n{self.beats:012d}\n")
@@ -134,34 +134,34 @@ class Lock:
             self.beaten = start
 
     def _links(self) -> int:
-        """How many names the own file has: 2 while the lock is held, 3 while another process looks whose it is."""
+        """The link count of the own file: 2 while the lock is held, 3 while another process inspects it."""
         try:
             with open(self.own, "rb") as stream:
                 return os.fstat(stream.fileno()).st_nlink
         except OSError as error:
-            if _absent(error):
+            if _vanished(error):
                 return 0
             raise
 
     def _wait(self) -> None:
-        """Look at the holder's text; take its lock away if it stood still."""
+        """Read the holder's heartbeat; take the lock from a stalled or dead holder."""
         text, now = _text(self.path), time.monotonic()
-        # A process that stood still itself has not watched the holder meanwhile.
+        # After a stall of its own this process cannot tell whether the holder kept beating.
         watched = text and text == self.seen and now - self.looked < 3 * BEAT + 1
         self.seen, self.looked, self.looks = text, now, self.looks + 1 if watched else 0
-        gone = _gone(text)
+        gone = _dead(text)
         if text and (gone or self.looks >= PATIENCE):
-            why = "no longer runs" if gone else f"stood still for {self.looks * BEAT:.0f} s"
+            why = "no longer runs" if gone else f"stalled for {self.looks * BEAT:.0f} s"
             say(f"{self.path}: {_named(text)} {why}; taking over")
             self._withdraw(text)
             return
         if text and not self.waited:
-            say(f"{self.path}: {_named(text)} is at work here; waiting for it")
+            say(f"{self.path}: {_named(text)} holds the lock; waiting for it")
             self.waited = True
         time.sleep(BEAT)
 
     def _withdraw(self, text: str) -> None:
-        """Remove the link to a holder's file with this text; another one that stands there by now is put back."""
+        """Remove the link to the holder's file with this text; if the lock changed hands meanwhile, restore it."""
         aside = self.own.with_name(f"{self.own.name}.away")
         try:
             self.path.rename(aside)
@@ -175,29 +175,29 @@ class Lock:
         aside.unlink()
 
     def _sweep(self) -> None:
-        """Remove the files of processes of this machine that waited for the lock and no longer run."""
+        """Remove the files of dead processes of this machine that waited for the lock."""
         for left in self.path.parent.glob(f"{self.path.name}.*"):
-            if _gone(_text(left)) and left.stat().st_nlink == 1:
+            if _dead(_text(left)) and left.stat().st_nlink == 1:
                 left.unlink(missing_ok=True)
 
 
 def _text(path: Path) -> str:
-    """What a lock's file says; nothing if it is gone."""
+    """The content of a lock's file; empty if it is gone."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        if _absent(error):
+        if _vanished(error):
             return ""
         raise
 
 
-def _absent(error: OSError) -> bool:
-    """Whether an error says that a file is no longer there; over NFS it may have another number."""
+def _vanished(error: OSError) -> bool:
+    """Whether an error means that a file no longer exists; NFS may report ESTALE."""
     return error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 def _record(text: str) -> dict:
-    """Who wrote a lock's file; nothing if it was read while it was written."""
+    """The record of a lock's holder; empty if read in the middle of a write."""
     try:
         return json.loads(text.partition("\n")[0])
     except ValueError:
@@ -212,20 +212,20 @@ def _named(text: str) -> str:
     return f"process {holder['process']} of {holder['host']}{job}"
 
 
-def _gone(text: str) -> bool:
-    """Whether the text is that of a process of this machine that no longer runs."""
+def _dead(text: str) -> bool:
+    """Whether the text is from a dead process of this machine."""
     holder = _record(text)
     return bool(holder) and holder["machine"] == _machine() and holder["started"] != _started(holder["process"])
 
 
 def _machine() -> str:
-    """What processes share that see each other: one start of one machine, and in it one namespace."""
+    """Boot id and PID namespace: equal for processes that can see each other."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks: its number alone is given anew."""
+    """Start time of a process of this machine in kernel ticks, since process ids are reused; None if dead."""
     try:
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):

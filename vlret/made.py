@@ -1,7 +1,7 @@
-"""What made a result: a note beside it, whose digest covers the settings, and those of all that it was made from.
+"""Provenance of a result: a note beside it with a digest of its settings and, recursively, of its inputs.
 
-Two results with the same digest were asked for in the same way, whatever their paths, times and machines. Data of the
-user's own have no note and do not enter: whether those changed is told by their times.
+Results with equal digests were requested identically, whatever their paths, times and machines. The user's own data
+have no note and do not enter the digest: their modification times show whether they changed.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from vlret.verbs import VERBS
 
 NOTE = "made.json"
 
-# `STAGE VERB` -> the version of what it makes, for those whose results have changed: a new one is made anew.
+# `STAGE VERB` -> the version of its results, for verbs whose results have changed: older ones are made again.
 VERSIONS: dict[str, int] = {"lexical index": 2}
 
-# Options that say how a job works and not what it makes.
+# Options that do not affect the result.
 RESOURCES = frozenset(
     (
         "batch_size",
@@ -45,80 +45,80 @@ RESOURCES = frozenset(
 
 
 def digest(verb: str, version: int, settings: Mapping[str, object], inputs: Mapping[str, Sequence[str]]) -> str:
-    """What a result is known by, in 16 hexadecimal digits.
+    """Digest that identifies a result, 16 hexadecimal digits.
 
     Parameters
     ----------
     verb, version
-        `STAGE VERB`, and the version of what it makes, which changes when its results do.
+        `STAGE VERB`, and the version of its results.
     settings
-        Its options that are neither paths nor `RESOURCES`, as plain values, defaults left out.
+        Its options that are neither paths nor `RESOURCES`, as plain values, without defaults.
     inputs
-        Name of an option -> the digests of what it names; equal ones count once, so that it does not matter in how many
-        shards a store was made.
+        Option name -> digests of the paths it names; equal ones count once, so that the number of shards of a store
+        does not matter.
     """
     known = {name: list(dict.fromkeys(digests)) for name, digests in sorted(inputs.items()) if digests}
-    told = {"verb": verb, "version": version, "settings": settings, "inputs": known}
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    fields = {"verb": verb, "version": version, "settings": settings, "inputs": known}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def defaults_of(verb: str) -> dict[str, object]:
-    """The options of a verb that have a default, with it."""
+    """The default of each option of a verb that has one."""
     function = next(row.function for row in VERBS if str(row) == verb)
     parameters = signature_of(function).parameters.items()
     return {name: _plain(parameter.default) for name, parameter in parameters if parameter.default is not REQUIRED}
 
 
 def without_defaults(verb: str, settings: Mapping[str, object]) -> dict[str, object]:
-    """A verb's settings as its results are known by: a new option with a default makes nothing anew."""
+    """A verb's settings without defaults, so that a new option with a default invalidates no result."""
     defaults = defaults_of(verb)
     return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
 
 
 def version_of(verb: str) -> int:
-    """The version of what a verb makes."""
+    """The version of a verb's results."""
     return VERSIONS.get(verb, 1)
 
 
 def note_of(path: Path) -> Path:
-    """Where the note of a result lies: in a folder, or beside a file."""
+    """Path of a result's note: inside a folder, beside a file."""
     path = Path(path)
     return path / NOTE if path.is_dir() else path.with_name(f".{path.name}.{NOTE}")
 
 
-def write_note(path: Path, told: Mapping[str, object]) -> None:
-    """Write down what made the result `path`: `digest`, and whatever else is told."""
-    write_json(note_of(path), told)
+def write_note(path: Path, note: Mapping[str, object]) -> None:
+    """Write the note of the result `path`: its `digest` and further fields."""
+    write_json(note_of(path), note)
 
 
 def made_by(path: Path) -> str | None:
-    """The digest of a result, or of what it lies in where it has no note of its own; None where there is none."""
+    """The digest in the note of a result or, failing that, of its closest folder with a note; None without one."""
     path = Path(path)
     for place in (note_of(path), *(folder / NOTE for folder in path.parents)):
         if place.is_file():
             known = read_json(place).get("digest")
             if not isinstance(known, str | None):
-                raise InputError(f"{place}: field 'digest' is {type(known).__name__}, expected str; make {path} anew")
+                raise InputError(f"{place}: field 'digest' is {type(known).__name__}, expected str; remake {path}")
             return known
     return None
 
 
-def known_by(
+def identity(
     signature: Signature, values: Mapping[str, object], digest_of: Callable[[Path], str | None] = made_by
 ) -> tuple[dict[str, object], dict[str, list[str]]]:
-    """The settings and the inputs that a result is known by, as `digest` takes them.
+    """The settings and inputs that identify a result, as `digest` takes them.
 
     Parameters
     ----------
     signature
-        Of the verb's function.
+        Signature of the verb's function.
     values
-        What the function is called with; typed settings, or what their `brief` gives.
+        Arguments of the function; typed settings, or what their `brief` returns.
     digest_of
-        The digest of what a path names or will name, None where it is the user's own. One path is one input, several
-        are one in their order, and of `{name: path}` each is one, `parameter.name`.
+        Digest of an existing or future path, None for the user's own. A path is one input, a list of paths is one input
+        in order, and each entry of `{name: path}` is an input `parameter.name`.
     """
     settings: dict[str, object] = {}
     inputs: dict[str, list[str]] = {}
@@ -135,10 +135,10 @@ def known_by(
     return settings, inputs
 
 
-def told(
+def note(
     verb: str, version: int, settings: Mapping[str, object], inputs: Mapping[str, Sequence[str]]
 ) -> dict[str, object]:
-    """What a note tells: the digest, and all that it is one of."""
+    """The fields of a note: the digest, and everything it covers."""
     known = {"verb": verb, "version": version, "vlret": __version__, "settings": settings, "inputs": inputs}
     return {"digest": digest(verb, version, settings, inputs), **known}
 
@@ -150,7 +150,7 @@ def _paths(name: str, value: object) -> dict[str, Sequence[Path]]:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it, of typed settings those that are not the default."""
+    """A value as plain JSON; typed settings without their defaults."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`vlret table`: the table of what is done, while the rest of the grid is at work or has failed."""
+"""`vlret table`: the table of the finished rows, while others still run or have failed."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from vlret.settings import Evaluation
 
 
 def show(asked: Asked, out: Path | None = None) -> None:
-    """Print the table of the rows that are done; those that are not are named in its caption.
+    """Print the table of the finished rows; its caption names the others.
 
-    The files are written to `out` and beside it, `results/<table>.partial.tex` if not given; the table that the
-    workflow makes stays as it is.
+    The files are written to `out` (`results/<table>.partial.tex` by default) and beside it; the workflow's own table is
+    unchanged.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def show(asked: Asked, out: Path | None = None) -> None:
     path = out or Path(made).with_suffix(".partial.tex")
     questions = Path(job.inputs["questions"])
     if not questions.exists():
-        raise InputError("no row is done yet: the questions are not there")
+        raise InputError("no row is done yet: the questions are missing")
     known = {**job.settings, "settings": Evaluation(**job.settings["settings"])}
     table(metrics=[Path(layout.metrics("")).parent], questions=questions, out=path, partial=True, **known)
     print(path.with_suffix(".md").read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Runs and qrels: TREC files, one order for everyone, and metrics per question.
+"""Runs and qrels: TREC files, a deterministic order, and metrics per question.
 
-A run ranks passages for each question, best first; a score is better the higher it is, always. Equal scores are
-ordered by passage row, so that a ranking never depends on who sorted it. In files a passage is its row number, and in
-ours in eight digits: the width is fixed, so that ids sort as their rows do. A file whose name ends in `.gz` is
-compressed. Files of others are read as strictly: what could be taken for something else is an error with its line.
+A run ranks passages for each question, best first; higher scores are always better. Ties are broken by passage row, so
+rankings are deterministic. TREC files identify a passage by its row number, written with eight digits so that ids sort
+as rows do. Files named `.gz` are compressed. Foreign files are read as strictly: anything ambiguous is an error with
+its line number.
 """
 
 import gzip
@@ -22,8 +22,8 @@ from vlret.files import InputError, whole
 
 METRICS = {"mrr": "reciprocal_rank", "precision": "precision", "hit_rate": "hit_rate"}  # our name: ranx's function
 WIDTH = 8
-# Narrower than Python's: no `1_000`, no digits of other scripts, no NaN.
-WHOLE, NUMBER = re.compile(r"[+-]?[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Stricter than Python's: no `1_000`, no digits of other scripts, no NaN.
+INTEGER, NUMBER = re.compile(r"[+-]?[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Ranking(NamedTuple):
@@ -34,28 +34,28 @@ class Ranking(NamedTuple):
 
 
 def passage_id(row: int) -> str:
-    """The id that stands for passage `row` in TREC files."""
+    """The id of passage `row` in TREC files."""
     if not 0 <= row < 10**WIDTH:
         raise InputError(f"passage row {row} does not fit in {WIDTH} digits")
     return f"{row:0{WIDTH}d}"
 
 
 def passage_row(identifier: str) -> int:
-    """The passage row that a TREC id stands for; raises `ValueError` for anything but up to eight digits."""
+    """The passage row of a TREC id; raises `ValueError` for anything but up to eight digits."""
     if not re.fullmatch(rf"[0-9]{{1,{WIDTH}}}", identifier):
         raise ValueError(f"passage id {identifier[:40]!r} is not a row number of at most {WIDTH} digits")
     return int(identifier)
 
 
 def run_name(path: Path) -> str:
-    """What a run's file is called, without its suffixes `.gz` and `.trec`."""
+    """The name of a run's file without the suffixes `.gz` and `.trec`."""
     return Path(path).name.removesuffix(".gz").removesuffix(".trec")
 
 
 def sort_ranking(passages: np.ndarray, scores: np.ndarray, k: int | None = None) -> Ranking:
-    """Order by score, best first, equal scores by passage row, and keep the first `k` (all if None).
+    """Sort by descending score, ties by passage row, and keep the first `k` (all if None).
 
-    The cut is exact even where equal scores lie on both sides of it. Raises `ValueError` on a score that is NaN.
+    The cut is exact even through a tie. Raises `ValueError` if a score is NaN.
     """
     passages = np.asarray(passages, dtype=np.int64)
     scores = np.asarray(scores, dtype=np.float64)
@@ -70,12 +70,12 @@ def sort_ranking(passages: np.ndarray, scores: np.ndarray, k: int | None = None)
 
 
 def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
-    """Write `question Q0 passage rank score tag` lines, ranks from 1; a score reads back as the same float.
+    """Write `question Q0 passage rank score tag` lines, ranks from 1; scores round-trip exactly.
 
-    Questions keep the order of `run`; one with an empty ranking leaves no line, as TREC has it.
+    Questions keep the order of `run`; an empty ranking writes no line, as usual in TREC.
     """
-    _check_words([tag, *run], path)
-    with _writing(path) as lines:
+    _check_fields([tag, *run], path)
+    with _text_writer(path) as lines:
         for question, ranking in run.items():
             passages, scores = sort_ranking(*ranking)
             lines.writelines(
@@ -85,10 +85,10 @@ def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
 
 
 def read_run(path: Path) -> dict[str, Ranking]:
-    """Read a TREC run, questions in the order of the file, each sorted by `sort_ranking` whatever the ranks say.
+    """Read a TREC run, questions in file order, each sorted by `sort_ranking`, ignoring the ranks.
 
-    Raises `InputError` with the line number on a malformed line, a score that is not finite, or a passage that
-    stands twice for one question.
+    Raises `InputError` with the line number for a malformed line, a score that is not finite, or a passage that
+    is listed twice for one question.
     """
     found: dict[str, dict[int, float]] = {}
     for number, (question, _, identifier, _, text, _) in _fields(path, 6):
@@ -100,7 +100,7 @@ def read_run(path: Path) -> dict[str, Ranking]:
         if not np.isfinite(score):
             raise InputError(f"{path}, line {number}: score {text} is not finite")
         if row in ranked:
-            raise InputError(f"{path}, line {number}: passage {identifier} stands twice for question {question}")
+            raise InputError(f"{path}, line {number}: passage {identifier} is listed twice for question {question}")
         ranked[row] = score
     return {
         question: sort_ranking(np.fromiter(ranked, np.int64), np.fromiter(ranked.values(), np.float64))
@@ -109,16 +109,16 @@ def read_run(path: Path) -> dict[str, Ranking]:
 
 
 def join(runs: list[Path], k: int, tag: str, out: Path) -> None:
-    """Write one run from runs of disjoint questions, in their order, the first `k` passages a question.
+    """Concatenate runs of disjoint questions, keeping the first `k` passages per question.
 
     Parameters
     ----------
     runs
         Runs of disjoint questions, such as those of the splits.
     k
-        Passages kept a question.
+        Passages kept per question.
     tag
-        The name of the run that is written.
+        The tag of the new run.
     out
         The file to write.
 
@@ -131,7 +131,7 @@ def join(runs: list[Path], k: int, tag: str, out: Path) -> None:
     for path in runs:
         run = read_run(path)
         if twice := joined.keys() & run.keys():
-            raise InputError(f"{path}: question {min(twice)} stands in an earlier run too")
+            raise InputError(f"{path}: question {min(twice)} is also in an earlier run")
         joined |= {question: Ranking(ranking.passages[:k], ranking.scores[:k]) for question, ranking in run.items()}
     write_run(out, joined, tag)
 
@@ -139,11 +139,11 @@ def join(runs: list[Path], k: int, tag: str, out: Path) -> None:
 def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
     """Write `question 0 passage 1` lines, passages by row.
 
-    A question without relevant passage leaves the line `question 0 00000000 0`, so that it is not forgotten: it
-    counts as zero in every metric.
+    A question without relevant passages gets the line `question 0 00000000 0`, so that it is kept and counts as zero
+    in every metric.
     """
-    _check_words(qrels, path)
-    with _writing(path) as lines:
+    _check_fields(qrels, path)
+    with _text_writer(path) as lines:
         for question, relevant in qrels.items():
             if not relevant:
                 lines.write(f"{question} 0 {passage_id(0)} 0\n")
@@ -151,57 +151,57 @@ def write_qrels(path: Path, qrels: Mapping[str, Collection[int]]) -> None:
 
 
 def read_qrels(path: Path) -> dict[str, set[int]]:
-    """Read TREC qrels: relevant passage rows per question, perhaps none, questions in the order of the file.
+    """Read TREC qrels: relevant passage rows per question (possibly none), questions in file order.
 
-    Raises `InputError` with the line number on a malformed line, where two lines judge one passage differently, and for
-    a file without questions.
+    Raises `InputError` with the line number for a malformed line or conflicting judgements of one passage, and for a
+    file without questions.
     """
     qrels: dict[str, set[int]] = {}
     judgements: dict[tuple[str, int], int] = {}
     for number, (question, _, identifier, text) in _fields(path, 4):
         relevant = qrels.setdefault(question, set())
         try:
-            row, judgement = passage_row(identifier), int(_number(text, WHOLE, "judgement"))
+            row, judgement = passage_row(identifier), int(_number(text, INTEGER, "judgement"))
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
         if judgements.setdefault((question, row), judgement) != judgement:
-            raise InputError(f"{path}, line {number}: passage {identifier} is judged twice for question {question}")
+            raise InputError(f"{path}, line {number}: conflicting judgements of {identifier} for question {question}")
         if judgement > 0:
             relevant.add(row)
     if not qrels:
-        raise InputError(f"{path}: no question in these qrels")
+        raise InputError(f"{path}: no questions in these qrels")
     return qrels
 
 
 def per_question(
     run: Mapping[str, Ranking], qrels: Mapping[str, Collection[int]], metrics: list[str]
 ) -> dict[str, np.ndarray]:
-    """Values of each metric for each question of `qrels`, in its order: float64 `[questions]`, through ranx.
+    """Compute each metric for each question of `qrels`, in its order, with ranx: float64 `[questions]`.
 
-    A question that the run lacks, or whose ranking is empty, or that has no relevant passage counts as zero.
-    Questions that only the run has are ignored. ranx gets row numbers in arrays that are already in order: it would
-    break ties by hash, drop empty rankings and compile anew for each width of text ids.
+    A question that is missing from the run, has an empty ranking, or has no relevant passage counts as zero; questions
+    that only the run has are ignored. ranx gets sorted arrays of row numbers: otherwise it would break ties by hash,
+    drop empty rankings and recompile for each width of text ids.
 
     Raises `InputError` for a metric other than `mrr@k`, `precision@k` and `hit_rate@k`.
     """
     rankings = [run[question].passages if question in run else np.empty(0, np.int64) for question in qrels]
     ranked = _padded(rankings, 0.0)
     relevant = _padded([np.array(sorted(rows), dtype=np.int64) for rows in qrels.values()], 1.0)
-    return {metric: _measure(metric)(relevant, ranked) for metric in metrics}
+    return {metric: _metric(metric)(relevant, ranked) for metric in metrics}
 
 
-def _measure(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The function of ranx behind a name such as `mrr@100`, called below `ranx.evaluate`, which fails on one metric."""
+def _metric(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The ranx function of a metric such as `mrr@100`; bypasses `ranx.evaluate`, which fails on a single metric."""
     from vlret.jit import load
 
     name, _, cut = metric.partition("@")
     if name not in METRICS or not cut.isdecimal() or int(cut) < 1:
-        raise InputError(f"metric {metric!r} is unknown: use one of {', '.join(METRICS)} with a cut, such as mrr@100")
+        raise InputError(f"unknown metric {metric!r}: use one of {', '.join(METRICS)} with a cut-off, such as mrr@100")
     return partial(getattr(load("ranx.metrics"), METRICS[name]), k=int(cut))
 
 
 def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:
-    """Ragged rows as ranx reads them, `[questions, longest, (row, value)]`; padding is row -1 with value 0."""
+    """Pad ragged rows for ranx: `[questions, longest, (row, value)]`; padding is row -1 with value 0."""
     longest = max([1, *map(len, rows)])
     padded = np.zeros((len(rows), longest, 2))
     padded[:, :, 0] = -1
@@ -212,15 +212,15 @@ def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:
 
 
 def _number(text: str, form: re.Pattern, what: str) -> str:
-    """A field as it is; raises `ValueError` where it is no number of that form."""
+    """Return a field unchanged; raises `ValueError` unless it is a number of that form."""
     if not form.fullmatch(text):
-        kind = "a whole number" if form is WHOLE else "a finite number"
+        kind = "a whole number" if form is INTEGER else "a finite number"
         raise ValueError(f"{what} {text[:40]!r} is not {kind}")
     return text
 
 
 def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield `(line number, fields)` of a TREC file; blank lines are skipped, and so is a mark of byte order."""
+    """Yield `(line number, fields)` of a TREC file, skipping blank lines and a byte-order mark."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -235,12 +235,12 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
                 if fields:
                     yield number, fields
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a whole gzip file: {error}") from error
+        raise InputError(f"{path}: not a complete gzip file: {error}") from error
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[TextIO]:
-    """A text file that is whole when the block ends; the same lines give the same bytes, compressed or not."""
+def _text_writer(path: Path) -> Iterator[TextIO]:
+    """Write a text file atomically; equal lines give equal bytes, compressed or not."""
     with whole(path) as aside, open(aside, "wb") as plain:
         if Path(path).suffix == ".gz":
             with gzip.GzipFile("", "wb", mtime=0, fileobj=plain) as packed, io.TextIOWrapper(packed, "utf-8") as lines:
@@ -250,8 +250,8 @@ def _writing(path: Path) -> Iterator[TextIO]:
                 yield lines
 
 
-def _check_words(words: Collection[str], path: Path) -> None:
-    """TREC fields are parted by white space: refuse an id or a tag that holds some, or is empty."""
+def _check_fields(words: Collection[str], path: Path) -> None:
+    """Refuse ids and tags that are empty or contain white space, which separates the fields of a TREC file."""
     for word in words:
         if len(word.split()) != 1 or word != word.strip():
-            raise InputError(f"{path}: {word!r} cannot stand in a TREC file: it is empty or holds white space")
+            raise InputError(f"{path}: {word!r} cannot be a TREC field: it is empty or contains white space")

@@ -1,4 +1,4 @@
-"""What the source of a function says of its parameters, without the seconds that importing its module may take."""
+"""Function signatures read from source, which avoids the slow import of the module."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +18,11 @@ class Parameter:
     Attributes
     ----------
     help
-        Its entry in the docstring's section `Parameters`; empty without one.
+        Its entry in the docstring's `Parameters` section; empty without one.
     default
         A literal, or `REQUIRED`.
     is_path
-        Whether its values are paths: one, several, or by name.
+        Whether its value is a path, several paths, or paths by name.
     """
 
     help: str
@@ -32,7 +32,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """A function's parameters, by name, and its docstring: the first line, and all that stands before its sections."""
+    """A function's parameters by name, and its docstring: the first line, and all text before its sections."""
 
     summary: str
     description: str
@@ -41,7 +41,7 @@ class Signature:
 
 @cache
 def signature_of(function: str) -> Signature:
-    """The signature of "module:function", a function that a module of this package defines.
+    """The signature of "module:function", defined at the top level of a module of this package.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def signature_of(function: str) -> Signature:
             docstring = ast.get_docstring(node) or ""
             lines = docstring.splitlines()
             before = lines[: next(_sections(lines), len(lines))]
-            helps = described(docstring)
+            helps = parameter_help(docstring)
             parameters = {
                 each.arg: Parameter(helps.get(each.arg, ""), _default(function, each, default), _names_path(each))
                 for each, default in _arguments(node.args)
@@ -69,8 +69,8 @@ def docstring_of(module: str) -> str:
     return ast.get_docstring(_tree(module)) or ""
 
 
-def described(docstring: str) -> dict[str, str]:
-    """What the section `Parameters` of a numpydoc docstring says of each parameter, on one line."""
+def parameter_help(docstring: str) -> dict[str, str]:
+    """Each parameter's entry in the `Parameters` section of a numpydoc docstring, on one line."""
     lines = docstring.splitlines()
     starts = [*_sections(lines), len(lines)]
     helps: dict[str, list[str]] = {}
@@ -86,7 +86,7 @@ def described(docstring: str) -> dict[str, str]:
 
 
 def _sections(lines: Sequence[str]) -> Iterator[int]:
-    """The rows of a docstring that are headings, underlined."""
+    """The line indices of a docstring's underlined headings."""
     return (row for row, line in enumerate(lines[1:]) if line and not line.strip("-"))
 
 
@@ -97,9 +97,9 @@ def _tree(module: str) -> ast.Module:
 
 
 def _arguments(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
-    """The parameters of a function, each with its default."""
-    placed = [*arguments.posonlyargs, *arguments.args]
-    yield from zip(placed, [None] * (len(placed) - len(arguments.defaults)) + arguments.defaults, strict=True)
+    """The parameters of a function with their defaults."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    yield from zip(positional, [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults, strict=True)
     yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
 
 
@@ -107,7 +107,7 @@ def _default(function: str, argument: ast.arg, default: ast.expr | None) -> obje
     try:
         return REQUIRED if default is None else ast.literal_eval(default)
     except ValueError as error:
-        raise ValueError(f"{function}: the default of {argument.arg} has to be a literal") from error
+        raise ValueError(f"{function}: the default of {argument.arg} must be a literal") from error
 
 
 def _names_path(argument: ast.arg) -> bool:

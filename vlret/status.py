@@ -1,6 +1,6 @@
-"""`vlret status`: what a run has done and is doing, read from the files that it leaves, so from any terminal.
+"""`vlret status`: progress of a run, read from files and so from any terminal.
 
-These are the log of Snakemake's newest run, the results that stand there, and `progress.json` of each training.
+The files are the log of Snakemake's newest run, the results, and `progress.json` of each training.
 """
 
 import shutil
@@ -17,15 +17,15 @@ from vlret.jobs import DONE, FAILED, QUEUED, RUNNING, Job, Run, last_line, newes
 from vlret.layout import OUTPUTS, File, Layout
 from vlret.made import made_by
 
-REFRESH = 2.0  # seconds between two looks with --watch
-STILL = 60.0  # seconds without progress after which a training is said to stand still
+REFRESH = 2.0  # seconds between refreshes with --watch
+STALLED = 60.0  # seconds without progress after which a training counts as stalled
 TO_RUN, STALE = "to run", "stale"
 
 
 def show(asked: Asked, watch: bool) -> None:
-    """Print what is done, running, queued and failed, and how trainings come on; with `watch` again and again.
+    """Print what is done, running, queued and failed, and the progress of trainings; with `watch` repeatedly.
 
-    If no config is named, it is that of the newest run.
+    The config defaults to that of the newest run.
     """
     layout = (asked or of_run(newest_run())).layout()
     files = expected(layout)
@@ -42,7 +42,7 @@ def show(asked: Asked, watch: bool) -> None:
 
 
 def overview(layout: Layout, files: Mapping[str, Mapping[str, str]], run: Run) -> str:
-    """All that `vlret status` prints, of what `expected` names and of a run."""
+    """The text of `vlret status`, for the files of `expected` and a run."""
     parts = [headline(run), *aligned(stages(files, run)), *aligned(trainings(layout))]
     failed = [job for job in run.jobs.values() if run.state(job) == FAILED]
     parts += [f"failed: {job.rule}, {job.log.split(', ')[0]}: {last_line(job)}" for job in failed]
@@ -51,22 +51,22 @@ def overview(layout: Layout, files: Mapping[str, Mapping[str, str]], run: Run) -
 
 
 def headline(run: Run) -> str:
-    """Which run it is, how far it is, and whether it is still at work."""
+    """The run, how many of its jobs are done, and whether it is still running."""
     if run.path is None:
         return "nothing was run here yet"
     done = sum(job.state == DONE for job in run.jobs.values())
-    how = "at work" if run.alive else "ended"
+    how = "running" if run.alive else "ended"
     if not run.alive and not run.ended:
         broken = sum(job.state == RUNNING for job in run.jobs.values())
-        how = f"killed while {broken} jobs were running; the same command goes on"
+        how = f"killed while {broken} jobs were running; the same command resumes"
     return f"{run.path}: {done} of {sum(run.totals.values())} jobs done, {how} on {run.host}"
 
 
 def stages(files: Mapping[str, Mapping[str, str]], run: Run) -> list[tuple]:
-    """A row a rule: how many of its jobs are done, running, queued, failed, and the last line of its newest log."""
+    """One row per rule: its jobs done, running, queued and failed, and the last line of its newest log."""
     rows = [("stage", DONE, RUNNING, QUEUED, FAILED, "last line of its log")]
     for rule in [*(rule for rule in run.totals if rule not in files), *files]:
-        counted = run.counted(rule)
+        counted = run.counts(rule)
         done, total = counted[DONE], run.totals.get(rule, 0)
         if rule in files:
             done, total = sum(Path(path).exists() for path in files[rule]), len(files[rule])
@@ -81,12 +81,12 @@ def _urgency(run: Run, job: Job) -> tuple[int, float]:
 
 
 def trainings(layout: Layout) -> list[tuple]:
-    """A row a training that has begun and is not done; no rows, not even a head, where there is none."""
+    """One row per unfinished training, under a header; empty if there is none."""
     rows = []
     for experiment in trained(layout.config):
         if known := progress(layout, experiment):
             age = time.time() - known["time"]
-            when = "at work" if age < STILL else f"stands still for {clock(age)}"
+            when = "running" if age < STALLED else f"stalled for {clock(age)}"
             mrr = "–" if known["mrr"] is None else f"{known['mrr']:.3f}"
             step, speed = f"{known['step']} of {known['steps']}", f"{known['questions_per_second']:.1f} questions/s"
             numbers = (step, f"{known['epoch']:.1f}", f"{known['loss']:.4f}", mrr, speed, clock(known["seconds"]))
@@ -96,15 +96,15 @@ def trainings(layout: Layout) -> list[tuple]:
 
 
 def progress(layout: Layout, experiment: Experiment) -> dict | None:
-    """What the training of an experiment last told of itself; None before its first step and once it is done."""
+    """The last progress record of an experiment's training; None before its first step and once it is done."""
     path = Path(f"{layout.checkpoint(experiment)}.training") / "progress.json"
     return read_json(path) if path.is_file() else None
 
 
 def states(layout: Layout, run: Run) -> dict[str, str]:
-    """Each row of the table: done, stale, running, failed or to run, by files alone.
+    """State of each row of the table, from files only: done, stale, running, failed or to run.
 
-    A row is stale whose metrics were made with other settings than the config's, as the note beside them says.
+    A row is stale if its metrics were made with settings other than the config's, according to their note.
     """
     files = expected(layout)
     owners = {path: name for some in files.values() for path, name in some.items()}
@@ -114,20 +114,20 @@ def states(layout: Layout, run: Run) -> dict[str, str]:
             if (state := run.state(job)) in (RUNNING, FAILED):
                 found[name] = state
     for experiment in trained(layout.config):
-        if (known := progress(layout, experiment)) and time.time() - known["time"] < STILL:
+        if (known := progress(layout, experiment)) and time.time() - known["time"] < STALLED:
             found[experiment.name] = RUNNING
-    return {row.name: found.get(row.name) or made(layout, layout.metrics(row.name)) for row in rows(layout.config)}
+    return {row.name: found.get(row.name) or state_of(layout, layout.metrics(row.name)) for row in rows(layout.config)}
 
 
-def made(layout: Layout, file: File) -> str:
-    """Whether a result is there, and of today's settings as far as its note says."""
+def state_of(layout: Layout, file: File) -> str:
+    """State of a result: missing, stale, or done (also without a note)."""
     if not Path(file).exists():
         return TO_RUN
     return DONE if made_by(Path(file)) in (None, layout.digest(file)) else STALE
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> Iterable[str]:
-    """Rows as lines of columns, numbers to the right; an empty line in front where there are any."""
+    """Align rows in columns, integers to the right, after an empty line; nothing for no rows."""
     if not rows:
         return []
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
@@ -142,7 +142,7 @@ def aligned(rows: Sequence[Sequence[object]]) -> Iterable[str]:
 
 
 def expected(layout: Layout) -> dict[str, dict[str, str]]:
-    """What the rules of single experiments are to make: rule -> file -> the row or experiment that it is of."""
+    """The outputs of the rules that run per experiment: rule -> file -> its row or experiment."""
     config, found = layout.config, {}
 
     def note(file: File, owner: str) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of the `vlret` command: the function that each calls, whose signature and docstring say all else of it."""
+"""The verbs of the `vlret` command and their functions, whose signatures and docstrings define options and help."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""YAML files: a mapping of text keys, each once, of a size that nobody minds, and of text that UTF-8 can hold."""
+"""YAML files: mappings with unique text keys, of bounded size, and valid as UTF-8."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ import yaml
 
 from vlret.files import InputError, told
 
-MOST_VALUES = 100_000  # in a file, aliases resolved: ten lines of aliases of aliases make billions
+MOST_VALUES = 100_000  # with aliases expanded: ten lines of nested aliases can expand to billions
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose mistakes are told at their place."""
+    """YAML loader whose errors name their line."""
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -24,8 +24,8 @@ class _Loader(yaml.SafeLoader):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            half = value[error.start]
-            raise _mistake(f"half of a character, {half!a}, which UTF-8 cannot hold", node) from error
+            surrogate = value[error.start]
+            raise _mistake(f"a lone surrogate, {surrogate!a}, which UTF-8 cannot encode", node) from error
         return value
 
 
@@ -36,9 +36,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
             value = loader.construct_object(key, deep=True)
             if not isinstance(value, str):
                 kind = type(value).__name__
-                raise _mistake(f"a key is {kind}, expected text; put it into quotation marks", key)
+                raise _mistake(f"a key is {kind}, expected text; quote it", key)
             if value in seen:
-                raise _mistake(f"key {value!r} stands twice", key)
+                raise _mistake(f"duplicate key {value!r}", key)
             seen.add(value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
@@ -48,9 +48,9 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def _count(node: yaml.Node, counts: dict[yaml.Node, int], above: set[yaml.Node]) -> int:
-    """How many values a node holds, those of aliases each time; it must not hold itself."""
+    """Count the values of a node with aliases expanded; raises if it contains itself."""
     if node in above:
-        raise _mistake("an alias within what it stands for", node)
+        raise _mistake("an alias refers to a node that contains it", node)
     if node not in counts:
         inside = [] if isinstance(node, yaml.ScalarNode) else node.value
         if isinstance(node, yaml.MappingNode):
@@ -59,7 +59,7 @@ def _count(node: yaml.Node, counts: dict[yaml.Node, int], above: set[yaml.Node])
         counts[node] = 1 + sum(_count(part, counts, above) for part in inside)
         above.remove(node)
     if counts[node] > MOST_VALUES:
-        raise _mistake(f"more than {MOST_VALUES} values, those of aliases each time", node)
+        raise _mistake(f"more than {MOST_VALUES} values with aliases expanded", node)
     return counts[node]
 
 
@@ -68,12 +68,12 @@ def _mistake(what: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 
 def read(path: Path) -> dict:
-    """The values of a YAML file; an `InputError` with file and line where it is not valid, or no mapping of texts."""
+    """Read a YAML file; raises `InputError` with file and line if it is invalid or not a mapping of text keys."""
     try:
         values = _Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except Exception as error:  # not only of its syntax: also of its depth, its numbers' length, its dates
+    except Exception as error:  # besides syntax: nesting too deep, numbers too long, invalid dates
         raise InputError(f"{path}{_place(error)}: not valid YAML: {_problem(error)}") from error
     if values is None:
         return {}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Run Snakemake, also where an earlier run was killed: the lock that it left is removed, and what it left incomplete is
-# made again. Only one run at a time gets past flock, and it holds that lock as long as it lives: its jobs do not
-# inherit it, so a job that outlived its killed run does not keep the next one out.
+# Run Snakemake, also after a killed run: its lock is removed, and its incomplete outputs are made again. flock admits
+# one run at a time; jobs do not inherit that lock, so a job that outlived its killed run does not block the
+# next one.
 set -euo pipefail
 mkdir -p .snakemake
 exec 9> .snakemake/run.lock
 if ! flock --nonblock 9; then
-    echo "workflow/run.sh: another run is at work in this folder; name the tables of both grids in one run, or give this" \
-        "one a folder of its own with --directory (docs/experiments.md, Several grids)" >&2
+    echo "workflow/run.sh: another run is active in this folder; name the tables of both grids in one run, or give this" \
+        "one its own folder with --directory (docs/experiments.md, Several grids)" >&2
     exit 1
 fi
 if compgen -G ".snakemake/locks/*" > /dev/null; then

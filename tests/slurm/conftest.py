@@ -1,4 +1,4 @@
-"""The cluster, up for all tests of this folder, and a finished run without it to compare with."""
+"""A running cluster for the tests of this folder, and a finished run without it for comparison."""
 
 import pytest
 import slurm_cluster
@@ -9,9 +9,9 @@ RECOVERED: list[tuple[str, float]] = []
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The module that plays the faults, its cluster up."""
+    """The module that injects faults, with its cluster running."""
     if why := slurm_cluster.missing():
-        pytest.skip(f"no Slurm here: {why}")
+        pytest.skip(f"no Slurm: {why}")
     slurm_cluster.start()
     yield slurm_cluster
     slurm_cluster.stop()
@@ -19,7 +19,7 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A repository in which `snakemake --cores 2 results/table.tex` was typed."""
+    """A repository in which `snakemake --cores 2 results/table.tex` was run."""
     folder = tmp_path_factory.mktemp("finished") / "repository"
     folder.mkdir()
     tiny(folder)
@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def untrained(cluster, finished, tmp_path):
-    """A copy of the finished one that lacks its trained model and all that hangs on it, on the cluster."""
+    """A copy of `finished` without its trained model and everything that depends on it, on the cluster."""
     repository = without_training(finished, tmp_path / "repository")
     yield repository
     repository.close()
@@ -39,13 +39,13 @@ def untrained(cluster, finished, tmp_path):
 
 @pytest.fixture
 def recovered():
-    """Note how many seconds a fault cost, for the summary."""
+    """Record the seconds that a fault cost, for the summary."""
     return lambda fault, seconds: RECOVERED.append((fault, seconds))
 
 
 def pytest_terminal_summary(terminalreporter):
     """Print what each fault cost."""
     if RECOVERED:
-        terminalreporter.section("seconds from the fault until the work went on")
+        terminalreporter.section("seconds from the fault until work resumed")
     for fault, seconds in RECOVERED:
         terminalreporter.write_line(f"{seconds:6.1f} s  {fault}")

@@ -2,8 +2,8 @@
 
     python tests/slurm/slurm_cluster.py start | stop | crash NODE | hang NODE | revive NODE | restart DAEMON [SECONDS]
 
-It runs as root on Debian, without systemd, and writes below `FOLDER` and the link /etc/slurm/slurm.conf alone.
-Processes are ended by the numbers in their own files.
+It runs as root on Debian, without systemd, and writes only below `FOLDER` and the link /etc/slurm/slurm.conf.
+Processes are stopped by their pid files.
 """
 
 import contextlib
@@ -52,25 +52,25 @@ StorageLoc=slurm_acct_db
 
 
 def missing() -> str:
-    """Why no cluster can be brought up here; nothing if one can, the packages installed or still to install."""
+    """Why no cluster can be started here; empty if one can, with packages installed or installable."""
     if os.geteuid() != 0:
         return "Slurm's daemons need root"
     if CONF.exists() and CONF.resolve() != FOLDER / "slurm.conf":
-        return f"{CONF} is there: this machine belongs to another cluster"
+        return f"{CONF} exists: this machine belongs to another cluster"
     if all(map(shutil.which, PROGRAMS)):
         return ""
     if not shutil.which("apt-get"):
         return "Slurm is not installed, and there is no apt-get to install it"
-    asked = run("apt-get", "install", "--simulate", "--quiet=2", *PACKAGES, check=False)
-    if asked.returncode:
-        asked = run(
+    trial = run("apt-get", "install", "--simulate", "--quiet=2", *PACKAGES, check=False)
+    if trial.returncode:
+        trial = run(
             "bash", "-c", f"apt-get update -qq && apt-get install --simulate -qq {' '.join(PACKAGES)}", check=False
         )
-    return f"apt-get cannot install Slurm: {asked.stderr.strip().splitlines()[-1:]}" if asked.returncode else ""
+    return f"apt-get cannot install Slurm: {trial.stderr.strip().splitlines()[-1:]}" if trial.returncode else ""
 
 
 def run(*command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess:
-    """Run a command; what it said is in the error when it fails."""
+    """Run a command; its output is in the error if it fails."""
     done = subprocess.run(command, text=True, input=stdin, capture_output=True, check=False)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.returncode}: {done.stdout}{done.stderr}")
@@ -78,7 +78,7 @@ def run(*command: str, check: bool = True, stdin: str | None = None) -> subproce
 
 
 def until(ready: Callable[[], object], seconds: float, what: str) -> object:
-    """Wait until `ready()` is true and return it; raise after so many seconds."""
+    """Wait until `ready()` is true and return its value; raises `TimeoutError` after `seconds`."""
     end = time.monotonic() + seconds
     while not (value := ready()):
         if time.monotonic() > end:
@@ -88,7 +88,7 @@ def until(ready: Callable[[], object], seconds: float, what: str) -> object:
 
 
 def install() -> None:
-    """Install the packages that are missing, and keep them from starting services."""
+    """Install the missing packages without starting their services."""
     if all(map(shutil.which, PROGRAMS)):
         return
     policy = Path("/usr/sbin/policy-rc.d")
@@ -100,9 +100,9 @@ def install() -> None:
 
 
 def start() -> None:
-    """Bring the cluster up; it has run a job when this returns."""
+    """Start the cluster; it has run a job when this returns."""
     if why := missing():
-        raise SystemExit(f"no cluster here: {why}")
+        raise SystemExit(f"no cluster: {why}")
     install()
     stop()
     for name in ("controller", "gpu", *(f"spool.{node}" for node in NODES)):
@@ -127,9 +127,9 @@ def _configure() -> None:
     lines = ["AutoDetect=off"]
     lines += [f"NodeName={node} Name=gpu File={FOLDER}/gpu/[0-{GPUS - 1}]" for node in NODES if node[0] == "g"]
     (FOLDER / "gres.conf").write_text("\n".join(lines) + "\n")
-    for number in range(GPUS):  # Slurm wants devices: these are /dev/null's
+    for number in range(GPUS):  # Slurm needs devices: these are clones of /dev/null
         os.mknod(FOLDER / "gpu" / str(number), stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    # The default place, since Snakemake's job step drops every variable of Slurm's before it calls srun.
+    # The default place, since Snakemake's job step drops all Slurm variables before it calls srun.
     CONF.parent.mkdir(exist_ok=True)
     CONF.unlink(missing_ok=True)
     CONF.symlink_to(FOLDER / "slurm.conf")
@@ -176,17 +176,17 @@ def start_daemon(name: str) -> None:
 
 
 def _daemon(*command: str) -> None:
-    """It puts itself in the background; its files are looked for beside SLURM_CONF."""
+    """Start a daemon, which goes to the background; it finds its files beside SLURM_CONF."""
     subprocess.run(command, env={**os.environ, "SLURM_CONF": str(FOLDER / "slurm.conf")}, check=True)
 
 
 def revive(node: str) -> None:
-    """Start the daemon of a node, whose state the controller then asks for."""
+    """Start a node's daemon, whose state the controller then requests."""
     _daemon("slurmd", "-N", node)
 
 
 def crash(node: str) -> None:
-    """Kill a node's daemon and all that its jobs run: nothing is told to the controller."""
+    """Kill a node's daemon and all its jobs' processes, without notice to the controller."""
     pids = list(_job_processes(node))
     parents = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
     hang(node)
@@ -195,19 +195,19 @@ def crash(node: str) -> None:
 
 
 def hang(node: str) -> None:
-    """Kill a node's daemon alone: its jobs live on, and the controller hears nothing of them."""
+    """Kill only a node's daemon: its jobs keep running, unknown to the controller."""
     _end(f"slurmd.{node}", signal.SIGKILL)
 
 
 def restart(daemon: str, seconds: float = 0) -> None:
-    """End slurmctld or slurmdbd, and start it again after so many seconds."""
+    """Stop slurmctld or slurmdbd, and start it again after `seconds`."""
     _end(daemon)
     time.sleep(seconds)
     start_daemon(daemon)
 
 
 def stop() -> None:
-    """End all that `start` began and every job, and remove what it wrote."""
+    """Stop everything that `start` started and every job, and remove its files."""
     if (FOLDER / "slurmctld.pid").exists():
         run("timeout", "10", "scancel", "--user=root", check=False)
     for node in NODES:
@@ -228,7 +228,7 @@ def _job_processes(node: str) -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             variables = path.read_bytes().split(b"\0")
-        except OSError:  # it ended, or is not ours
+        except OSError:  # the process has ended, or is not ours
             continue
         if f"SLURMD_NODENAME={node}".encode() in variables:
             yield int(path.parent.name)
@@ -247,7 +247,7 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def _end(daemon: str, number: signal.Signals = signal.SIGTERM) -> None:
-    """Signal the daemon of a pid file, if that still is its number, and wait until it is gone."""
+    """Signal the daemon of a pid file, if the pid is still its own, and wait until it is gone."""
     file = FOLDER / f"{daemon}.pid"
     if not file.exists():
         return

@@ -1,4 +1,4 @@
-"""A repository of its own in which Snakemake runs on the cluster, and a trace of what ran where."""
+"""A copy of the repository in which Snakemake runs on the cluster, with a trace of what ran where."""
 
 import contextlib
 import itertools
@@ -20,18 +20,18 @@ TABLE = "results/table.tex"
 ADAPTER = "vlminilm_adapter_none_avg"
 CHECKPOINTS = "results/sample/checkpoints"
 
-# Stands before `vlret` on the PATH: notes each start with its place, and fails where a test asks for it.
+# Shadows `vlret` on the PATH: traces each start and its place, and fails on a test's request.
 SHIM = """#!/bin/bash
 echo "$(date +%s.%N)|$$|${{SLURM_JOB_ID:-}}|${{SLURMD_NODENAME:-}}|${{CUDA_VISIBLE_DEVICES:-}}|$*" >> {folder}/trace
 if [ -s "{folder}/fail-$2" ]; then
     sed --in-place 1d "{folder}/fail-$2"
-    echo "a failure that was asked for" >&2
+    echo "a requested failure" >&2
     exit 1
 fi
 exec {vlret} "$@"
 """
 
-# Snakemake looks at its jobs after 20 s, then 30, 40, … later: tests would mostly wait. Here it looks every 5 s.
+# Snakemake polls its jobs after 20 s, then 30, 40, …: tests would mostly wait. Here it polls every 5 s.
 OFTEN = """import sys
 
 if "--profile" in sys.orig_argv:
@@ -68,7 +68,7 @@ def edit_profile(folder: Path, change: dict) -> None:
 
 
 def join_the_rest(folder: Path) -> None:
-    """Put all that follows a training into one allocation, which saves a test a minute."""
+    """Group everything after a training into one allocation, which saves a minute per test."""
     partition = {"slurm_partition": "gpu", "mem_mb": "6000 * attempt"}
     edit_profile(folder, dict.fromkeys(("embed", "search", "metrics"), partition))
     path = folder / "profiles" / "slurm" / "config.yaml"
@@ -91,7 +91,7 @@ class Start:
 
 
 class Repository:
-    """A folder with the tiny config, and the driver that is at work there."""
+    """A folder with the tiny config, and the driver that runs there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -109,7 +109,7 @@ class Repository:
         return {**os.environ, "PATH": ":".join(path), "PYTHONPATH": str(self.shims), "OMP_NUM_THREADS": "1"}
 
     def type(self, command: str, fails: bool = False) -> str:
-        """Run a command line to its end; what it said."""
+        """Run a command and return its output."""
         done = subprocess.run(
             command.split(), cwd=self.folder, env=self.environment(), text=True, capture_output=True, check=False
         )
@@ -117,7 +117,7 @@ class Repository:
         return done.stdout + done.stderr
 
     def begin(self, command: str = f"snakemake --profile slurm {TABLE}") -> None:
-        """Start the driver; what it says is added to the file `output`."""
+        """Start the driver; its output is appended to the file `output`."""
         with open(self.output, "a") as output:
             self.driver = subprocess.Popen(
                 command.split(),
@@ -129,18 +129,18 @@ class Repository:
             )
 
     def end(self, fails: bool = False, seconds: float = 900) -> str:
-        """Wait for the driver; what it said."""
+        """Wait for the driver and return its output."""
         end = time.monotonic() + seconds
         while (code := self.driver.poll()) is None:
             assert time.monotonic() < end, self.output.read_text()[-5000:]
             self.keep_curves()
             time.sleep(0.2)
-        said = self.output.read_text()
-        assert (code != 0) == fails, said[-5000:]
-        return said
+        text = self.output.read_text()
+        assert (code != 0) == fails, text[-5000:]
+        return text
 
     def close(self) -> None:
-        """Leave nothing running, also where a test failed."""
+        """Stop everything, also after a failed test."""
         if self.driver and self.driver.poll() is None:
             self.driver.kill()
             self.driver.wait()
@@ -148,11 +148,11 @@ class Repository:
             subprocess.run(["scancel", *left], check=True)
 
     def fail(self, verb: str, times: int) -> None:
-        """Make the next so many starts of `vlret STAGE verb` fail."""
+        """Make the next `times` starts of `vlret STAGE verb` fail."""
         (self.shims / f"fail-{verb}").write_text("once\n" * times)
 
     def trace(self, verb: str = "") -> list[Start]:
-        """Every start of `vlret`, or of one verb, in the order of time."""
+        """All starts of `vlret`, or of one verb, in order of time."""
         path = self.shims / "trace"
         starts = []
         for line in path.read_text().splitlines() if path.exists() else ():
@@ -166,7 +166,7 @@ class Repository:
         return until(lambda: self.trace(verb)[times - 1 : times], seconds, f"start {times} of {verb}")[0]
 
     def training(self, times: int = 1) -> Start:
-        """Wait until the n-th start of the training has saved a state; that start."""
+        """Wait until the n-th start of the training has saved a state; return that start."""
         start = self.started("train", times)
         folder = self.folder / CHECKPOINTS / f"{ADAPTER}.training"
         until(lambda: any(p.stat().st_mtime > start.seconds for p in folder.glob("step-*.pt")), 120, "a saved state")
@@ -174,12 +174,12 @@ class Repository:
         return start
 
     def runs(self) -> list[str]:
-        """The names of the runs of this folder on the cluster."""
+        """The names of this folder's runs on the cluster."""
         logs = (self.folder / ".snakemake" / "log").glob("*.log")
         return [name for log in logs for name in re.findall(r"SLURM run ID: (\S+)", log.read_text())]
 
     def jobs(self, rule: str = "") -> list[dict]:
-        """What accounting knows of every job of this folder, requeued ones twice, in the order of submission."""
+        """The accounting records of this folder's jobs in order of submission, requeued ones twice."""
         fields = ["JobIDRaw", "Partition", "State", "Comment", "Start", "End", "ReqMem", "AllocTRES", "NodeList"]
         command = ["sacct", "-X", "-D", "-n", "-P", f"--name={','.join(self.runs())}", f"--format={','.join(fields)}"]
         rows = subprocess.run([*command, "-S", "now-1day"], capture_output=True, text=True, check=True).stdout
@@ -187,18 +187,18 @@ class Repository:
         return [job for job in jobs if job["Comment"].startswith(f"rule_{rule}")]
 
     def queued(self) -> list[str]:
-        """The numbers of this folder's jobs that have not ended."""
+        """The ids of this folder's unfinished jobs."""
         if not self.runs():
             return []
         command = ["squeue", "--noheader", "--format=%i", f"--name={','.join(self.runs())}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
     def now(self) -> float:
-        """The time, as the trace counts it."""
+        """The time on the trace's clock."""
         return time.time()
 
     def keep_curves(self) -> None:
-        """Link TensorBoard's files, which end with the training, to where they stay."""
+        """Hard-link TensorBoard's files, which are deleted after the training, to keep them."""
         for path in (self.folder / CHECKPOINTS).glob("*.training/tensorboard/*"):
             kept = self.shims / "tensorboard" / path.name
             kept.parent.mkdir(exist_ok=True)
@@ -215,7 +215,7 @@ class Repository:
 
 
 def without_training(finished: Repository, folder: Path) -> Repository:
-    """A copy of the finished repository that lacks its trained model and all that hangs on it."""
+    """Copy the finished repository without its trained model and everything that depends on it."""
     shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("downloads"))
     downloads = "results/downloads"
     subprocess.run(["cp", "--archive", "--link", finished.folder / downloads, folder / downloads], check=True)
@@ -230,7 +230,7 @@ def without_training(finished: Repository, folder: Path) -> Repository:
 
 
 def warned(pid: int, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that is paused, or ended it: some versions of Slurm let it go on first."""
+    """Whether a signal is pending for a paused process, or ended it: some Slurm versions resume it first."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -240,6 +240,6 @@ def warned(pid: int, number: signal.Signals) -> bool:
 
 
 def overlaps(jobs: list[dict]) -> bool:
-    """Whether two of the jobs ran at once."""
+    """Whether any two jobs ran at once."""
     spans = sorted((job["Start"], job["End"]) for job in jobs)
     return any(second[0] < first[1] for first, second in itertools.pairwise(spans))

@@ -1,4 +1,4 @@
-"""`vlret cluster check` on a real Slurm: it says what a profile gets wrong, before a run does."""
+"""`vlret cluster check` on a real Slurm: it finds the mistakes of a profile before a run does."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 @pytest.fixture
 def check(cluster, tmp_path):
-    """A function that checks the shipped profile, changed, and returns exit code, output and error."""
+    """A function that checks a changed copy of the shipped profile: exit code, output and error."""
 
     def run(change=lambda profile: None):
         shutil.copytree(ROOT / "profiles" / "slurm", tmp_path / "slurm", dirs_exist_ok=True)
@@ -31,18 +31,18 @@ def check(cluster, tmp_path):
 
 
 def test_the_shipped_profile_fits_in_seconds(check):
-    begun = time.monotonic()
-    code, said, error = check()
-    assert time.monotonic() - begun < 20
+    start = time.monotonic()
+    code, output, error = check()
+    assert time.monotonic() - start < 20
     assert (code, error) == (0, "")
-    assert "wrong" not in said
+    assert "wrong" not in output
     lines = dict(
-        line[6:].split(maxsplit=1) for line in said.splitlines() if not line.startswith(("ok    rule", "ok    node"))
+        line[6:].split(maxsplit=1) for line in output.splitlines() if not line.startswith(("ok    rule", "ok    node"))
     )
     assert lines["partitions"] == "cpu, gpu"
     assert lines["account"] == "project"
-    assert "node of gpu             g1 imports vlret" in said
-    assert "CUDA_VISIBLE_DEVICES=0" in said
+    assert "node of gpu             g1 imports vlret" in output
+    assert "CUDA_VISIBLE_DEVICES=0" in output
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def test_what_does_not_fit_is_named(check, section, key, value, line):
     def change(profile):
         (profile[section] if section else profile)[key] = value
 
-    code, said, error = check(change)
+    code, output, error = check(change)
     assert code == 1
     assert "does not fit this cluster yet" in error
-    assert any(line in wrong for wrong in said.splitlines() if wrong.startswith("wrong"))
+    assert any(line in wrong for wrong in output.splitlines() if wrong.startswith("wrong"))
 
 
 def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path, tmp_path_factory):
-    """The check runs where another file system lies over the folder, which the nodes do not see."""
+    """The check runs with another file system mounted over the folder, which the nodes do not see."""
     check()
     profile = tmp_path_factory.mktemp("profile") / "slurm"
     inside = f"mount -t tmpfs none {tmp_path} && cp -r {profile} {tmp_path}/slurm && cd {tmp_path}"
     shutil.copytree(tmp_path / "slurm", profile)
     command = ["unshare", "--mount", "bash", "-c", f"{inside} && {sys.executable} -m vlret cluster check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"wrong node of cpu             c1: what it writes to {tmp_path} is not seen here" in done.stdout, done
+    assert f"wrong node of cpu             c1: files it writes to {tmp_path} are not visible here" in done.stdout, done
     assert "ok    partitions" in done.stdout

@@ -1,4 +1,4 @@
-"""Faults on a real Slurm: each ends in the files of an undisturbed run, and a log that says what happened."""
+"""Faults on a real Slurm: each ends with the files of an undisturbed run, and a log that says what happened."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ COMMAND = f"snakemake --profile slurm {TABLE}"
 
 
 def compare(repository, finished, **again):
-    """That all files are those of the undisturbed run, only `again` was done twice, and nothing twice at once."""
+    """Check that all files equal those of the undisturbed run, and that only `again` ran repeatedly, never at once."""
     assert digests(repository.folder) == digests(finished.folder)
     verbs = Counter(start.verb.split()[1] for start in repository.trace())
     assert verbs == {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1, **again}
@@ -29,7 +29,7 @@ def log(repository, stage="train"):
 
 
 def story(repository):
-    """What Slurm kept of all jobs of the training."""
+    """Slurm's logs of all jobs of the training."""
     return "".join(path.read_text() for path in (repository.folder / ".snakemake/slurm_logs/rule_train").rglob("*.log"))
 
 
@@ -37,7 +37,7 @@ def states(repository, rule="train"):
     return [job["State"].split()[0] for job in repository.jobs(rule)]
 
 
-def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained, finished, recovered):
+def test_jobs_out_of_memory_cancelled_or_failed_are_retried(untrained, finished, recovered):
     edit_profile(untrained.folder, {"train": {"mem_mb": "750 * attempt"}})
     untrained.fail("embed", 2)
     untrained.begin()
@@ -45,7 +45,7 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
     until(lambda: states(untrained)[:1] in (["FAILED"], ["OUT_OF_MEMORY"]), 10, "end of the job without memory")
     subprocess.run(["scancel", second.job], check=True)
     cancelled = untrained.now()
-    recovered("scancel: until training went on", untrained.started("train", 3).seconds - cancelled)
+    recovered("scancel: until training resumed", untrained.started("train", 3).seconds - cancelled)
     said = untrained.end()
     compare(untrained, finished, train=3, embed=3)
     assert states(untrained)[1:] == ["CANCELLED", "COMPLETED"]
@@ -55,25 +55,25 @@ def test_what_runs_out_of_memory_is_cancelled_or_fails_is_tried_again(untrained,
     assert "resuming from step" in log(untrained)
     first, again = untrained.trace("embed")[:2]
     recovered("a job failed: until its next attempt", again.seconds - first.seconds)
-    assert "a failure that was asked for" in said
+    assert "a requested failure" in said
     assert [job["State"] for job in untrained.jobs("")[3:]] == ["FAILED", "FAILED", "COMPLETED"]
 
 
-def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untrained, finished, recovered):
+def test_before_its_time_limit_a_training_saves_and_resumes_seamlessly(untrained, finished, recovered):
     edit_profile(
         untrained.folder,
         {"train": {"runtime": "2 if attempt == 1 else 60", "slurm_extra": "'--open-mode=append --signal=USR1@30'"}},
     )
     untrained.begin()
     start = untrained.training()
-    # It stands still until Slurm warns it, 60 to 90 s after its start.
+    # It is paused until Slurm warns it, 60 to 90 s after its start.
     os.kill(start.pid, signal.SIGSTOP)
     until(lambda: warned(start.pid, signal.SIGUSR1), 120, "Slurm's signal")
     at = untrained.now()
     with suppress(ProcessLookupError):
         os.kill(start.pid, signal.SIGCONT)
     again = untrained.started("train", 2)
-    recovered("time limit: from Slurm's warning until training went on", again.seconds - at)
+    recovered("time limit: from Slurm's warning until training resumed", again.seconds - at)
     said = untrained.end()
     compare(untrained, finished, train=2)
     assert states(untrained) == ["FAILED", "COMPLETED"]
@@ -82,21 +82,21 @@ def test_before_its_time_limit_a_training_saves_and_goes_on_without_a_seam(untra
     assert untrained.curve() == finished.curve()
 
 
-def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, finished, cluster, recovered):
+def test_a_job_keeps_its_id_through_preemption_crash_and_restarts(untrained, finished, cluster, recovered):
     untrained.begin()
     first = untrained.training()
     command = ["sbatch", "-A", "project", "-p", "urgent", "-N2", "--exclusive", "--mem=1000", "--output=/dev/null"]
     subprocess.run([*command, "--wrap=sleep 3"], check=True)
     preempted = untrained.now()
     second = untrained.training(2)
-    recovered("preemption by a job of 3 s: until training went on", second.seconds - preempted)
+    recovered("preemption by a job of 3 s: until training resumed", second.seconds - preempted)
     cluster.crash(second.node)
     crashed = untrained.now()
     try:
         third = untrained.training(3)
     finally:
         cluster.revive(second.node)
-    recovered("node crash: until training went on elsewhere", third.seconds - crashed)
+    recovered("node crash: until training resumed elsewhere", third.seconds - crashed)
     assert third.node != second.node
     os.kill(third.pid, signal.SIGSTOP)  # or it might end before the daemons do
     cluster.restart("slurmdbd", 5)
@@ -110,10 +110,10 @@ def test_preempted_crashed_and_out_of_touch_a_job_keeps_its_number(untrained, fi
     assert said.count("has been submitted with SLURM jobid") == 2
 
 
-def test_after_ctrl_c_or_a_kill_of_the_driver_the_plain_command_goes_on(untrained, finished, recovered):
+def test_after_ctrl_c_or_a_kill_of_the_driver_the_same_command_resumes(untrained, finished, recovered):
     untrained.begin()
     untrained.training()
-    assert "is a snakemake at work in this folder" in untrained.type("vlret cluster recover", fails=True)
+    assert "runs snakemake in this folder" in untrained.type("vlret cluster recover", fails=True)
     interrupted = untrained.now()
     untrained.driver.send_signal(signal.SIGINT)
     assert "Terminating processes on user request" in untrained.end(fails=True)
@@ -131,7 +131,7 @@ def test_after_ctrl_c_or_a_kill_of_the_driver_the_plain_command_goes_on(untraine
         "kill -9 of the driver: with `vlret cluster recover`, until it could be started again", untrained.now() - killed
     )
     assert f"{start.job} (RUNNING)" in said
-    assert f"Now type, as before: {COMMAND}" in said
+    assert f"Now rerun: {COMMAND}" in said
     assert untrained.queued() == []
     assert "no job of a killed run is left" in untrained.type("vlret cluster recover")
     untrained.begin()
@@ -141,7 +141,7 @@ def test_after_ctrl_c_or_a_kill_of_the_driver_the_plain_command_goes_on(untraine
     assert "resuming from step" in log(untrained)
 
 
-def test_a_node_that_hangs_while_its_job_lives_on_spoils_nothing(untrained, finished, cluster, recovered):
+def test_a_hanging_node_with_a_live_job_corrupts_nothing(untrained, finished, cluster, recovered):
     untrained.begin()
     first = untrained.training()
     os.kill(first.pid, signal.SIGSTOP)
@@ -159,4 +159,4 @@ def test_a_node_that_hangs_while_its_job_lives_on_spoils_nothing(untrained, fini
     assert first.job == second.job
     assert first.node != second.node
     compare(untrained, finished, train=2)
-    assert "stood still for 30 s; taking over" in log(untrained)
+    assert "stalled for 30 s; taking over" in log(untrained)

@@ -1,4 +1,4 @@
-"""Training on several GPUs and nodes of a real Slurm: what it is given, and that it learns what one process does."""
+"""Training on several GPUs and nodes of a real Slurm: its allocation, and the same losses as one process."""
 
 import pytest
 from slurm_run import ADAPTER, CHECKPOINTS, without_training
@@ -10,16 +10,16 @@ CHECKPOINT = f"{CHECKPOINTS}/{ADAPTER}"
 
 
 def configure(folder, **how):
-    """Train for some steps, as `how` says."""
+    """Set a short training with the options `how`."""
     config = read_config(folder)
     config["training"]["experiments"] = {ADAPTER: {"steps": 12, **how}}
     write_config(folder, config)
 
 
 @pytest.fixture(scope="module")
-def alone(finished, tmp_path_factory):
+def single(finished, tmp_path_factory):
     """The losses of one process, by step."""
-    repository = without_training(finished, tmp_path_factory.mktemp("alone") / "repository")
+    repository = without_training(finished, tmp_path_factory.mktemp("single") / "repository")
     configure(repository.folder)
     repository.begin(f"snakemake --cores 2 {CHECKPOINT}")
     repository.end()
@@ -27,7 +27,7 @@ def alone(finished, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("how", "nodes"), [({"gpus": 2}, ["g1"]), ({"nodes": 2}, ["g[1-2]"])])
-def test_several_gpus_and_nodes_give_the_curve_of_one_process(untrained, alone, how, nodes):
+def test_several_gpus_and_nodes_give_the_losses_of_one_process(untrained, single, how, nodes):
     configure(untrained.folder, **how)
     untrained.begin(f"snakemake --profile slurm --configfile config/config.yaml -- {CHECKPOINT}")
     untrained.end()
@@ -38,5 +38,5 @@ def test_several_gpus_and_nodes_give_the_curve_of_one_process(untrained, alone, 
     if "gpus" in how:
         assert untrained.trace("train")[0].gpus == "0,1"
     curve = untrained.curve()
-    assert curve.keys() == alone.keys()
-    assert list(curve.values()) == pytest.approx(list(alone.values()), abs=2e-3)
+    assert curve.keys() == single.keys()
+    assert list(curve.values()) == pytest.approx(list(single.values()), abs=2e-3)

@@ -15,7 +15,7 @@ LOCAL = {"features gather", "lexical join", "evaluation table"}
 
 @pytest.fixture(scope="module")
 def ran(cluster, finished, tmp_path_factory):
-    """A repository in which the command was typed, and nothing else was done but the downloads."""
+    """A repository in which only the downloads and this command were run."""
     folder = tmp_path_factory.mktemp("ran") / "repository"
     folder.mkdir()
     tiny(folder)
@@ -27,11 +27,11 @@ def ran(cluster, finished, tmp_path_factory):
     return repository
 
 
-def test_the_results_are_those_without_a_cluster(ran, finished):
+def test_the_results_equal_those_without_a_cluster(ran, finished):
     assert digests(ran.folder) == digests(finished.folder)
 
 
-def test_rules_of_the_gpu_get_one_and_light_rules_stay_here(ran):
+def test_gpu_rules_get_one_and_light_rules_run_locally(ran):
     jobs = {job["JobIDRaw"]: job for job in ran.jobs()}
     starts = ran.trace()
     assert {start.verb for start in starts} >= GPU | LOCAL
@@ -67,12 +67,12 @@ def test_a_second_run_does_nothing(ran):
 def test_the_dry_run_shows_each_jobs_resources(untrained):
     output = untrained.type(f"snakemake --profile slurm -n {TABLE}")
     train = output.partition("rule train:")[2].partition("resources:")[2].partition("\n")[0]
-    for asked in ("slurm_partition=gpu", "gres=gpu:1", "mem_mb=16000", "runtime=240", "slurm_account=project"):
-        assert asked in train
+    for request in ("slurm_partition=gpu", "gres=gpu:1", "mem_mb=16000", "runtime=240", "slurm_account=project"):
+        assert request in train
     assert "--signal=USR1@120" in train
 
 
-def test_a_config_of_ones_own_takes_the_place_of_the_profiles(untrained):
+def test_a_config_on_the_command_line_replaces_the_profiles(untrained):
     viquae = untrained.folder / "config" / "viquae.yaml"
     own = untrained.folder / "own.yaml"
     own.write_text(viquae.read_text().replace(f"- {ADAPTER}", "- vlminilm_lora_none_avg"))

@@ -1,1 +1,1 @@
-"""Does the profile fit this cluster, and how does a run go on whose driver was killed?"""
+"""Check a profile against the cluster, and recover a run whose driver was killed."""

@@ -1,4 +1,4 @@
-"""`vlret cluster check`: whether a profile fits the cluster, a line for each thing that may be wrong."""
+"""`vlret cluster check`: whether a profile fits the cluster, one line per check."""
 
 import getpass
 import re
@@ -11,17 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlret.cluster.slurm import PROFILE, ask, read_profile
+from vlret.cluster.slurm import PROFILE, call, read_profile
 from vlret.files import InputError
 
-WAIT = 60  # seconds that a node may take to be had
-SHARED = 10  # seconds until a file that a node wrote must be seen here
+WAIT = 60  # seconds to wait for a node
+SHARED = 10  # seconds until a file written on a node must be visible here
 
 
 def check(profile: Path | None = None) -> None:
-    """Print a line for each thing that a run needs: `ok` and what was found, or `wrong` and what to edit.
+    """Print a line for each requirement of a run: `ok` and what was found, or `wrong` and what to edit.
 
-    One short job a partition is run; the rest asks the controller alone.
+    One short job per partition is run; the other checks only query the controller.
 
     Parameters
     ----------
@@ -34,25 +34,25 @@ def check(profile: Path | None = None) -> None:
         If anything is wrong.
     """
     folder = profile or PROFILE
-    asked = Requests(folder, read_profile(folder))
-    checks: list[tuple[str, Callable[[], str]]] = [("commands", commands), ("status", asked.status)]
-    checks += [("partitions", asked.partitions), ("account", asked.account)]
-    checks += [(f"rule {rule}", lambda rule=rule: asked.accepted(rule)) for rule in asked.rules]
-    # One job a partition, with a GPU where a rule asks for one.
-    probes = {wants["slurm_partition"]: wants for wants in sorted(asked.rules.values(), key=lambda w: "gres" in w)}
+    requests = Requests(folder, read_profile(folder))
+    checks: list[tuple[str, Callable[[], str]]] = [("commands", commands), ("status", requests.status)]
+    checks += [("partitions", requests.partitions), ("account", requests.account)]
+    checks += [(f"rule {rule}", lambda rule=rule: requests.accepted(rule)) for rule in requests.rules]
+    # One job per partition, with a GPU if a rule requests one.
+    probes = {wants["slurm_partition"]: wants for wants in sorted(requests.rules.values(), key=lambda w: "gres" in w)}
     checks += [(f"node of {name}", lambda wants=wants: probe(wants)) for name, wants in probes.items()]
     with ThreadPoolExecutor(len(checks)) as pool:
-        found = [(name, pool.submit(_said, test)) for name, test in checks]
+        found = [(name, pool.submit(_outcome, test)) for name, test in checks]
         wrong = 0
         for name, result in found:
             fine, text = result.result()
             wrong += not fine
             print(f"{'ok' if fine else 'wrong':6}{name:24}{text}", flush=True)
     if wrong:
-        raise InputError(f"{wrong} of {len(checks)} are wrong; {folder}/config.yaml does not fit this cluster yet")
+        raise InputError(f"{wrong} of {len(checks)} checks failed; {folder}/config.yaml does not fit this cluster yet")
 
 
-def _said(test: Callable[[], str]) -> tuple[bool, str]:
+def _outcome(test: Callable[[], str]) -> tuple[bool, str]:
     try:
         return True, test()
     except InputError as error:
@@ -60,15 +60,15 @@ def _said(test: Callable[[], str]) -> tuple[bool, str]:
 
 
 def commands() -> str:
-    """That Slurm's commands are here: its version."""
+    """Slurm's commands exist; returns the version."""
     for command in ("srun", "sbatch", "squeue", "scancel", "scontrol"):
-        version = ask(command, "--version").strip()
+        version = call(command, "--version").strip()
     return version
 
 
 @dataclass
 class Requests:
-    """What the rules ask of the cluster, as `folder`/config.yaml says."""
+    """The resource requests of the rules in `folder`/config.yaml."""
 
     folder: Path
     profile: dict
@@ -85,11 +85,11 @@ class Requests:
                 raise InputError(f"{self.folder}/config.yaml: {rule}: slurm_partition: missing")
 
     def status(self) -> str:
-        """That the command which Snakemake asks for its jobs answers, and keeps ended jobs for long enough."""
-        begun = time.monotonic()
-        ask("squeue", "--states=all", "--noheader", "--name=none")
-        took = time.monotonic() - begun
-        kept = re.search(r"MinJobAge\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+        """The status command of Snakemake answers, and ended jobs are kept long enough."""
+        start = time.monotonic()
+        call("squeue", "--states=all", "--noheader", "--name=none")
+        took = time.monotonic() - start
+        kept = re.search(r"MinJobAge\s*=\s*(\d+)", call("scontrol", "show", "config"))
         needed = 3 * self.profile.get("slurm-init-seconds-before-status-checks", 40)
         if kept and int(kept[1]) < needed:
             key = "slurm-init-seconds-before-status-checks"
@@ -97,8 +97,8 @@ class Requests:
         return f"squeue answers in {took:.2f} s, ended jobs stay {kept[1] if kept else '?'} s"
 
     def partitions(self) -> str:
-        """That each partition exists and is up."""
-        rows = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%a").splitlines()]
+        """Each partition exists and is up."""
+        rows = [line.split("|") for line in call("sinfo", "--noheader", "--format=%R|%a").splitlines()]
         states = dict(rows)
         for rule, wants in self.rules.items():
             name = wants["slurm_partition"]
@@ -108,11 +108,11 @@ class Requests:
         return ", ".join(dict.fromkeys(wants["slurm_partition"] for wants in self.rules.values()))
 
     def account(self) -> str:
-        """That the accounts are this user's, where the cluster keeps accounts."""
-        asked = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}")
-        own = {line.strip().lower() for line in ask(*asked, "format=account").splitlines() if line.strip()}
+        """The accounts belong to this user, if the cluster has accounts."""
+        query = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}")
+        own = {line.strip().lower() for line in call(*query, "format=account").splitlines() if line.strip()}
         if not own:
-            return "the cluster keeps none"
+            return "the cluster has none"
         for rule, wants in self.rules.items():
             name = str(wants.get("slurm_account", ""))
             if name.lower() not in own:
@@ -122,18 +122,18 @@ class Requests:
         return ", ".join(dict.fromkeys(str(wants["slurm_account"]) for wants in self.rules.values()))
 
     def accepted(self, rule: str) -> str:
-        """That a job which asks for the most that this rule ever does would be queued."""
+        """A job with the largest request of this rule would be queued."""
         attempts = self.profile.get("retries", 0) + 1
         options = submission(self.rules[rule], attempts)
         try:
-            ask("sbatch", "--test-only", *options, "--wrap=true")
+            call("sbatch", "--test-only", *options, "--wrap=true")
         except InputError as error:
             raise InputError(f"{' '.join(options)}: {error}: edit {rule}, or `retries`") from error
         return f"{' '.join(options)} would be queued"
 
 
 def submission(wants: Mapping, attempt: int) -> list[str]:
-    """Resources as options of sbatch; numbers may be `n` or `n * attempt`, as Snakemake evaluates them."""
+    """Translate resources into sbatch options; a number is `n` or `n * attempt`, as in Snakemake."""
     names = {"slurm_partition": "partition", "slurm_account": "account", "gres": "gres", "constraint": "constraint"}
     options = [f"--{option}={wants[name]}" for name, option in names.items() if wants.get(name)]
     for name, option in (("mem_mb", "mem"), ("runtime", "time")):
@@ -144,7 +144,7 @@ def submission(wants: Mapping, attempt: int) -> list[str]:
 
 
 def probe(wants: Mapping) -> str:
-    """Run a job on a node: that it finds this environment, a GPU if it asks for one, and writes files seen here."""
+    """Run a job on a node: it imports the environment, gets the requested GPU, and writes files visible here."""
     options = submission({**wants, "mem_mb": 1000, "runtime": 5, "slurm_extra": ""}, 1)
     with tempfile.TemporaryDirectory(dir=".", prefix=".vlret-cluster-") as here:
         file = Path(here).resolve() / "written"
@@ -155,22 +155,22 @@ def probe(wants: Mapping) -> str:
         )
         command = ["srun", "--quiet", "--ntasks=1", f"--immediate={WAIT}", f"--chdir={Path.cwd()}", *options]
         try:
-            said = ask(
+            output = call(
                 *command, "bash", "-c", f'echo "$SLURMD_NODENAME|$CUDA_VISIBLE_DEVICES"; {shell}', seconds=3 * WAIT
             )
         except InputError as error:
             if "Unable to allocate resources" in str(error) and "immediate" in str(error).lower():
-                raise InputError(f"none came free within {WAIT} s: {' '.join(options)}") from error
+                raise InputError(f"none became free within {WAIT} s: {' '.join(options)}") from error
             raise
-        node, gpus = said.splitlines()[0].split("|")
+        node, gpus = output.splitlines()[0].split("|")
         end = time.monotonic() + SHARED
         while not file.exists():
             if time.monotonic() > end:
                 raise InputError(
-                    f"{node}: what it writes to {Path.cwd()} is not seen here; work on a shared file system"
+                    f"{node}: files it writes to {Path.cwd()} are not visible here; use a shared file system"
                 )
-            list(Path(here).iterdir())  # makes a network file system look anew
+            list(Path(here).iterdir())  # makes a network file system refresh its cache
             time.sleep(0.2)
     if "gres" in wants and not gpus:
-        raise InputError(f"{node}: --gres={wants['gres']} set no CUDA_VISIBLE_DEVICES; edit gres")
+        raise InputError(f"{node}: --gres={wants['gres']} sets no CUDA_VISIBLE_DEVICES; edit gres")
     return f"{node} imports vlret, shares {Path.cwd()}" + (f", CUDA_VISIBLE_DEVICES={gpus}" if "gres" in wants else "")

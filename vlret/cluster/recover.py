@@ -1,4 +1,4 @@
-"""`vlret cluster recover`: what to do when the driver, the `snakemake` on the login node, was killed."""
+"""`vlret cluster recover`: clean up after the driver, the `snakemake` on the login node, was killed."""
 
 import os
 import re
@@ -8,22 +8,22 @@ import sys
 import time
 from pathlib import Path
 
-from vlret.cluster.slurm import PROFILE, ask, jobs_named
+from vlret.cluster.slurm import PROFILE, call, jobs_named
 from vlret.console import say
 from vlret.files import InputError
 
 LOGS = Path(".snakemake/log")
 LOCKS = Path(".snakemake/locks")
-WAIT = 300  # seconds that cancelled jobs may take to end; a training saves its state first
+WAIT = 300  # seconds for cancelled jobs to end; a training saves its state first
 RUN = re.compile(r"SLURM run ID: (\S+)")
 COMMAND = re.compile(r"^\s*Command: (?:\S*/)?(snakemake .*)$", re.MULTILINE)
 
 
 def recover(profile: Path | None = None) -> None:
-    """Cancel the jobs that killed drivers of this folder left, wait until they have ended, and unlock the folder.
+    """Cancel the jobs of killed drivers of this folder, wait until they have ended, and unlock the folder.
 
-    Without this, `snakemake --unlock` and a new run would submit again what still runs, and both copies would write to
-    the same files.
+    With `snakemake --unlock` instead, a new run would resubmit jobs that still run, and both copies would write to the
+    same files.
 
     Parameters
     ----------
@@ -35,36 +35,36 @@ def recover(profile: Path | None = None) -> None:
     InputError
         If a driver still runs here, Slurm does not answer, or jobs do not end.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     if alive := drivers(Path.cwd()):
-        raise InputError(f"process {alive[0]} is a snakemake at work in this folder; wait for it, or end it by Ctrl-C")
+        raise InputError(f"process {alive[0]} runs snakemake in this folder; wait for it, or stop it with Ctrl-C")
     runs = run_names()
     left = jobs_named(runs) if runs else {}
     if left:
         say(f"{len(left)} jobs of a killed run: {', '.join(f'{job} ({state})' for job, state in left.items())}")
-        ask("scancel", *left)
+        call("scancel", *left)
         _wait(runs)
-        say(f"cancelled, and ended after {time.monotonic() - begun:.0f} s")
+        say(f"cancelled; all ended after {time.monotonic() - start:.0f} s")
     else:
         say("no job of a killed run is left")
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
         _unlock(profile or PROFILE)
         say("unlocked")
-    print(f"Now type, as before: {last_command() or f'snakemake --profile {profile or PROFILE} results/table.tex'}")
+    print(f"Now rerun: {last_command() or f'snakemake --profile {profile or PROFILE} results/table.tex'}")
 
 
 def logs() -> list[Path]:
-    """Snakemake's logs of this folder, the newest first."""
+    """Snakemake's logs of this folder, newest first."""
     return sorted(LOGS.glob("*.snakemake.log"), reverse=True)
 
 
 def run_names() -> list[str]:
-    """The names that the runs of this folder gave their jobs, the newest first."""
+    """The job names of this folder's runs, newest first."""
     return [name for log in logs() for name in RUN.findall(log.read_text(encoding="utf-8", errors="replace"))]
 
 
 def last_command() -> str | None:
-    """How the newest run that submitted jobs was called, if Snakemake noted it."""
+    """The command of the newest run that submitted jobs, if Snakemake logged it."""
     for log in logs():
         text = log.read_text(encoding="utf-8", errors="replace")
         if RUN.search(text) and (command := COMMAND.search(text)):
@@ -73,14 +73,14 @@ def last_command() -> str | None:
 
 
 def drivers(folder: Path) -> list[int]:
-    """The processes of this host that run Snakemake in `folder` and are no job of Slurm's."""
+    """The processes of this host that run Snakemake in `folder` outside Slurm jobs."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
             inside = (path / "cwd").readlink() == folder.resolve()
             job = b"\0SLURM_JOB_ID=" in b"\0" + (path / "environ").read_bytes()
-        except OSError:  # it ended, or is another user's
+        except OSError:  # the process has ended, or is another user's
             continue
         snakemake = any(word.rpartition(b"/")[2] == b"snakemake" for word in words[:4])
         if snakemake and inside and not job and int(path.name) != os.getpid():
@@ -93,7 +93,7 @@ def _wait(runs: list[str]) -> None:
     while left := jobs_named(runs):
         if time.monotonic() > end:
             raise InputError(
-                f"jobs {', '.join(left)} were cancelled and have not ended after {WAIT} s; ask the operators"
+                f"jobs {', '.join(left)} were cancelled but have not ended after {WAIT} s; ask the administrators"
             )
         time.sleep(1)
 

@@ -1,4 +1,4 @@
-"""What Slurm is asked, by its own commands."""
+"""Queries of Slurm by its own commands."""
 
 import re
 import subprocess
@@ -11,13 +11,13 @@ from vlret.yamls import read
 PROFILE = Path("slurm")
 
 
-def ask(*command: str, seconds: float = 30) -> str:
-    """What a command of Slurm's prints.
+def call(*command: str, seconds: float = 30) -> str:
+    """The output of a Slurm command.
 
     Raises
     ------
     InputError
-        If it is not there, fails, or says nothing for so many seconds.
+        If it does not exist, fails, or takes longer than `seconds`.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
@@ -26,13 +26,13 @@ def ask(*command: str, seconds: float = 30) -> str:
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{command[0]}: no answer within {seconds:.0f} s; is the cluster's controller up?") from error
     if done.returncode:
-        said = " ".join(re.sub(r"^\w+: (error: )?", "", done.stderr, flags=re.MULTILINE).split())
-        raise InputError(f"{command[0]}: {said or f'ended with {done.returncode}'}")
+        error = " ".join(re.sub(r"^\w+: (error: )?", "", done.stderr, flags=re.MULTILINE).split())
+        raise InputError(f"{command[0]}: {error or f'exit code {done.returncode}'}")
     return done.stdout
 
 
 def read_profile(folder: Path) -> dict:
-    """The settings of a Snakemake profile; an `InputError` says which file is wrong."""
+    """Read a Snakemake profile; raises `InputError` with the file."""
     path = folder / "config.yaml"
     if not path.is_file():
         raise InputError(f"{path}: no such file; run this at the top of the repository")
@@ -45,7 +45,7 @@ def read_profile(folder: Path) -> dict:
 
 
 def jobs_named(names: Iterable[str]) -> dict[str, str]:
-    """Number -> state of this user's jobs of these names that have not ended, as Snakemake's run is their name."""
+    """Job id -> state of this user's unfinished jobs of these names; Snakemake names jobs after its run."""
     wanted = set(names)
-    rows = (line.split("|") for line in ask("squeue", "--me", "--noheader", "--format=%i|%j|%T").splitlines())
+    rows = (line.split("|") for line in call("squeue", "--me", "--noheader", "--format=%i|%j|%T").splitlines())
     return {number: state for number, name, state in rows if name in wanted}

@@ -1,1 +1,1 @@
-"""From ranked passages to a table: metrics, significance, report."""
+"""From ranked passages to a table: metrics, significance, rendering."""

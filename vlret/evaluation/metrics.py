@@ -1,4 +1,4 @@
-"""Metrics of one run, question by question, on validation and test."""
+"""Per-question metrics of one run on validation and test."""
 
 from pathlib import Path
 
@@ -10,41 +10,41 @@ SPLITS = ("validation", "test")
 
 
 def evaluate(run: Path, qrels: list[Path], metrics: list[str], name: str, out: Path) -> None:
-    """Write every metric for every question of the validation and the test qrels (in this order), and their means.
+    """Write every metric for every question of the validation and test qrels (in this order), and their means.
 
-    A question of the qrels that the run lacks counts as zero, and so does one without relevant passage; how many those
-    are is said. The digest of the qrels goes into the file, so that a table can tell if its rows were judged alike.
+    Questions that are missing from the run or have no relevant passage count as zero; how many are missing is reported.
+    The file holds the digest of the qrels, so that a table can check that its rows were judged alike.
 
     Parameters
     ----------
     run
         A run.
     qrels
-        Judgements, the files of the validation and of the test questions; a single file, such as published ones, is
-        that of the test.
+        Qrels of the validation and of the test questions; a single file, such as published qrels, is of the test
+        questions.
     metrics
-        Their names as ranx has them, such as `mrr@100`.
+        Names as in ranx, such as `mrr@100`.
     name
-        What a table calls the run.
+        The run's name in a table.
     out
         The JSON file to write.
 
     Raises
     ------
     InputError
-        For more files of qrels than splits, and if the run ranks passages, but none for any question of one of the
-        splits: then it is not a run for these qrels.
+        If there are more qrels files than splits, or if a run that ranks passages has none of the questions of a
+        split: then it belongs to other qrels.
     """
     if len(qrels) > len(SPLITS):
-        raise InputError(f"qrels: {len(qrels)} files, expected one of {' and one of '.join(SPLITS)}, or of test alone")
+        raise InputError(f"qrels: {len(qrels)} files, expected one of {' and one of '.join(SPLITS)}, or only of test")
     ranked = read_run(run)
     splits = {}
     for split, path in zip(SPLITS[-len(qrels) :], qrels, strict=True):
         judged = read_qrels(path)
         if ranked and judged.keys().isdisjoint(ranked):
             raise InputError(f"{run}: ranks no passage for any question of {path}; it is a run of other questions")
-        if lost := len(judged.keys() - ranked.keys()):
-            say(f"{name}: {run} lacks {lost} of the {len(judged)} questions of {path}; they count as zero")
+        if missing := len(judged.keys() - ranked.keys()):
+            say(f"{name}: {run} lacks {missing} of the {len(judged)} questions of {path}; they count as zero")
         values = per_question(ranked, judged, metrics)
         splits[split] = {
             "qrels_sha256": sha256(path),

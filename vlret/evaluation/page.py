@@ -1,4 +1,4 @@
-"""The HTML document around a table; `$caption`, `$head`, `$rows` and `$origin` are filled in."""
+"""The HTML page of a table, a template for `$caption`, `$head`, `$rows` and `$origin`."""
 
 from string import Template
 

@@ -1,6 +1,6 @@
-"""One table, written five ways: LaTeX, Markdown, HTML, CSV, and the p-values of all pairs as CSV.
+"""A table in five formats: LaTeX, Markdown, HTML, CSV, and the p-values of all pairs as CSV.
 
-What a cell says is decided once, in `lines`; LaTeX, Markdown and HTML only dress it.
+`lines` decides the content of the cells; LaTeX, Markdown and HTML only format it.
 """
 
 import csv
@@ -34,8 +34,8 @@ RELEVANT = {
 }
 MATCHED = {
     "meerqat": "",
-    "whole-words": " Answers are looked for by the rule whole-words: a passage contains one where no letter, digit or "
-    "mark stands beside it.",
+    "whole-words": " Answers are matched by the rule whole-words: a passage contains one if no letter, digit or mark "
+    "is next to it.",
 }
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -66,7 +66,7 @@ $remarks
 
 
 class Cell(NamedTuple):
-    """What one cell shows: its text, whether it is the best of its column, and the rows that it beats."""
+    """A cell: its text, whether it is the best of its column, and the rows that it beats."""
 
     text: str
     best: bool = False
@@ -74,7 +74,7 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One row: its mark (a, b, …), its four parts or one name, and its cells in the order of `columns`."""
+    """A row: its mark (a, b, …), its four parts or one name, and its cells in the order of `columns`."""
 
     mark: str
     label: list[str]
@@ -82,13 +82,13 @@ class Line(NamedTuple):
 
 
 def metric_label(metric: str) -> str:
-    """The name of a metric in print: `hit_rate@5` is Hit@5."""
+    """The printed name of a metric: `hit_rate@5` is Hit@5."""
     name, _, cut = metric.partition("@")
     return f"{LABELS.get(name, name)}@{cut}"
 
 
 def figure(value: float) -> str:
-    """Three digits after the point, and none before it for what is below one: .523."""
+    """Format with three decimals, without a leading zero: .523."""
     return f"{value:.3f}".removeprefix("0")
 
 
@@ -103,7 +103,7 @@ def mark(row: int) -> str:
 
 
 def marks(rows: tuple[int, ...]) -> str:
-    """Rows as a superscript: their letters, three or more in a row as a range."""
+    """The superscript of rows: their letters, three or more consecutive ones as a range."""
     spans: list[list[int]] = []
     for row in rows:
         if spans and spans[-1][-1] == row - 1:
@@ -116,33 +116,33 @@ def marks(rows: tuple[int, ...]) -> str:
 
 
 def columns(results: Results) -> list[str]:
-    """The headings of the cells: the main metric on validation; then of test: the main metric, its interval, others."""
+    """The headings of the cells: main metric on validation; main metric on test, its interval, other test metrics."""
     main, *others = map(metric_label, results.shown)
     return [f"Validation {main}", f"Test {main}", f"{100 * results.settings.interval:g}\u00a0% interval", *others]
 
 
 def lines(results: Results) -> list[Line]:
-    """The rows as shown; "best" is decided by what is shown, so that equal figures look alike."""
+    """The rows of the table; the best value is decided after rounding, so that equal figures look alike."""
     main = results.shown[0]
     tested = [_column(results, metric) for metric in results.shown]
     spans = [Cell(f"{figure(low)}–{figure(high)}") for low, high in results.intervals[main].tolist()]
     stacked = [_cells(results.validation[main], [()] * len(results.rows)), tested[0], spans, *tested[1:]]
-    made = []
-    for row, about in enumerate(results.rows):
-        parts = [about[part] for part in PARTS]
+    found = []
+    for row, entry in enumerate(results.rows):
+        parts = [entry[part] for part in PARTS]
         label = ["–" if part in ("", "none") else part for part in parts]
-        label = label if about["name"] == "_".join(parts) else [about["name"]]
-        made.append(Line(mark(row), label, [column[row] for column in stacked]))
-    return made
+        label = label if entry["name"] == "_".join(parts) else [entry["name"]]
+        found.append(Line(mark(row), label, [column[row] for column in stacked]))
+    return found
 
 
 def notes(results: Results) -> list[tuple[str, str]]:
-    """`(mark, note)` of the rows that have a note."""
-    return [(mark(row), about["note"]) for row, about in enumerate(results.rows) if about["note"]]
+    """`(mark, note)` of rows with a note."""
+    return [(mark(row), entry["note"]) for row, entry in enumerate(results.rows) if entry["note"]]
 
 
 def caption(results: Results) -> str:
-    """What is what, in whole sentences, so that the table can be read without the code."""
+    """The caption, which makes the table readable by itself."""
     settings, counts = results.settings, results.counts
     main, times = metric_label(results.shown[0]), f"{settings.permutations:,}"
     entity = settings.groups == "entity"
@@ -151,27 +151,27 @@ def caption(results: Results) -> str:
     return (
         f"Retrieval of relevant passages for {counts['test']:,} test questions{judged} about {counts['entities']:,} "
         f"entities. {RELEVANT[settings.qrels]}.{MATCHED[results.matching]} The best value of a column is bold. "
-        f"Superscripts name the rows with a significantly lower value: {tested(results)}. "
+        f"Superscripts name the rows with a significantly lower value: {test_description(results)}. "
         f"The {100 * settings.interval:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
-        f"{absent(results)}"
+        f"{missing(results)}"
     )
 
 
-def absent(results: Results) -> str:
-    """Which rows are not there yet, as the end of a caption."""
-    return f" Not there yet: {', '.join(results.absent)}." if results.absent else ""
+def missing(results: Results) -> str:
+    """The last sentence of a caption, on missing rows."""
+    return f" Not done yet: {', '.join(results.missing)}." if results.missing else ""
 
 
 def origin(results: Results) -> str:
-    """Which program made the table, of which config, and when."""
+    """The version, config and date of the table."""
     commit = commit_of()
     return f"vlret {__version__}{commit and f' ({commit})'}, config {results.config}, {date.today().isoformat()}"
 
 
 def commit_of() -> str:
-    """The commit of the program, with a plus where files were changed since; empty where it is no clone."""
+    """The program's commit, with a plus if files have changed since; empty outside a git clone."""
     here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return ""
@@ -179,11 +179,11 @@ def commit_of() -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):
-        return ""  # no git here, or another user's clone, of which it tells nothing
+        return ""  # no git, or another user's clone, which git refuses to read
 
 
-def tested(results: Results) -> str:
-    """Which test the superscripts rest on, and at which level."""
+def test_description(results: Results) -> str:
+    """The significance test behind the superscripts, and its level."""
     settings, pairs = results.settings, len(results.rows) * (len(results.rows) - 1) // 2
     entity = settings.groups == "entity"
     if settings.test == "t":
@@ -197,9 +197,9 @@ def tested(results: Results) -> str:
 
 
 def latex(results: Results) -> str:
-    """A `table` environment for a document that uses the packages booktabs and graphicx."""
+    """A `table` environment; it needs the packages booktabs and graphicx."""
     headings = [heading.removeprefix("Validation ").removeprefix("Test ") for heading in columns(results)]
-    # A little space around the rows of one model, where there are several.
+    # Extra space between models with several rows.
     blocks = [list(block) for _, block in groupby(lines(results), lambda line: line.label[0] if line.label[1:] else "")]
     rows = []
     for before, block in pairwise([[], *blocks]):
@@ -219,7 +219,7 @@ def latex(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    """A pipe table under its caption, as GitHub and GitLab show it."""
+    """A caption and a pipe table, as GitHub and GitLab render it."""
     rows = [["", *map(str.capitalize, PARTS), *columns(results)]]
     rows.append(["---"] * len(rows[0]))
     for line in lines(results):
@@ -231,7 +231,7 @@ def markdown(results: Results) -> str:
 
 
 def page(results: Results) -> str:
-    """One HTML document that needs nothing else: it reads, prints and sorts by itself."""
+    """A self-contained HTML document, readable, printable and sortable."""
     main = results.shown[0]
     remarks, most = dict(notes(results)), results.intervals[main].max()
     rows = [
@@ -253,8 +253,8 @@ def table_csv(results: Results) -> str:
     head += [f"validation_{metric}" for metric in results.metrics]
     head += [f"test_{metric}{kind}" for metric in results.metrics for kind in ("", "_low", "_high", "_beats")]
     rows = []
-    for row, about in enumerate(results.rows):
-        cells = [mark(row), about["name"], *(about[part] for part in PARTS), about["note"]]
+    for row, entry in enumerate(results.rows):
+        cells = [mark(row), entry["name"], *(entry[part] for part in PARTS), entry["note"]]
         cells += [float(results.validation[metric][row]) for metric in results.metrics]
         for metric in results.metrics:
             cells += [float(results.test[metric][row]), *results.intervals[metric][row].tolist()]
@@ -264,8 +264,8 @@ def table_csv(results: Results) -> str:
 
 
 def p_values_csv(results: Results) -> str:
-    """Each pair of rows once for each metric: the difference of their test means (a - b), its p, and that corrected."""
-    names = np.array([about["name"] for about in results.rows])
+    """Each pair of rows for each metric: the difference of test means (a - b), its p-value, and the corrected one."""
+    names = np.array([entry["name"] for entry in results.rows])
     a, b = np.triu_indices(len(names), 1)
     rows = [["metric", "a", "b", "difference", "p", "corrected"]]
     for metric, p in results.p_values.items():
@@ -279,7 +279,7 @@ SUFFIXES = {".tex": latex, ".md": markdown, ".html": page, ".csv": table_csv, ".
 
 
 def _column(results: Results, metric: str) -> list[Cell]:
-    """The cells of a test metric, one a row."""
+    """The cells of a test metric, one per row."""
     return _cells(results.test[metric], [tuple(results.beaten(metric, row)) for row in range(len(results.rows))])
 
 
@@ -311,7 +311,7 @@ def _tex_cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text for Markdown."""
     escaped = "".join(f"\\{character}" if character in r"\`*_[]|~" else character for character in text)
     return html.escape(escaped, quote=False)
 
@@ -341,7 +341,7 @@ def _html_row(line: Line, results: Results, note: str, whisker: str) -> str:
 
 
 def _whisker(low: float, high: float, mean: float, most: float) -> str:
-    """The interval as a line with a dot at the mean, on a scale from 0 to the highest bound of the table."""
+    """The interval as a line with a dot at the mean, on a scale from 0 to the table's highest bound."""
     left, right, middle = (2 + 96 * float(value) / max(float(most), 1e-9) for value in (low, high, mean))
     return (
         '<svg viewBox="0 0 100 10" aria-hidden="true"><path d="M2 5H98"/>'

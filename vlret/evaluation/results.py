@@ -1,4 +1,4 @@
-"""What a table is made of: the numbers of all its rows, before anyone formats them."""
+"""The numbers of a table, before formatting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ PARTS = ("model", "tuning", "prefix", "pooling")
 
 @dataclass(frozen=True)
 class Results:
-    """All numbers of a table; `rows` in order.
+    """All numbers of a table.
 
-    `rows`: dicts of `name`, the four parts of an experiment, and `note`; `validation` and `test`: means, metric →
-    `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values` and `corrected`, the
-    same adjusted for the number of pairs: metric → `[rows, rows]`; `absent`: names of rows that are not there yet;
-    `config`: a digest of all that the rows were made with; `matching`: how answers were found in passages.
+    `rows`: dicts of `name`, the four parts of an experiment, and `note`, in order; `validation` and `test`: means,
+    metric → `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`, and `corrected` for
+    the number of pairs: metric → `[rows, rows]`; `missing`: names of missing rows; `config`: digest of everything the
+    rows depend on; `matching`: how answers are matched in passages.
     """
 
     rows: list[dict]
@@ -30,13 +30,13 @@ class Results:
     settings: Evaluation
     seed: int
     counts: dict[str, int]
-    absent: Sequence[str] = ()
+    missing: Sequence[str] = ()
     config: str = ""
     matching: Matching = "meerqat"
 
     @property
     def shown(self) -> list[str]:
-        """The metrics that the printed tables show, the main one first; the CSV files hold all."""
+        """The metrics of the printed tables, the main one first; the CSV files hold all."""
         return self.settings.columns
 
     def beaten(self, metric: str, row: int) -> list[int]:

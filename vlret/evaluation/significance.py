@@ -1,7 +1,7 @@
-"""Which differences between runs are more than chance, and how far a mean may be off.
+"""Significance of differences between runs, and confidence intervals of means.
 
-Tests and intervals are about *units*: single questions, or groups of questions that share an entity, whose values are
-not independent (the same flag seen twice is found, or missed, twice). Values of a unit are summed first.
+Tests and intervals work on *units*: single questions, or groups of questions about one entity, whose values are not
+independent (the same flag seen twice is found, or missed, twice). Values are summed within a unit first.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from scipy.stats import false_discovery_control
 
 from vlret.jit import njit
 
-CHUNK = 512  # resamplings at a time: bounds the memory to CHUNK × (units + all rows) float64
-ROWS = 512  # rows whose resampled means are held together
+CHUNK = 512  # resamples per step: bounds memory to CHUNK × (units + all rows) float64
+ROWS = 512  # rows whose resampled means are held at once
 
 CORRECTIONS = ("none", "holm", "benjamini-hochberg")
 
 
 def number_groups(labels: list[str]) -> np.ndarray:
-    """Number groups from 0 in the order in which their labels first appear: int64 `[questions]`."""
+    """Number groups from 0 in order of first appearance: int64 `[questions]`."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
 def sign_matrix(permutations: int, units: int, seed: int) -> Iterator[np.ndarray]:
-    """Random signs ±1 for the randomisation test, `[permutations, units]`, yielded by rows, `CHUNK` at a time."""
+    """Random signs ±1 for the randomisation test, `[permutations, units]`, yielded `CHUNK` rows at a time."""
     generator, width = np.random.default_rng(seed), -(-units // 8)
     for start in range(0, permutations, CHUNK):
         rows = min(CHUNK, permutations - start)
@@ -36,15 +36,15 @@ def sign_matrix(permutations: int, units: int, seed: int) -> Iterator[np.ndarray
 def randomisation_test(values: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """Fisher's randomisation test of all pairs of runs on each metric: p `[metrics, runs, runs]`.
 
-    If two runs were the same but for chance, their values could be swapped for any unit. Each row of a sign matrix
-    swaps those where it holds -1, for all pairs and metrics alike; p = (1 + how often the swapped means differ at
+    Under the null hypothesis, the values of two runs are exchangeable within each unit. Each row of a sign matrix swaps
+    the units where it is -1, for all pairs and metrics alike; p = (1 + number of permutations whose means differ at
     least as much) / (1 + permutations), two-sided, symmetric, 1 on the diagonal and never 0 (Smucker, Allan and
     Carterette, CIKM 2007; the +1 after Davison and Hinkley 1997).
     `values [metrics, runs, questions]`, `groups [questions]` numbered from 0.
     """
     sums = _sum_by_group(values, groups)
     observed = sums.sum(axis=2)
-    # Differences that are equal on paper differ by rounding, so "at least as much" gets a little slack.
+    # Equal differences may differ by rounding, so "at least as much" gets some slack.
     slack = 1e-9 * np.maximum(1.0, np.abs(sums).max(axis=(1, 2), initial=0))
     counts = np.zeros((*observed.shape, observed.shape[1]), dtype=np.int64)
     rows = sums.reshape(-1, sums.shape[2])
@@ -59,7 +59,7 @@ def randomisation_test(values: np.ndarray, groups: np.ndarray, permutations: int
 
 @njit(cache=True)
 def _count(swapped: np.ndarray, observed: np.ndarray, slack: float, counts: np.ndarray) -> None:
-    """Add to `counts [runs, runs]`, below the diagonal, how many swapped sums differ as much as those observed."""
+    """Add to `counts [runs, runs]`, below the diagonal, how many swapped differences reach the observed one."""
     for first in range(len(observed)):
         for second in range(first):
             least, count = abs(observed[first] - observed[second]) - slack, 0
@@ -71,9 +71,9 @@ def _count(swapped: np.ndarray, observed: np.ndarray, slack: float, counts: np.n
 def t_test(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Student's paired t-test of all pairs of runs on each metric, two-sided: p `[metrics, runs, runs]`.
 
-    The pairs are the two runs' sums of each unit. Runs whose values are the same have p = 1; where every unit differs
-    by the same amount p is the smallest float above 0.
-    `values [metrics, runs, questions]`, `groups [questions]` numbered from 0, of two units or more.
+    The pairs are the two runs' sums per unit. Equal runs have p = 1; if all units differ by the same amount, p is the
+    smallest float above 0.
+    `values [metrics, runs, questions]`, `groups [questions]` numbered from 0, at least two units.
     """
     sums = _sum_by_group(values, groups)
     units = sums.shape[2]
@@ -88,11 +88,10 @@ def t_test(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def corrected(p: np.ndarray, method: str) -> np.ndarray:
-    """The p-values `[metrics, runs, runs]` adjusted for how many pairs of runs are compared on each metric.
+    """Adjust p-values `[metrics, runs, runs]` for the number of pairs of runs compared on each metric.
 
-    `holm` bounds the chance of a single false claim among them (Holm 1979), `benjamini-hochberg` the expected share
-    of false ones among those claimed (Benjamini and Hochberg 1995), `none` nothing. An adjusted p is compared with
-    the same level as a single one.
+    `holm` controls the family-wise error rate (Holm 1979), `benjamini-hochberg` the false discovery rate (Benjamini
+    and Hochberg 1995), `none` nothing. Adjusted p-values are compared with the unadjusted level.
     """
     first, second = np.triu_indices(p.shape[1], 1)
     result = p.copy()
@@ -115,8 +114,8 @@ def _holm(p: np.ndarray) -> np.ndarray:
 def bootstrap_interval(values: np.ndarray, groups: np.ndarray, seed: int, samples: int, level: float) -> np.ndarray:
     """Percentile bootstrap intervals of means, units drawn with replacement: `[metrics, runs, (low, high)]`.
 
-    The mean of a sample is over its questions, of which there are more or fewer as units differ in size. All runs and
-    metrics share the same samples. Bounds are rounded to 12 digits: beyond those they depend on the order of a sum.
+    A sample's mean is over its questions, whose number varies with the sizes of the drawn units. All runs and metrics
+    share the same samples. Bounds are rounded to 12 digits: further ones depend on summation order.
     `values [metrics, runs, questions]`, `groups [questions]` numbered from 0, `level` such as 0.95.
     """
     sums = _sum_by_group(values, groups)
@@ -137,7 +136,7 @@ def bootstrap_interval(values: np.ndarray, groups: np.ndarray, seed: int, sample
 
 
 def _sum_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The sums of each group, `[metrics, runs, groups]`."""
+    """Sum values within groups: `[metrics, runs, groups]`."""
     rows = values.reshape(-1, values.shape[2])
     sums = np.stack([np.bincount(groups, weights=row) for row in rows])
     return sums.reshape(*values.shape[:2], -1)

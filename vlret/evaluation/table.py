@@ -1,4 +1,4 @@
-"""The table: every run's metrics, which differences are significant, and how sure the main metric is."""
+"""The table: every run's metrics, significant differences, and the interval of the main metric."""
 
 import math
 from dataclasses import replace
@@ -30,47 +30,47 @@ def table(
 ) -> None:
     """Compare runs: write the table as LaTeX, CSV, Markdown and HTML, and the p-values of all pairs.
 
-    The files lie beside `out`, with the same stem: `.csv`, `.md`, `.html`, `.pvalues.csv`. All are made before any is
-    written, so that a mistake leaves an older table as it was.
+    The other files are named after `out`: `.csv`, `.md`, `.html`, `.pvalues.csv`. All are rendered before any is
+    written, so that an error leaves an older table unchanged.
 
     Parameters
     ----------
     metrics
-        Files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, or the folder of all, `NAME.json`.
+        Files of `vlret.evaluation.metrics.evaluate`, one for each of `rows`, or their folder, `NAME.json`.
     questions
         The table of questions.
     rows
-        The rows in their order: `name`, and where it has them `model`, `tuning`, `prefix`, `pooling` and `note`;
-        `made`, the digest of the metrics' note (`vlret.made`), where they shall be of today's config and no other.
+        The rows in order: `name`, and optionally `model`, `tuning`, `prefix`, `pooling` and `note`; `made`, the digest
+        that the metrics' note (`vlret.made`) must have, so that they belong to the current config.
     settings
         What is measured, tested and printed.
     seed
-        Of the test's permutations and the bootstrap's samples.
+        Seed of the test's permutations and the bootstrap's samples.
     out
         The LaTeX file.
     partial
-        Whether rows whose metrics are not there, or of other settings, are left out and named in the caption.
+        Leave out rows whose metrics are missing or stale, and name them in the caption.
     matching
-        How the judgements found answers in passages, which the caption says where it is not as in meerqat.
+        How the judgements match answers in passages; the caption states it unless it is meerqat's rule.
 
     Raises
     ------
     InputError
-        If rows and files do not match, files are of other settings than rows say, were not judged by the same qrels, or
-        if no difference could be significant with so few permutations or units.
+        If rows and files do not match, files were made with other settings or judged by other qrels, or too few
+        permutations or units make significance impossible.
     """
     found = _files(metrics, rows)
-    absent = {row["name"]: why for row in rows if (why := _absent(row, found.get(row["name"])))}
-    if absent and not partial:
-        name, why = next(iter(absent.items()))
+    unusable = {row["name"]: why for row in rows if (why := _unusable(row, found.get(row["name"])))}
+    if unusable and not partial:
+        name, why = next(iter(unusable.items()))
         raise InputError(f"table: row {name} {why}")
-    rows = [row for row in rows if row["name"] not in absent]
+    rows = [row for row in rows if row["name"] not in unusable]
     if not rows:
-        raise InputError("table: no row is there yet")
-    used = [found[row["name"]] for row in rows] if absent else list(found.values())
+        raise InputError("table: no row is done yet")
+    used = [found[row["name"]] for row in rows] if unusable else list(found.values())
     results = compute(_read(used, rows, settings.metrics), questions, rows, settings, seed)
     config = digest("evaluation table", 1, {"rows": rows}, {})
-    results = replace(results, absent=list(absent), config=config, matching=matching)
+    results = replace(results, missing=list(unusable), config=config, matching=matching)
     rendered = {suffix: render(results) for suffix, render in renderings.SUFFIXES.items()}
     for suffix, text in rendered.items():
         with whole(out.with_suffix(suffix)) as aside:
@@ -81,7 +81,7 @@ def table(
 
 
 def _files(metrics: list[Path], rows: list[dict]) -> dict[str, Path]:
-    """The files of metrics by the rows' names; those of others under their paths, for `_read` to refuse."""
+    """The metrics files by row name; unnamed and duplicate ones by path, for `_read` to refuse."""
     found = {}
     for path in metrics:
         if path.is_dir():
@@ -92,17 +92,17 @@ def _files(metrics: list[Path], rows: list[dict]) -> dict[str, Path]:
     return found
 
 
-def _absent(row: dict, path: Path | None) -> str | None:
-    """Why the metrics of a row are not to be had; None if they are."""
+def _unusable(row: dict, path: Path | None) -> str | None:
+    """Why the metrics of a row cannot be used; None if they can."""
     if path is None or not path.is_file():
-        return f"is not there: {path or 'no file'} holds its metrics"
+        return f"has no metrics: {path or 'its file'} is missing"
     if row.get("made") not in (None, made_by(path)):
-        return f"is of other settings than the config's: make {path} anew"
+        return f"was made with settings other than the config's: make {path} again"
     return None
 
 
 def compute(files: list[dict], questions: Path, rows: list[dict], settings: Evaluation, seed: int) -> Results:
-    """Means, intervals and p-values of metrics files that are in the order of `rows`."""
+    """Means, intervals and p-values of metrics files in the order of `rows`."""
     names = settings.metrics
     validation, test = (
         {name: np.array([file["splits"][split]["per_question"][name] for file in files]) for name in names}
@@ -137,11 +137,11 @@ def compute(files: list[dict], questions: Path, rows: list[dict], settings: Eval
 
 
 def _test(values: np.ndarray, groups: np.ndarray, settings: Evaluation, seed: int) -> np.ndarray:
-    """p of all pairs of rows on each metric, `[metrics, rows, rows]`, before any correction."""
+    """Uncorrected p-values of all pairs of rows on each metric, `[metrics, rows, rows]`."""
     units = int(groups.max()) + 1
     if settings.test == "t":
         if units < 2:
-            raise InputError("evaluation.test: t needs two units or more, and all test questions are of one entity")
+            raise InputError("evaluation.test: t needs two units or more, but all test questions are about one entity")
         return t_test(values, groups)
     permutations, compared = settings.permutations, 1
     if settings.correction == "holm":
@@ -149,25 +149,25 @@ def _test(values: np.ndarray, groups: np.ndarray, settings: Evaluation, seed: in
     if compared / (1 + permutations) > settings.p:
         needed = math.ceil(compared / settings.p) - 1
         raise InputError(
-            f"evaluation.permutations: {permutations} cannot make p as low as {settings.p:g} with correction "
+            f"evaluation.permutations: {permutations} cannot yield p as low as {settings.p:g} with correction "
             f"{settings.correction} over {compared} pairs; set {needed} or more, or another evaluation.correction"
         )
     return randomisation_test(values, groups, permutations, seed)
 
 
 def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]:
-    """The metrics files in the order of the rows, checked to be one a row, and judged alike."""
+    """Read the metrics files in row order; checks that there is one per row and that all were judged alike."""
     files: dict[str, tuple[Path, dict]] = {}
     for path in paths:
         file = read_json(path)
         name = file.get("name")
         if name is None or "splits" not in file:
-            raise InputError(f"{path}: no `name` and `splits`: this is not a file of metrics")
+            raise InputError(f"{path}: no `name` and `splits`: this is not a metrics file")
         if lacking := [split for split in ("validation", "test") if split not in file["splits"]]:
             raise InputError(f"{path}: no metrics of {lacking[0]}: a table needs both, evaluate with both qrels")
         if name in files:
             raise InputError(f"{path}: metrics of {name} were already read from {files[name][0]}")
-        # As arrays: hundreds of runs would take gigabytes as lists.
+        # Arrays, since hundreds of runs would take gigabytes as lists.
         for measured in file["splits"].values():
             measured["per_question"] = {
                 metric: np.array(values) for metric, values in measured["per_question"].items() if metric in metrics
@@ -176,14 +176,14 @@ def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]
     names = [row["name"] for row in rows]
     for name in [*names, *files]:
         if name not in files:
-            raise InputError(f"table: no file holds the metrics of row {name}")
+            raise InputError(f"table: no file with the metrics of row {name}")
         if names.count(name) != 1:
             raise InputError(f"table: {files[name][0]} needs one row called {name}, found {names.count(name)}")
     first, reference = files[names[0]]
     for path, file in files.values():
         for split, measured in file["splits"].items():
             if measured["qrels_sha256"] != reference["splits"][split]["qrels_sha256"]:
-                raise InputError(f"{path}: other {split} qrels than {first}: rows of one table are judged alike")
+                raise InputError(f"{path}: {split} qrels differ from those of {first}: judge all rows alike")
             for metric in metrics:
                 if metric not in measured["per_question"]:
                     raise InputError(f"{path}: no values of {metric}: evaluate that run again with it")
@@ -196,5 +196,5 @@ def _entities(questions: Path, identifiers: list[str]) -> list[str]:
     entities = dict(zip(split["id"], split["wikidata_id"], strict=True))
     for identifier in identifiers:
         if identifier not in entities:
-            raise InputError(f"{questions}: no test question {identifier}, which the metrics are about")
+            raise InputError(f"{questions}: no test question {identifier}, which the metrics contain")
     return [entities[identifier] for identifier in identifiers]

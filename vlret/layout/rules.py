@@ -249,7 +249,7 @@ class Rules:
     def _aside(self, rule: str, job: Job, name: str) -> str:
         """The same as a file that is newer than any result, but not below `results/`."""
         path = Path(ASIDE) / "settings" / rule / f"{job.known()}.{name}.json"
-        path.touch() if path.is_file() else write_json(path, job.settings, lasts=False)
+        path.touch() if path.is_file() else write_json(path, job.settings, durable=False)
         return str(path)
 
     def _executes(self) -> bool:
