@@ -1,6 +1,7 @@
 """What no single field of a config can tell: names that nothing defines, and settings that contradict each other."""
 
 from collections.abc import Mapping
+from itertools import product
 
 from vlret.data.declared import undeclared
 from vlret.experiment import (
@@ -17,12 +18,12 @@ from vlret.experiment import (
     tuning_and_run,
     tunings,
 )
-from vlret.settings import PARTS, TASK_KINDS, TUNING, Config, Training, TrainingRun
+from vlret.settings import DIRECTIONS, PARTS, TASK_KINDS, TUNING, Block, Config, Training, TrainingRun
 
 
 def mistake(config: Config) -> str | None:
     """The first mistake of a config as `field: what is wrong`, or None."""
-    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _trainings)
+    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _permutations, _trainings)
     return next((message for problem in problems if (message := problem(config))), None)
 
 
@@ -64,9 +65,22 @@ def _ranges(config: Config) -> str | None:
 
 
 def _columns(config: Config) -> str | None:
+    """A metric that is printed and not computed, or that looks deeper than any run has passages."""
     metrics, columns = config.evaluation.metrics, config.evaluation.columns
-    missing = [metric for metric in columns if metric not in metrics]
-    return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics" if missing else None
+    if missing := [metric for metric in columns if metric not in metrics]:
+        return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics"
+    for metric in metrics:
+        if (cut := int(metric.partition("@")[2])) > config.retrieval.depth:
+            return (
+                f"evaluation.metrics: {metric} looks deeper than a run, which has retrieval.depth, "
+                f"{config.retrieval.depth} passages; set retrieval.depth to {cut}, or leave it out"
+            )
+    return None
+
+
+def _permutations(config: Config) -> str | None:
+    """Too few permutations for any difference of the table to be significant."""
+    return config.evaluation.too_few_permutations(len(rows(config)))
 
 
 def _rows(config: Config) -> str | None:
@@ -75,10 +89,8 @@ def _rows(config: Config) -> str | None:
         if message := nonsense(Experiment.parse(name), config):
             return f"grid.include: {name}: {message}"
     for position, block in enumerate(config.grid.product):
-        alone = config.grid.model_copy(update={"product": [block]})
-        if not every_product(config.model_copy(update={"grid": alone})):
-            first = Experiment(*(getattr(block, part)[0] for part in PARTS))
-            return f"grid.product.{position}: yields no experiment: {nonsense(first, config)}"
+        if message := _idle(block, config):
+            return f"grid.product.{position}{message}"
     everything = every_product(config)
     for position, block in enumerate(config.grid.exclude):
         if not any(matches(experiment, block) for experiment in everything):
@@ -87,6 +99,21 @@ def _rows(config: Config) -> str | None:
     if not names:
         return "grid: no experiment is left"
     return _others(config, names)
+
+
+def _idle(block: Block, config: Config) -> str | None:
+    """A block of which no combination makes sense, or a part of one that makes sense with none of the others."""
+    alone = config.grid.model_copy(update={"product": [block]})
+    found = every_product(config.model_copy(update={"grid": alone}))
+    for part in PARTS:
+        for value in getattr(block, part):
+            if any(getattr(experiment, part) == value for experiment in found):
+                continue
+            parts = [[value] if each == part else getattr(block, each) for each in PARTS]
+            reasons = [nonsense(Experiment(*each), config) for each in product(*parts)]
+            reason = next((reason for reason in reasons if reason.startswith(part)), reasons[0])
+            return f".{part}: {value} yields no experiment: {reason}" if found else f": yields no experiment: {reason}"
+    return None
 
 
 def _others(config: Config, names: set[str]) -> str | None:
@@ -122,10 +149,9 @@ def _trainings(config: Config) -> str | None:
     runs = {experiment.name: tuning_and_run(config, experiment)[1] for experiment in trained(config)}
     runs = {name: run for name, run in runs.items() if run}
     for name, run in runs.items():
-        message = (
-            _contradiction(run, kind_of(config, Experiment.parse(name))) or _task_data(run, config) or _uneven(run)
-        )
-        if message:
+        experiment = Experiment.parse(name)
+        message = _contradiction(run, kind_of(config, experiment)) or _task_data(run, config) or _uneven(run)
+        if message := message or _unfit(run, experiment, config):
             return f"training.{message} (of {name})"
         if message := run.start and _start(name, runs, config):
             return f"training.start: {message}"
@@ -185,6 +211,23 @@ def _uneven(run: TrainingRun) -> str | None:
     for name in run.tasks:
         if (size := run.of_task(name).batch_size) % processes:
             return f"batch_size: {size} questions do not go evenly into {processes} processes, task {name}"
+    return None
+
+
+def _unfit(training: Training, experiment: Experiment, config: Config) -> str | None:
+    """A task that encodes images alone for a pooling of text, or that learns directions where lengths count too."""
+    head = config.models[experiment.model].head
+    for name, task in training.tasks.items():
+        if task.kind == "match_image" and experiment.pooling == "eos":
+            return (
+                f"tasks.{name}: match_image encodes images without text, which pooling eos needs; "
+                "take another pooling, or the task away"
+            )
+        if (loss := training.of_task(name).loss.name) in DIRECTIONS and not head.normalise:
+            return (
+                f"loss: {loss} compares directions, and models.{experiment.model}.head.normalise is false, so that "
+                f"search compares lengths too; set that to true, or the loss to dpr, task {name}"
+            )
     return None
 
 

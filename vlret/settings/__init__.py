@@ -88,6 +88,7 @@ from vlret.settings.sources import (
     Weights,
 )
 from vlret.settings.training import (
+    DIRECTIONS,
     IMAGES,
     TASK_KINDS,
     Loss,
@@ -122,6 +123,7 @@ from vlret.settings.tuning import (
 __all__ = [
     "BM25",
     "CUTS",
+    "DIRECTIONS",
     "EXPERIMENT",
     "IA3",
     "IMAGES",

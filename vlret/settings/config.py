@@ -1,8 +1,9 @@
 """The whole config, and the settings of one experiment that come of it."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, StrictStr
+from pydantic import BeforeValidator, Field, StrictInt, StrictStr, field_validator
 
 from vlret.settings.base import (
     AboveZero,
@@ -50,6 +51,9 @@ class Grid(Settings):
     """Single experiments by name."""
 
 
+STEPS = (0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01)
+
+
 class Interpolation(Settings):
     """A weighted sum of scores, tuned on validation."""
 
@@ -57,7 +61,15 @@ class Interpolation(Settings):
     method: Literal["interpolation"]
     normalisation: Literal["zmuv", "min-max", "rank", "none"]
     step: Annotated[Real, Field(gt=0, le=1)]
-    """Between two weights that are tried."""
+    """Between two weights that are tried; it divides 1."""
+
+    @field_validator("step")
+    @classmethod
+    def _divides(cls, step: float) -> float:
+        if abs(round(1 / step) * step - 1) > 1e-9:
+            better = next((each for each in STEPS if each <= step), STEPS[-1])
+            raise ValueError(f"{step:g} does not divide 1; set {better:g}, or another 1/n")
+        return step
 
 
 class RRF(Settings):
@@ -175,6 +187,26 @@ class Evaluation(Settings):
     groups: Literal["entity", "question"] = "entity"
     """What is swapped and drawn together."""
     interval: Share = 0.95
+
+    def least_permutations(self, rows: int) -> int:
+        """The fewest permutations with which the smallest p that the test can give some rows' pairs is `p`.
+
+        That is 1 / (1 + permutations), which Holm multiplies by the number of pairs; 0 for the t-test, which has none.
+        """
+        if self.test == "t":
+            return 0
+        compared = max(1, rows * (rows - 1) // 2) if self.correction == "holm" else 1
+        return math.ceil(round(compared / self.p, 6)) - 1
+
+    def too_few_permutations(self, rows: int) -> str | None:
+        """What is wrong with the number of permutations for a table of so many rows, or None."""
+        needed = self.least_permutations(rows)
+        if self.permutations >= needed:
+            return None
+        return (
+            f"evaluation.permutations: {self.permutations} cannot make p as low as {self.p:g} (correction "
+            f"{self.correction}, {rows} rows); set {needed} or more, or another evaluation.correction"
+        )
 
 
 class FeatureSettings(Settings):

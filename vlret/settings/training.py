@@ -16,6 +16,9 @@ from vlret.settings.base import (
     Settings,
 )
 
+# Losses of cosines, which the lengths of vectors do not enter.
+DIRECTIONS = ("clip", "cosine")
+
 
 class Loss(Settings):
     """What a training minimises."""
