@@ -379,7 +379,7 @@ def test_a_tuned_model_starts_from_its_pre_training_which_is_the_zero_shot_exper
     assert zero_shot not in grid(other)
     before, after = settings(other, zero_shot), settings(other, tuned)
     assert before.tuning == after.tuning == other.tuning.adapter
-    assert before.model == after.model == other.models["vlminilm"]
+    assert before.model == after.model == settings(other, Experiment.parse(ADAPTER)).model
     assert before.training.steps == 17
     assert list(before.training.tasks) == ["triviaqa", "own"]
     assert before.training.start is None

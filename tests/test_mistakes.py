@@ -1,9 +1,14 @@
 """Mistakes that would show only after hours, or never: each is one line with file and field before any job runs."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from vlret.config import check, read
+from vlret.experiment import Experiment, settings
 from vlret.files import InputError
+from vlret.layout import Layout
 
 FILES = ["config/models.yaml", "config/config.yaml"]
 OWN = "own.yaml"
@@ -45,6 +50,7 @@ def of_adapter(**training):
 
 COSINE = {"loss": {"name": "cosine", "temperature": 0.05, "learned": False}}
 NOT_NORMALISED = {"models": {"vlminilm": {"head": {"normalise": False}}}}
+ONLY_BART = {"grid": {"include": ["bart_zs_none_avg"]}, "fusions": {}}
 MATCHED = {"tasks": {"viquae": {"kind": "viquae"}, "images": {"kind": "match_image"}}}
 
 WRONG = [
@@ -102,6 +108,58 @@ WRONG = [
         "training.tasks.images: match_image encodes images without text, which pooling eos needs; "
         "take another pooling, or the task away (of vlminilm_full_none_eos)",
     ),
+    (
+        included("minilm_zs_none_concat-last-50"),
+        "grid.include: minilm_zs_none_concat-last-50: pooling concat-last-50 takes 50 layers, and the encoder of "
+        "minilm has 6; take fewer",
+    ),
+    (
+        product(model=["minilm", "vlminilm"], pooling=["avg", "sum-last-7"]),
+        "grid.product.0.pooling: minilm_zs_none_sum-last-7: pooling sum-last-7 takes 7 layers, and the encoder of "
+        "minilm has 6; take fewer",
+    ),
+    (
+        {"embedding": {"question_tokens": 513}},
+        "embedding.question_tokens: 513 tokens, and the encoder of minilm has positions for 512; set it to 512 or less",
+    ),
+    (
+        included("bart_zs_none_avg") | {"embedding": {"passage_tokens": 513}},
+        "embedding.passage_tokens: 513 tokens, and the encoder of vlminilm has positions for 512; "
+        "set it to 512 or less",
+    ),
+    (
+        included("bart_zs_none_avg") | {"embedding": {"passage_tokens": 1025}, "ablations": None, **ONLY_BART},
+        "embedding.passage_tokens: 1025 tokens, and the encoder of bart has positions for 1024; set it to 1024 or less",
+    ),
+    (
+        included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 5}}},
+        "tuning.compacter.division: 5 does not divide 384 and 48, the widths of the encoder of minilm and of its "
+        "adapters (of minilm_compacter_none_avg)",
+    ),
+    (
+        included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"reduction_factor": 128, "division": 2}}},
+        "tuning.compacter.division: 2 does not divide 384 and 3, the widths of the encoder of minilm and of its "
+        "adapters (of minilm_compacter_none_avg)",
+    ),
+    (
+        included("minilm_small_none_avg") | {"tuning": {"variants": {"small": {"method": "compacter", "division": 7}}}},
+        "tuning.variants.small.division: 7 does not divide 384 and 48, the widths of the encoder of minilm and of "
+        "its adapters (of minilm_small_none_avg)",
+    ),
+    (
+        {"tuning": {"adapter": {"reduction_factor": 400}}},
+        "tuning.adapter.reduction_factor: 400 leaves nothing of 384, the width of the encoder of vlminilm "
+        f"(of {ADAPTER})",
+    ),
+    (
+        included("minilm_hyperformer_none_avg") | {"tuning": {"hyperformer": {"reduction_factor": 400}}},
+        "tuning.hyperformer.reduction_factor: 400 leaves nothing of 384, the width of the encoder of minilm "
+        "(of minilm_hyperformer_none_avg)",
+    ),
+    (
+        {"models": {"t5": {"text": {"sizes": {"positions": 512}}}}},
+        "models.t5.text: sizes.positions limit no t5; leave them out",
+    ),
 ]
 
 
@@ -124,9 +182,62 @@ RIGHT = [
     {"evaluation": {"correction": "holm", "test": "t", "permutations": 5}},
     of_adapter(**COSINE),
     of_adapter(loss={"name": "dpr"}) | NOT_NORMALISED,
+    included("minilm_zs_none_concat-last-6"),
+    {"embedding": {"question_tokens": 512, "passage_tokens": 512}},
+    ONLY_BART | {"embedding": {"passage_tokens": 1024}, "ablations": None},
+    included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 3}}},
+    {"models": {"vlminilm": {"text": {"sizes": None}}, "minilm": {"text": {"sizes": None}}}}
+    | {"embedding": {"question_tokens": 9999}},
 ]
 
 
 @pytest.mark.parametrize("change", RIGHT, ids=str)
 def test_what_is_no_mistake_stays_allowed(changed, change):
     changed(change)
+
+
+def test_what_a_model_states_of_its_sizes_is_not_what_a_result_is_known_by(changed):
+    stated, none = changed({}), changed({"models": {"vlminilm": {"text": {"sizes": None}}}})
+    experiment = Experiment.parse(ADAPTER)
+    assert stated.models["vlminilm"].text.sizes != none.models["vlminilm"].text.sizes
+    assert settings(stated, experiment) == settings(none, experiment)
+    digests = [(layout := Layout(config, Path())).digest(layout.made("table")) for config in (stated, none)]
+    assert digests[0] == digests[1]
+    job = Layout(stated, Path()).job("train", {"experiment": ADAPTER})
+    assert job.resources["sizes"] == {"layers": 6, "positions": 512, "width": 384}
+    assert "sizes" not in Layout(none, Path()).job("train", {"experiment": ADAPTER}).resources
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch, parts):
+    """Makes the layout of a config with weights of one's own, `sizes` stated, in a folder where they lie."""
+    for name in ("sources", "downloads"):
+        (tmp_path / "config").mkdir(exist_ok=True)
+        (tmp_path / f"config/{name}.yaml").symlink_to(Path(f"config/{name}.yaml").absolute())
+    monkeypatch.chdir(tmp_path)
+    config = {"num_hidden_layers": 3, "max_position_embeddings": 40, "hidden_size": 24}
+    Path("mine").mkdir()
+    Path("mine/config.json").write_text(json.dumps(config))
+
+    def layout(name="own_zs_none_avg", tokens=40, **sizes):
+        text = {"architecture": "bert", "separator": ".", "weights": {"path": "mine"}, "sizes": sizes}
+        change = {"models": {"own": {"kind": "text", "text": text}}, "fusions": {}, "ablations": None}
+        change |= {"grid": {"include": [name]}, "embedding": {"question_tokens": 8, "passage_tokens": tokens}}
+        return Layout(check([*parts, (OWN, change)]), Path())
+
+    return layout
+
+
+def test_weights_of_ones_own_that_are_there_say_themselves_what_they_are(own):
+    own("own_zs_none_concat-last-3")
+    own(layers=3, positions=40, width=24)
+    for how, message in (
+        ({"name": "own_zs_none_concat-last-4"}, "grid.include: own_zs_none_concat-last-4: pooling concat-last-4 takes"),
+        ({"tokens": 41}, "embedding.passage_tokens: 41 tokens, and the encoder of own has positions for 40"),
+        ({"layers": 4}, r"models.own.text.sizes.layers: 4, but mine/config.json has 3; correct it"),
+        ({"positions": 512}, r"models.own.text.sizes.positions: 512, but mine/config.json has 40; correct it"),
+    ):
+        with pytest.raises(InputError, match=rf"^{message}"):
+            own(**how)
+    Path("mine/config.json").unlink()
+    own(tokens=41)

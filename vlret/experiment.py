@@ -14,6 +14,7 @@ from vlret.settings import (
     Excluded,
     ExperimentSettings,
     Pretraining,
+    Sizes,
     Tokens,
     Training,
     TrainingRun,
@@ -198,11 +199,10 @@ def settings(config: Config, experiment: Experiment, model: Encoder | None = Non
     A change of any value here re-trains the experiment, so nothing that other experiments own may enter. `model` is
     the model's entry with one's own weights known by what they are (`vlret.layout`); the entry as it is if not given.
     """
-    model = model or config.models[experiment.model]
     tuning, run = tuning_and_run(config, experiment)
     return ExperimentSettings(
         name=experiment.name,
-        model=model.model_copy(update={"pretraining": None}) if getattr(model, "pretraining", None) else model,
+        model=_known(model or config.models[experiment.model]),
         tuning=tuning,
         prefix=config.prefixes[experiment.prefix],
         pooling=experiment.pooling,
@@ -212,6 +212,21 @@ def settings(config: Config, experiment: Experiment, model: Encoder | None = Non
     )
 
 
+def _known(model: Encoder) -> Encoder:
+    """A model without what decides nothing of it: its pre-training's name, and the sizes that its weights have."""
+    if getattr(model, "pretraining", None):
+        model = model.model_copy(update={"pretraining": None})
+    if getattr(model, "text", None):
+        model = model.model_copy(update={"text": model.text.model_copy(update={"sizes": Sizes()})})
+    return model
+
+
+def tuned_as(config: Config, experiment: Experiment) -> str:
+    """The name of the method or variant that an experiment is tuned by: its own, or its pre-training's."""
+    recipe = pretraining_of(config, experiment)
+    return recipe.tuning if recipe is not None and experiment.tuning == "zs" else experiment.tuning
+
+
 def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, TrainingRun | None]:
     """How an experiment's encoder is tuned, and its training; None where nothing is trained.
 
@@ -219,7 +234,7 @@ def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, Trai
     """
     recipe = pretraining_of(config, experiment)
     pretrains = recipe is not None and experiment.tuning == "zs"
-    name = recipe.tuning if pretrains else experiment.tuning
+    name = tuned_as(config, experiment)
     tuning = tuning_of(config, name)
     if tuning.method == "zs":
         return tuning, None

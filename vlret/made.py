@@ -37,6 +37,7 @@ RESOURCES = frozenset(
         "report",
         "save_steps",
         "shard",
+        "sizes",
         "threads",
         "unreadable",
         "workers",

@@ -19,11 +19,12 @@ from vlret.experiment import (
     tunings,
 )
 from vlret.settings import DIRECTIONS, PARTS, TASK_KINDS, TUNING, Block, Config, Training, TrainingRun
+from vlret.sizes import stated_sizes, too_large
 
 
 def mistake(config: Config) -> str | None:
     """The first mistake of a config as `field: what is wrong`, or None."""
-    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _permutations, _trainings)
+    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _sizes, _permutations, _trainings)
     return next((message for problem in problems if (message := problem(config))), None)
 
 
@@ -76,6 +77,11 @@ def _columns(config: Config) -> str | None:
                 f"{config.retrieval.depth} passages; set retrieval.depth to {cut}, or leave it out"
             )
     return None
+
+
+def _sizes(config: Config) -> str | None:
+    """More than the encoders have, as far as the config states it."""
+    return too_large(config, stated_sizes(config))
 
 
 def _permutations(config: Config) -> str | None:

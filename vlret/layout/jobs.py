@@ -24,7 +24,8 @@ from vlret.layout.job import File, Files, Job
 from vlret.layout.own import Own
 from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
 from vlret.made import digest, made_by
-from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
+from vlret.settings import SPLITS, Config, FeatureSettings, OwnWeights, PackageWeights, RepositoryWeights
+from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
 from vlret.yamls import read
 
 FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
@@ -52,11 +53,25 @@ class Layout:
         self.fetched = {source["name"]: source for sources in self.sources.values() for source in sources.values()}
         self._jobs: dict[tuple, Job] = {}
         self._digests: dict[tuple, str] = {}
+        self._measure_own()
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
         """All that are trained or searched with, by name."""
         return {experiment.name: experiment for experiment in trained(self.config)}
+
+    def _measure_own(self) -> None:
+        """Check what experiments ask of weights of one's own that are there and say how large they are."""
+        for name in dict.fromkeys(experiment.model for experiment in self.experiments.values()):
+            text = getattr(self.config.models[name], "text", None)
+            if text is None or text.architecture not in FIELDS:
+                continue
+            own = [weights.path for weights in (text.weights, text.passage) if isinstance(weights, OwnWeights)]
+            folders = [path for each in own if ((path := self.own.path(each)) / "config.json").is_file()]
+            check_sizes(name, text.architecture, text.sizes, folders)
+            for folder in folders:
+                if message := too_large(self.config, {name: sizes_of(folder, text.architecture)}):
+                    raise InputError(message)
 
     # ---- What is made ----------------------------------------------------------------------------------------------
 
@@ -394,7 +409,7 @@ class Layout:
         chosen = self.experiment(experiment)
         run = tuning_and_run(self.config, chosen)[1]
         inputs: dict[str, Files] = {"weights": self.weights(chosen)}
-        resources = self._threads()
+        resources = self._threads() | self._sizes(chosen)
         if run is None:
             stores = self._corpus(chosen)
             inputs |= {name: stores[name] for name in ("question_features",) if name in stores}
@@ -404,6 +419,12 @@ class Layout:
             inputs |= {"datasets": self._others(chosen, run)}
             resources |= {"save_steps": run.save_steps, "gpus": run.gpus, "nodes": run.nodes}
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
+
+    def _sizes(self, experiment: Experiment) -> dict[str, object]:
+        """What the config states of the weights, which are checked by it and not known by it."""
+        text = getattr(self.config.models[experiment.model], "text", None)
+        stated = text.sizes.brief() if text else {}
+        return {"sizes": stated} if stated else {}
 
     def _corpus(self, experiment: Experiment) -> dict[str, File]:
         """The tables and the feature stores that an experiment's encoder reads of the evaluated dataset."""

@@ -73,6 +73,17 @@ class JointWeights(Settings):
     fingerprint: StrictStr | None = None
 
 
+class Sizes(Settings):
+    """What the weights of an encoder of text have, as far as experiments could ask for more; none where not known."""
+
+    layers: Positive | None = None
+    """Of the encoder; poolings take the last of them."""
+    positions: Positive | None = None
+    """Tokens of a text; T5 has them for any number."""
+    width: Positive | None = None
+    """Of the hidden states."""
+
+
 class Text(Settings):
     """An encoder of text."""
 
@@ -85,6 +96,15 @@ class Text(Settings):
     passage: Weights | None = None
     """Weights of a second encoder, that of passages."""
     joint: JointWeights | None = None
+    sizes: Sizes = Sizes()
+    """By which mistakes are found before there are weights, which must then have these; nothing depends on them."""
+
+    @model_validator(mode="after")
+    def _limiting(self) -> Self:
+        without = {"t5": ["positions"], "clip": ["layers", "positions", "width"]}.get(self.architecture, ())
+        if odd := [name for name in without if getattr(self.sizes, name) is not None]:
+            raise ValueError(f"sizes.{odd[0]} limit no {self.architecture}; leave them out")
+        return self
 
 
 class Visual(Settings):

@@ -13,7 +13,8 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError, remove
 from vlret.locks import Lock, TakenOver, locked
-from vlret.settings import IMAGES, Checkpoint, ExperimentSettings
+from vlret.settings import IMAGES, Checkpoint, ExperimentSettings, Sizes
+from vlret.sizes import check_sizes
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
@@ -43,6 +44,7 @@ def train(
     save_steps: int = 100,
     gpus: int | None = None,
     nodes: int | None = None,
+    sizes: Sizes | None = None,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written as it is built.
 
@@ -74,12 +76,15 @@ def train(
     gpus, nodes
         Processes of each node, and nodes of the Slurm job, 1 where it is not given: this process's own command line is
         run in each, so that several are for the command alone.
+    sizes
+        What the config states of the text weights, which must have them.
 
     Raises
     ------
     InputError
-        If what a task reads was not given, entities do not fill a batch, what validation needs is not there, or another
-        copy took over since this one stood still, and made nothing.
+        If the text weights are of other sizes than stated, what a task reads was not given, entities do not fill a
+        batch, what validation needs is not there, or another copy took over since this one stood still, and made
+        nothing.
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, the state saved; of several processes, with the exit code of
         the first that failed.
@@ -87,6 +92,9 @@ def train(
     if launched(gpus or 1, nodes or 1, threads):
         return
     _repeatable(threads)
+    if sizes:
+        folders = [weights[name] for name in ("text", "passage") if name in weights]
+        check_sizes(settings.name.partition("_")[0], settings.model.text.architecture, sizes, folders)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
     stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})
