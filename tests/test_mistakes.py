@@ -59,7 +59,7 @@ WRONG = [
     (
         product(model="minilm", pooling=["avg", "eoss"]),
         "grid.product.0.pooling: eoss yields no experiment: pooling 'eoss' does not go with a model of kind text: "
-        "1token, avg, avg-all, eos, decoder, sum-last-N, concat-last-N",
+        "1token, avg, avg-all, eos, decoder, sum-last-N, concat-last-N; did you mean 'eos'?",
     ),
     (
         product(model="effnet", pooling=["avg", "eos"]),
@@ -241,3 +241,41 @@ def test_weights_of_ones_own_that_are_there_say_themselves_what_they_are(own):
             own(**how)
     Path("mine/config.json").unlink()
     own(tokens=41)
+
+
+TRAINED = {"experiments": {"vlminilm_adaptor_none_avg": {}}}
+RRF = {"runs": ["bm25_zs_none_none", "efnet_zs_none_concat"], "method": "rrf", "constant": 60}
+GUESSED = [
+    ({"retreival": {}}, "retrieval"),
+    ({"training": {"defaults": {"stepz": 3}}}, "steps"),
+    ({"datasets": {"sample": {"source": {"sample": {"image_sizes": 3}}}}}, "image_size"),
+    ({"evaluation": {"correction": "holmes"}}, "holm"),
+    ({"tuning": {"lorra": {}}}, "lora"),
+    ({"tuning": {"variants": {"x": {"method": "adaptor"}}}}, "adapter"),
+    (product(model="minlm"), "minilm"),
+    (product(model="minilm", tuning="lorra"), "lora"),
+    (product(model="minilm", prefix="vqaa"), "vqa"),
+    (product(model="minilm", pooling=["avg", "1tokens"]), "1token"),
+    (included("minlm_zs_none_avg"), "minilm"),
+    (included("minilm_lorra_none_avg"), "lora"),
+    (included("minilm_zs_vqaa_avg"), "vqa"),
+    (included("minilm_zs_none_concat-lst-2"), "concat-last-N"),
+    ({"dataset": "sampel"}, "sample"),
+    ({"datasets": {"sample": {"knowledge_base": "sampel"}}}, "sample"),
+    ({"ablations": {"of": "vlminilm_adaptor_none_avg", "kinds": ["no-text"]}}, ADAPTER),
+    ({"training": TRAINED}, ADAPTER),
+    ({"training": {"tuning": {"lorra": {}}}}, "lora"),
+    ({"training": {"experiments": {LORA: {"start": "vlminilm_fulll_none_avg"}}}}, FULL),
+    ({"fusions": {"f": RRF}}, "effnet_zs_none_concat"),
+    ({"models": {"effnet": {"backbone": "efnet"}}}, "effnet"),
+    (of_adapter(tasks={"t": {"kind": "viquae", "dataset": "sampel"}}), "sample"),
+    ({"training": {"experiments": {ADAPTER: {"negatives": {"model.minilm_zs_none_avgg": 1}}}}}, "minilm_zs_none_avg"),
+]
+
+
+@pytest.mark.parametrize(("change", "meant"), GUESSED, ids=[meant for _, meant in GUESSED])
+def test_a_name_near_a_known_one_is_answered_by_that(changed, change, meant):
+    with pytest.raises(InputError) as caught:
+        changed(change)
+    assert f"did you mean {meant!r}?" in str(caught.value), caught.value
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
+from vlret.explained import among, meant
 from vlret.files import InputError
 from vlret.settings import (
     PART,
@@ -113,10 +114,10 @@ def kind_of(config: Config, experiment: Experiment) -> str:
 def nonsense(experiment: Experiment, config: Config) -> str | None:
     """Why an experiment makes no sense, or None if it does."""
     if experiment.model not in config.models:
-        return f"unknown model; known: {', '.join(sorted(config.models))}"
+        return f"unknown model; {among(experiment.model, sorted(config.models))}"
     tuning = tuning_of(config, experiment.tuning)
     if tuning is None:
-        return f"unknown tuning {experiment.tuning!r}; known: {', '.join(tunings(config))}"
+        return f"unknown tuning {experiment.tuning!r}; {among(experiment.tuning, tunings(config))}"
     kind = kind_of(config, experiment)
     takes_prefixes, poolings = SENSIBLE[kind]
     prefixes = list(config.prefixes) if takes_prefixes else ["none"]
@@ -132,7 +133,8 @@ def nonsense(experiment: Experiment, config: Config) -> str | None:
         ("pooling", experiment.pooling, pooling, poolings),
     ):
         if known not in allowed:
-            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
+            near = meant(value, allowed, before="; ")
+            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}{near}"
     if experiment.pooling == "decoder" and config.models[experiment.model].text.architecture == "bert":
         return "pooling 'decoder': BERT has no decoder"
     return None

@@ -18,6 +18,7 @@ from vlret.experiment import (
     tuning_and_run,
     tunings,
 )
+from vlret.explained import among, meant
 from vlret.settings import DIRECTIONS, PARTS, TASK_KINDS, TUNING, Block, Config, Training, TrainingRun
 from vlret.sizes import stated_sizes, too_large
 
@@ -35,7 +36,8 @@ def _unknown_names(config: Config) -> str | None:
         for position, block in enumerate(blocks):
             for part, names in known.items():
                 if unknown := sorted(set(getattr(block, part) or ()) - set(names)):
-                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(names)}"
+                    told = among(unknown[0], list(names))
+                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; {told}"
     if config.prefixes.get("none") != "":
         return 'prefixes.none: this is the empty prefix, ""'
     used = [model for block in config.grid.product for model in block.model]
@@ -43,7 +45,8 @@ def _unknown_names(config: Config) -> str | None:
         for key, names in (("backbone", config.backbones), ("pretraining", config.training.pretraining)):
             value = getattr(config.models.get(name), key, None)
             if value not in {None, *names}:
-                return f"models.{name}.{key}: {value!r} is not one of {', '.join(names) or f'training.{key}'}"
+                known = ", ".join(names) or f"training.{key}"
+                return f"models.{name}.{key}: {value!r} is not one of {known}{meant(value, names, before='; ')}"
     return None
 
 
@@ -124,23 +127,28 @@ def _idle(block: Block, config: Config) -> str | None:
 
 def _others(config: Config, names: set[str]) -> str | None:
     """Fusions, ablations and trainings of what the grid does not have."""
+
+    def near(name: str) -> str:
+        return meant(name, [*names, *config.runs], before="; ")
+
     for fusion, entry in config.fusions.items():
         if unknown := sorted(set(entry.runs) - names - config.runs.keys()):
             return (
-                f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid; "
+                f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid{near(unknown[0])}; "
                 "add them, or drop all fusions of earlier files with `fusions: {}`"
             )
         if len(set(entry.runs)) < len(entry.runs):
             return f"fusions.{fusion}.runs: a run is fused with itself"
     for name in config.training.experiments:
         if name not in names and name not in {experiment.name for experiment in trained(config)}:
-            return f"training.experiments.{name}: not in the grid"
+            return f"training.experiments.{name}: not in the grid{near(name)}"
     for name in config.training.tuning:
         if name not in tunings(config):
-            return f"training.tuning.{name}: no tuning method or variant; known: {', '.join(tunings(config))}"
+            return f"training.tuning.{name}: no tuning method or variant; {among(name, tunings(config))}"
     if ablations := config.ablations:
         if ablations.of not in names:
-            return f"ablations.of: {ablations.of} is not in the grid; drop the ablations with `ablations: null`"
+            told = near(ablations.of)
+            return f"ablations.of: {ablations.of} is not in the grid{told}; drop the ablations with `ablations: null`"
         if kind_of(config, Experiment.parse(ablations.of)) != "joint":
             return f"ablations.of: {ablations.of} does not see both image and text"
     every = [row.name for row in rows(config)]
@@ -168,7 +176,8 @@ def _start(name: str, runs: Mapping[str, TrainingRun], config: Config) -> str | 
     """A start that is no experiment, has a start itself, or whose parts fit no task of the experiment."""
     start, experiment = runs[name].start, Experiment.parse(name)
     if start not in runs or Experiment.parse(start).model != experiment.model:
-        return f"{start} is no experiment of this grid with the same model (of {name})"
+        told = meant(start, runs, before="; ")
+        return f"{start} is no experiment of this grid with the same model{told} (of {name})"
     if start == name or runs[start].start:
         return f"{start} itself starts from another experiment (of {name})"
     tuning, before = (settings(config, each).tuning for each in (experiment, Experiment.parse(start)))
@@ -185,7 +194,8 @@ def _mined_runs(runs: Mapping[str, Training], config: Config) -> str | None:
         mined = mined_experiments(run.miners())
         for miner, experiment in mined.items():
             if experiment not in every:
-                return f"training: miner {miner}: the grid has no experiment {experiment} (of {name})"
+                told = meant(experiment, every, before="; ")
+                return f"training: miner {miner}: the grid has no experiment {experiment}{told} (of {name})"
             if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
                 return f"training: miner {miner}: {experiment} does not go by the image alone (of {name})"
         needed[name] = {*mined.values(), *filter(None, [run.start])} & runs.keys()
@@ -203,7 +213,8 @@ def _task_data(training: Training, config: Config) -> str | None:
     """A task whose dataset is not declared, or is mined by runs, which are of the evaluated one."""
     for name, task in training.tasks.items():
         if task.dataset not in {None, *config.datasets}:
-            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {', '.join(config.datasets)}"
+            told = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets, before='; ')}"
+            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {told}"
         if task.dataset and task.dataset != config.dataset:
             alone = training.model_copy(update={"tasks": {name: task}})
             if runs := [*mined_experiments(alone.miners(task.dataset))]:
