@@ -1,9 +1,12 @@
 """Mistakes that would show only after hours, or never: each is one line with file and field before any job runs."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+from test_reruns import ROOT, Folder
 
 from vlret.config import check, read
 from vlret.experiment import Experiment, settings
@@ -279,3 +282,124 @@ def test_a_name_near_a_known_one_is_answered_by_that(changed, change, meant):
         changed(change)
     assert f"did you mean {meant!r}?" in str(caught.value), caught.value
     assert "\n" not in str(caught.value)
+
+
+NAMED = {
+    "dataset": lambda name, parts: {"datasets": {name: parts[1][1]["datasets"]["sample"]}},
+    "model": lambda name, _: {"models": {name: {"kind": "lexical"}}},
+    "prefix": lambda name, _: {"prefixes": {name: "x:"}},
+    "variant": lambda name, _: {"tuning": {"variants": {name: {"method": "lora"}}}},
+    "fusion": lambda name, _: {"fusions": {name: {**RUNS, "method": "rrf", "constant": 60}}},
+    "run": lambda name, _: {"runs": {name: {"validation": "a", "test": "b"}}},
+    "table": lambda name, _: {"table": name},
+    "backbone": lambda name, parts: {"backbones": {name: parts[0][1]["backbones"]["effnet"]}},
+    "pretraining": lambda name, _: {"training": {"pretraining": {name: {"tuning": "full"}}}},
+    "experiment": lambda name, _: {"training": {"experiments": {f"{name}_zs_none_avg": {}}}},
+    "task": lambda name, _: of_adapter(tasks={name: {"kind": "viquae"}}),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_name_that_no_path_could_hold_is_refused_in_words(changed, parts, kind):
+    for name in ("a.b", "a b", "A", "-a", "../a", "a/b", "", "a\n", "{a}", "a|b", "a'", "$a", "é"):
+        with pytest.raises(InputError, match="is not a name of letters a-z") as caught:
+            changed(NAMED[kind](name, parts))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_name_of_all_that_is_allowed_is_taken(changed, parts, kind):
+    name = {"table": "t-2_b", "task": "a_2"}.get(kind, "a+2-b")
+    change = NAMED[kind](name, parts)
+    if kind == "experiment":
+        change = {"models": {name: parts[0][1]["models"]["minilm"]}, **included(f"{name}_zs_none_avg"), **change}
+    changed(change)
+
+
+ODD = "my data's (1)"
+ODD_EXPERIMENT = "own+x_ad+x_v+a_avg"
+
+
+def odd_config(parts):
+    """A small grid whose names hold all that they may, and whose paths hold what shells and Snakemake treat apart."""
+    bert = {"architecture": "bert", "separator": ".", "weights": {"path": "weights/my own $HOME & more"}}
+    files = {"questions": {"path": ODD}, "wikipedia": {"path": ODD}, "images": {"path": f"{ODD}/images; two"}}
+    joint = {"kind": "joint", "backbone": "eff+net", "visual": {"grid": [7, 7], "tokens": [3, 3]}, "text": bert}
+    return {
+        "dataset": "a+b-c",
+        "table": "t_a-b",
+        "datasets": {"a+b-c": {"source": files, "passages": {"unit": "tokens", "tokens": 100}}},
+        "models": {"own+x": joint},
+        "backbones": {"eff+net": {"family": "effnet", "dim": 4, "weights": {"path": "weights/eff net.pth"}}},
+        "prefixes": {"none": "", "v+a": "x"},
+        "tuning": {"variants": {"ad+x": {"method": "adapter"}}},
+        "grid": {"include": [RUNS["runs"][0], ODD_EXPERIMENT]},
+        "ablations": {"of": ODD_EXPERIMENT, "kinds": ["no-image"]},
+        "fusions": {"f+g": {"runs": [RUNS["runs"][0], ODD_EXPERIMENT, "r+s"], "method": "rrf", "constant": 60}},
+        "runs": {"r+s": {"validation": f"{ODD}/run *.trec", "test": f"{ODD}/run *.trec"}},
+        "training": {"defaults": {"steps": 10, "validate_every": 5}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (
+            {"models": {"minilm": {"text": {"weights": {"package": None, "path": "{a}"}}}}},
+            "models.minilm.text.weights.path",
+        ),
+        ({"models": {"vlt5": {"text": {"joint": {"path": "{a}"}}}}}, "models.vlt5.text.joint.path"),
+        ({"runs": {"r": {"validation": "a", "test": "{a}"}}}, "runs.r.test"),
+        (
+            {
+                "datasets": {
+                    "sample": {"source": {"sample": None, "questions": {"path": "{a}"}, "wikipedia": {"path": "b"}}}
+                }
+            },
+            "datasets.sample.source.questions: field 'path'",
+        ),
+    ],
+)
+def test_a_path_that_snakemake_would_take_for_a_pattern_is_refused(changed, change, field):
+    with pytest.raises(InputError, match=rf"{field}: '{{a}}' holds braces, which Snakemake takes for wildcards"):
+        Layout(changed(change), Path())
+
+
+def odd_grid(path, parts):
+    """A folder with that grid and all its files, and its `Folder`."""
+    for name in ("workflow", "rules", "envs", "config", "profiles", "vlret"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    own = [f"{split}.jsonl" for split in ("train", "validation", "test", "wikipedia")]
+    own = [f"{ODD}/{name}" for name in (*own, "images; two/a.png", "run *.trec")]
+    for name in (*own, "weights/my own $HOME & more/model.safetensors", "weights/eff net.pth"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(name)
+    folder = Folder(path)
+    folder.write(odd_config(parts))
+    return folder
+
+
+@pytest.mark.slow
+def test_names_and_paths_of_all_characters_reach_every_command(tmp_path, parts):
+    folder = odd_grid(tmp_path / "a grid's $HOME", parts)
+    folder.snakemake("--cores", "8", target="results/t_a-b.tex")
+    assert (folder.path / "results/a+b-c/metrics/f+g.json").is_file()
+    assert folder.planned(target="results/t_a-b.tex") == {}
+
+
+@pytest.mark.slow
+def test_the_log_of_a_missing_file_of_ones_own_has_its_name(tmp_path, parts, monkeypatch):
+    folder, missing = odd_grid(tmp_path / "grid", parts), Path("weights/eff net (2).pth")
+    monkeypatch.setenv("VLRET_FAILS", "data missing")
+    folder.snakemake("--cores", "1", target=f"results/by-hand/{missing}", fails=True)
+    assert "data missing fails" in (folder.path / f"results/logs/by_hand/{missing}.log").read_text()
+
+
+def test_every_path_of_a_shell_line_is_quoted():
+    text = "".join(path.read_text() for path in sorted(Path("rules").glob("*.smk")))
+    lines = re.findall(r'^ +"(vlret .*)"$', text, re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        fields = set(re.findall(r"{([^}]+)}", line))
+        assert all(field.endswith(":q") for field in fields - {"params.options"}), line
+        assert line.count("$(dirname") == line.count(r"\"$(dirname"), line

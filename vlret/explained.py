@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from vlret.settings import PARTS, Config
+from vlret.settings import EXPERIMENT, PART, PARTS, TABLE, TASK, Config
 
 LONGEST = 100  # characters of a value
 
@@ -42,6 +42,15 @@ LIMITS = {
     "finite_number": "is not a finite number",
     "too_long": "is too long",
     "string_too_long": "is too long",
+}
+
+
+# Patterns of names -> what those are made of.
+NAMES = {
+    f"^{PART}$": "letters a-z, digits, + and -, a letter or a digit first",
+    f"^{EXPERIMENT}$": "letters a-z, digits, + and - for each part of model_tuning_prefix_pooling",
+    f"^{TABLE}$": "letters a-z, digits, _ and -, a letter or a digit first",
+    f"^{TASK}$": "letters a-z, digits and _, a letter first",
 }
 
 
@@ -129,6 +138,8 @@ def _what(kind: str, value: object, context: Mapping, message: str) -> str:
     text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
     if kind in TYPES:
         return text
+    if kind == "string_pattern_mismatch" and context["pattern"] in NAMES:
+        return f"{text} is not a name of {NAMES[context['pattern']]}"
     if kind in LIMITS:
         return f"{text} {LIMITS[kind].format(**context)}"
     if kind in ("literal_error", "union_tag_invalid"):

@@ -1,5 +1,7 @@
 """What the rules of the Snakefile ask: the one place where `vlret.layout` meets Snakemake."""
 
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +95,7 @@ class Rules:
             places = {name: _listed(input.get(name)) for name in job.files()}
             if any(len(places[name]) != len(files) for name, files in job.files().items()):
                 return "# spared: its results are done, and what it would read is gone"
-            return " ".join([*([f"@{input.settings}"] if job.known() else []), job.options(places)])
+            return " ".join([*([shlex.quote(f"@{input.settings}")] if job.known() else []), job.options(places)])
 
         return words
 
@@ -246,4 +248,4 @@ def _is_file(path: str) -> bool:
 
 def _any(names) -> str:
     """A regular expression for one of some names; it matches nothing if there are none."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"

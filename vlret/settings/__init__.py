@@ -9,6 +9,8 @@ from vlret.settings.base import (
     PART,
     PARTS,
     SPLITS,
+    TABLE,
+    TASK,
     AboveZero,
     Count,
     ExperimentName,
@@ -17,6 +19,7 @@ from vlret.settings.base import (
     Miner,
     Miners,
     NotNegative,
+    OwnPath,
     Pair,
     Part,
     Parts,
@@ -24,6 +27,7 @@ from vlret.settings.base import (
     Real,
     Settings,
     Share,
+    without_braces,
 )
 from vlret.settings.config import (
     CUTS,
@@ -133,6 +137,8 @@ __all__ = [
     "PARTS",
     "RRF",
     "SPLITS",
+    "TABLE",
+    "TASK",
     "TASK_KINDS",
     "TUNING",
     "Ablations",
@@ -188,6 +194,7 @@ __all__ = [
     "Model",
     "Negatives",
     "NotNegative",
+    "OwnPath",
     "OwnWeights",
     "PackageWeights",
     "Pair",
@@ -226,4 +233,5 @@ __all__ = [
     "VisualOnly",
     "Weights",
     "ZeroShot",
+    "without_braces",
 ]

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StrictInt, StrictStr, field_validator
 
 from vlret.settings.base import (
+    TABLE,
     AboveZero,
     Count,
     ExperimentName,
     Metric,
     NotNegative,
+    OwnPath,
     Part,
     Parts,
     Positive,
@@ -86,8 +88,8 @@ Fusion = Annotated[Interpolation | RRF, Field(discriminator="method")]
 class ForeignRun(Settings):
     """A run made elsewhere: TREC files whose documents are rows of the table of passages."""
 
-    validation: StrictStr
-    test: StrictStr
+    validation: OwnPath
+    test: OwnPath
 
 
 class Ablations(Settings):
@@ -237,7 +239,7 @@ class Config(Settings):
     """The dataset that is evaluated."""
     datasets: Annotated[dict[Part, Dataset], Field(min_length=1)]
     seed: Count = 0
-    table: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = "table"
+    table: Annotated[StrictStr, Field(pattern=f"^{TABLE}$")] = "table"
     """results/<table>.tex and its siblings: grids of one folder have a table each."""
     grid: Grid
     fusions: dict[Part, Fusion] = {}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, StrictStr, model_validator
 
-from vlret.settings.base import Pair, Part, Positive, Settings
+from vlret.settings.base import OwnPath, Pair, Part, Positive, Settings
 from vlret.settings.sources import Weights
 
 
@@ -69,7 +69,7 @@ class JointWeights(Settings):
 
     layout: Literal["vlt5", "vlbart", "cvlp"]
     package: StrictStr | None = None
-    path: StrictStr | None = None
+    path: OwnPath | None = None
     fingerprint: StrictStr | None = None
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from vlret.settings.base import (
     EXPERIMENT,
+    TASK,
     AboveZero,
     Count,
     ExperimentName,
@@ -95,7 +96,7 @@ class Training(Settings):
     compile: StrictBool = False
     """torch.compile."""
     loss: Loss = Loss()
-    tasks: Annotated[dict[Annotated[StrictStr, Field(pattern="^[a-z][a-z0-9_]*$")], Task], Field(min_length=1)] = {
+    tasks: Annotated[dict[Annotated[StrictStr, Field(pattern=f"^{TASK}$")], Task], Field(min_length=1)] = {
         "viquae": Task(kind="viquae")
     }
     """A step is a batch of one of them."""
