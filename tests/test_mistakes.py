@@ -1,6 +1,7 @@
 """Mistakes that would show only after hours, or never: each is one line with file and field before any job runs."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,8 +11,9 @@ from test_reruns import ROOT, Folder
 
 from vlret.config import check, read
 from vlret.experiment import Experiment, settings
-from vlret.files import InputError
+from vlret.files import InputError, write_json
 from vlret.layout import Layout
+from vlret.made import write_note
 
 FILES = ["config/models.yaml", "config/config.yaml"]
 OWN = "own.yaml"
@@ -403,3 +405,64 @@ def test_every_path_of_a_shell_line_is_quoted():
         fields = set(re.findall(r"{([^}]+)}", line))
         assert all(field.endswith(":q") for field in fields - {"params.options"}), line
         assert line.count("$(dirname") == line.count(r"\"$(dirname"), line
+
+
+def test_the_questions_are_read_with_the_largest_batch_in_mind(changed):
+    def batch(change):
+        layout = Layout(changed(change), Path())
+        job = layout.job("questions", {"dataset": "sample"})
+        assert ("--batch" in job.options()) == ("batch" in job.resources)
+        return job.resources.get("batch")
+
+    assert batch({}) == (32, "training.batch_size", "vlminilm_visual_none_avg")
+    tasks = {"viquae": {"kind": "viquae"}, "other": {"kind": "match_article", "batch_size": 40}}
+    large = {"training": {"experiments": {LORA: {"tasks": tasks}}}}
+    assert batch(large) == (40, "training.tasks.other.batch_size", LORA)
+    assert batch({"grid": {"include": RUNS["runs"]}, "ablations": None}) is None
+
+
+@pytest.fixture
+def read_questions(own, changed):
+    """Writes a report of so many entities beside the sample's questions, as their job would have."""
+
+    def write(entities):
+        layout = Layout(changed({}), Path())
+        table = layout.made("questions", dataset="sample")
+        Path(table).mkdir(parents=True, exist_ok=True)
+        write_note(Path(table), {"digest": layout.digest(table)})
+        write_json(Path("results/sample/data/questions.json"), {"train": {"questions": 99, **entities}})
+
+    return write
+
+
+def test_a_batch_of_more_questions_than_there_are_entities_is_refused_before_any_job(read_questions, changed):
+    def check_batches(**training):
+        change = {"training": {"defaults": training}}
+        Layout(changed(change), Path()).check_batches()
+
+    check_batches()
+    read_questions({"entities": 31})
+    with pytest.raises(InputError, match=r"^training\.batch_size: 32 questions .* have 31 .*; set it to 31 or less$"):
+        check_batches()
+    check_batches(batch_size=31)
+    read_questions({})
+    check_batches()
+
+
+def test_a_report_of_other_questions_than_the_configs_says_nothing_of_them(read_questions, changed):
+    read_questions({"entities": 31})
+    more = {"datasets": {"sample": {"source": {"sample": {"articles": 2000}}}}}
+    Layout(changed(more), Path()).check_batches()
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_too_large_stops_a_dry_run_and_new_data_of_ones_own_do_not(tmp_path, parts):
+    folder = odd_grid(tmp_path / "grid", parts)
+    folder.snakemake("--cores", "8", target="results/t_a-b.tex")
+    report = folder.path / "results/a+b-c/data/questions.json"
+    report.write_text(json.dumps({"train": {"entities": 3}}))
+    said = folder.snakemake("--dry-run", target="results/t_a-b.tex", fails=True)
+    assert f"have 3 (of {ODD_EXPERIMENT}); set it to 3 or less" in said
+    after = report.stat().st_mtime + 1
+    os.utime(folder.path / ODD / "train.jsonl", (after, after))
+    folder.snakemake("--dry-run", target="results/t_a-b.tex")

@@ -25,6 +25,7 @@ VERSIONS: dict[str, int] = {"lexical index": 2}
 # Options that say how a job works and not what it makes.
 RESOURCES = frozenset(
     (
+        "batch",
         "batch_size",
         "gpus",
         "heatmap",

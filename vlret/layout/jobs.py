@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from vlret.batches import check_batch, largest_batch
 from vlret.data.declared import declared, made_for_us
 from vlret.data.downloads import entry_of
 from vlret.data.pinned import contradiction
@@ -72,6 +73,26 @@ class Layout:
             for folder in folders:
                 if message := too_large(self.config, {name: sizes_of(folder, text.architecture)}):
                     raise InputError(message)
+
+    def check_batches(self) -> None:
+        """Raise an `InputError` if questions that are there are about fewer entities than a batch of theirs holds."""
+        for dataset in self.config.datasets:
+            batch = largest_batch(self.config, dataset)
+            entities = self._entity_count(dataset) if batch else None
+            if entities is not None:
+                check_batch(batch, entities)
+
+    def _entity_count(self, dataset: str) -> int | None:
+        """How many entities a dataset's training questions are about; None where they are still to be read, or anew."""
+        table = self.table("questions", dataset)
+        report = self.place(self.made(table.rule, "report", dataset=dataset))
+        if not report.is_file() or made_by(self.place(table)) != self.digest(table):
+            return None
+        own = [Path(file) for name in self.fetched for file in self.job("source", {"source": name}).watched]
+        if any(path.exists() and path.stat().st_mtime > report.stat().st_mtime for path in own):
+            return None
+        told = read_json(report).get("train", {})
+        return told if isinstance(told, int) else told.get("entities")
 
     # ---- What is made ----------------------------------------------------------------------------------------------
 
@@ -276,7 +297,9 @@ class Layout:
         images = self._image_folder(dataset, "questions")
         inputs |= {"articles": self.table("articles", dataset), **({"images": images} if images else {})}
         link = "wikidata" if images else "provenance"
-        return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset))
+        batch = largest_batch(self.config, dataset)
+        resources = self._limits(dataset) | ({"batch": batch} if batch else {})
+        return Job("data questions", inputs, {"link": link}, resources=resources)
 
     def _passages(self, dataset: str) -> Job:
         how = self.config.datasets[dataset].passages.brief()

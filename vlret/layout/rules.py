@@ -37,6 +37,7 @@ class Rules:
         self.workflow, self.moved = workflow, workflow.modifier.path_modifier
         try:
             self.layout = Layout(self._read(config, root), root, self._place)
+            self.layout.check_batches()
         except InputError as error:
             raise WorkflowError(str(error)) from None
         self.config = self.layout.config
