@@ -13,6 +13,7 @@ from vlret.config import check, read
 from vlret.experiment import Experiment, settings
 from vlret.files import InputError, write_json
 from vlret.layout import Layout
+from vlret.layout.machine import without_gpu
 from vlret.made import write_note
 
 FILES = ["config/models.yaml", "config/config.yaml"]
@@ -466,3 +467,43 @@ def test_a_batch_that_is_too_large_stops_a_dry_run_and_new_data_of_ones_own_do_n
     after = report.stat().st_mtime + 1
     os.utime(folder.path / ODD / "train.jsonl", (after, after))
     folder.snakemake("--dry-run", target="results/t_a-b.tex")
+
+
+CPU = "__version__ = '2.15.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
+CUDA = "__version__ = '2.15.0'\ncuda: Optional[str] = '13.2'\nhip: Optional[str] = None\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "devices", "told"),
+    [
+        (CPU, ["dev/nvidia0"], "torch is built without CUDA"),
+        (CUDA, ["dev/null"], "this machine has none"),
+        (None, ["dev/null"], "this machine has none"),
+        (CUDA, ["dev/nvidia0"], None),
+        (CUDA, ["dev/dxg"], None),
+        (CUDA.replace("cuda", "x").replace("hip", "cuda").replace("x", "hip"), ["dev/kfd"], None),
+        ("another = 'form'", ["dev/nvidiactl"], None),
+        (None, ["dev/nvidia0"], None),
+    ],
+)
+def test_whether_there_is_a_gpu_is_told_without_torch(tmp_path, version, devices, told):
+    for path, text in (*((device, "") for device in devices), *([("torch/version.py", version)] if version else [])):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert without_gpu([str(tmp_path)], tmp_path) == told
+
+
+@pytest.mark.slow
+def test_fp16_without_a_gpu_stops_a_run_before_its_first_job(tmp_path, parts):
+    folder, target = odd_grid(tmp_path / "grid", parts), "results/t_a-b.tex"
+    (folder.path / "torch").mkdir()
+    (folder.path / "torch/__init__.py").touch()
+    (folder.path / "torch/version.py").write_text(CPU)
+    folder.config(training__defaults__precision="fp16")
+    assert folder.planned(target=target)["train"] == 1
+    folder.snakemake("--cores", "8", target="results/a+b-c/metrics/bm25_zs_none_none.json")
+    said = folder.snakemake("--cores", "8", target=target, fails=True)
+    message = "training.precision: fp16 needs a GPU, and torch is built without CUDA; use bf16 or fp32, or a machine "
+    assert f"{message}that has one (of {ODD_EXPERIMENT})" in said
+    assert not (folder.path / "results/a+b-c/features").exists()
+    folder.snakemake("--cores", "8", "--touch", target="results/a+b-c/metrics/bm25_zs_none_none.json")
