@@ -163,6 +163,25 @@ WRONG = [
         "(of minilm_hyperformer_none_avg)",
     ),
     (
+        included("minilm_lradapter_none_avg") | {"tuning": {"lradapter": {"rank": 49}}},
+        "tuning.lradapter.rank: 49 is more than 48, the smaller side of the matrices that it is of, for the encoder of "
+        "minilm (of minilm_lradapter_none_avg)",
+    ),
+    (
+        included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 2, "rank": 25}}},
+        "tuning.compacter.rank: 25 is more than 24, the smaller side of the matrices that it is of, for the encoder of "
+        "minilm (of minilm_compacter_none_avg)",
+    ),
+    (
+        {"tuning": {"lora": {"rank": 385}}},
+        "tuning.lora.rank: 385 is more than 384, the smaller side of the matrices that it is of, for the encoder of "
+        f"vlminilm (of {LORA})",
+    ),
+    (
+        {"models": {"vlminilm": {"visual": {"tokens": [3, 8]}}}},
+        "models.vlminilm.visual: tokens [3, 8] are more than the cells of grid [7, 7]; they are pooled, not made",
+    ),
+    (
         {"models": {"t5": {"text": {"sizes": {"positions": 512}}}}},
         "models.t5.text: sizes.positions limit no t5; leave them out",
     ),
@@ -191,7 +210,9 @@ RIGHT = [
     included("minilm_zs_none_concat-last-6"),
     {"embedding": {"question_tokens": 512, "passage_tokens": 512}},
     ONLY_BART | {"embedding": {"passage_tokens": 1024}, "ablations": None},
-    included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 3}}},
+    included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 3, "rank": 16}}},
+    included("minilm_lradapter_none_avg") | {"tuning": {"lradapter": {"rank": 48}}},
+    {"models": {"vlminilm": {"visual": {"tokens": [7, 7]}}}, "tuning": {"lora": {"rank": 384}}},
     {"models": {"vlminilm": {"text": {"sizes": None}}, "minilm": {"text": {"sizes": None}}}}
     | {"embedding": {"question_tokens": 9999}},
 ]

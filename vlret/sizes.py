@@ -82,7 +82,10 @@ def _long(config: Config, experiment: Experiment, sizes: Sizes) -> str | None:
 
 
 def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
-    """Adapters that an encoder's width leaves nothing for, or whose parts do not divide it."""
+    """Adapters that an encoder's width leaves nothing for, whose parts do not divide it, or whose rank is no low one.
+
+    Those of LoRA are as wide as the encoder.
+    """
     name = tuned_as(config, experiment)
     tuning = tuning_of(config, name)
     field = name if name in TUNING else f"variants.{name}"
@@ -97,5 +100,11 @@ def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
         return (
             f"{field}.division: {division} does not divide {width} and {reduced}, the widths of the encoder of "
             f"{experiment.model} and of its adapters"
+        )
+    rank, most = getattr(tuning, "rank", None), reduced // division
+    if rank and rank > most:
+        return (
+            f"{field}.rank: {rank} is more than {most}, the smaller side of the matrices that it is of, for the encoder "
+            f"of {experiment.model}"
         )
     return None

@@ -123,6 +123,10 @@ class Visual(Settings):
     def _both(self) -> Self:
         if (self.grid is None) != (self.tokens is None):
             raise ValueError("grid and tokens are given together")
+        if self.grid and any(wanted > there for there, wanted in zip(self.grid, self.tokens, strict=True)):
+            raise ValueError(
+                f"tokens {self.tokens} are more than the cells of grid {self.grid}; they are pooled, not made"
+            )
         return self
 
 
