@@ -104,7 +104,7 @@ def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
     rank, most = getattr(tuning, "rank", None), reduced // division
     if rank and rank > most:
         return (
-            f"{field}.rank: {rank} is more than {most}, the smaller side of the matrices that it is of, for the encoder "
-            f"of {experiment.model}"
+            f"{field}.rank: {rank} is more than {most}, the smaller side of the matrices that it is of, for the "
+            f"encoder of {experiment.model}"
         )
     return None
