@@ -31,16 +31,17 @@ class LargestBatch(NamedTuple):
     of: str
 
 
-def largest_batch(config: Config, dataset: str) -> LargestBatch | None:
-    """The largest batch of a dataset; None where nothing is trained on it."""
-    found = []
+def largest_batches(config: Config) -> dict[str, LargestBatch]:
+    """The largest batch of each dataset that something is trained on."""
+    found: dict[str, LargestBatch] = {}
     for experiment in trained(config):
         run = training_of(config, experiment)
         for name, task in run.tasks.items() if run else ():
-            if (task.dataset or config.dataset) == dataset:
+            dataset, questions = task.dataset or config.dataset, run.of_task(name).batch_size
+            if dataset not in found or questions > found[dataset].questions:
                 field = "training.batch_size" if task.batch_size is None else f"training.tasks.{name}.batch_size"
-                found.append(LargestBatch(run.of_task(name).batch_size, field, experiment.name))
-    return max(found, key=lambda batch: batch.questions, default=None)
+                found[dataset] = LargestBatch(questions, field, experiment.name)
+    return found
 
 
 def check_batch(batch: LargestBatch, entities: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from vlret.batches import check_batch, largest_batch
+from vlret.batches import LargestBatch, check_batch, largest_batches
 from vlret.data.declared import declared, made_for_us
 from vlret.data.downloads import entry_of
 from vlret.data.pinned import contradiction
@@ -61,6 +61,10 @@ class Layout:
         """All that are trained or searched with, by name."""
         return {experiment.name: experiment for experiment in trained(self.config)}
 
+    @cached_property
+    def _batches(self) -> dict[str, LargestBatch]:
+        return largest_batches(self.config)
+
     def _measure_own(self) -> None:
         """Check what experiments ask of weights of one's own that are there and say how large they are."""
         for name in dict.fromkeys(experiment.model for experiment in self.experiments.values()):
@@ -76,10 +80,8 @@ class Layout:
 
     def check_batches(self) -> None:
         """Raise an `InputError` if questions that are there are about fewer entities than a batch of theirs holds."""
-        for dataset in self.config.datasets:
-            batch = largest_batch(self.config, dataset)
-            entities = self._entity_count(dataset) if batch else None
-            if entities is not None:
+        for dataset, batch in self._batches.items():
+            if (entities := self._entity_count(dataset)) is not None:
                 check_batch(batch, entities)
 
     def _entity_count(self, dataset: str) -> int | None:
@@ -297,9 +299,8 @@ class Layout:
         images = self._image_folder(dataset, "questions")
         inputs |= {"articles": self.table("articles", dataset), **({"images": images} if images else {})}
         link = "wikidata" if images else "provenance"
-        batch = largest_batch(self.config, dataset)
-        resources = self._limits(dataset) | ({"batch": batch} if batch else {})
-        return Job("data questions", inputs, {"link": link}, resources=resources)
+        batch = {"batch": self._batches[dataset]} if dataset in self._batches else {}
+        return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset) | batch)
 
     def _passages(self, dataset: str) -> Job:
         how = self.config.datasets[dataset].passages.brief()
