@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_reruns import ROOT, Folder
 from vlret.config import check, read
 from vlret.experiment import Experiment, settings
 from vlret.files import InputError, write_json
-from vlret.layout import Layout
+from vlret.layout import File, Job, Layout
 from vlret.layout.machine import without_gpu
 from vlret.made import write_note
 
@@ -417,6 +418,13 @@ def test_the_log_of_a_missing_file_of_ones_own_has_its_name(tmp_path, parts, mon
     monkeypatch.setenv("VLRET_FAILS", "data missing")
     folder.snakemake("--cores", "1", target=f"results/by-hand/{missing}", fails=True)
     assert "data missing fails" in (folder.path / f"results/logs/by_hand/{missing}.log").read_text()
+
+
+def test_every_word_of_a_jobs_options_is_quoted():
+    odd = [File(f"a's $HOME/{name} & more", known=True) for name in ("one", "(two)")]
+    job = Job("data x", {"paths": odd, "named": {"n": odd[0]}}, named={"tag": "t; u"}, resources={"limits": {"a b": 1}})
+    words = ["--paths", *odd, "--named", f"n={odd[0]}", "--tag", "t; u", "--limits", '{"a b": 1}']
+    assert shlex.split(job.options()) == words
 
 
 def test_every_path_of_a_shell_line_is_quoted():
