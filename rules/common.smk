@@ -20,5 +20,9 @@ THREADS = R.config.compute.threads
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
+onstart:
+    R.start()
+
+
 wildcard_constraints:
     **R.constraints,

@@ -15,7 +15,7 @@ rule sample:
         settings=R.known("sample"),
         options=R.options("sample"),
     shell:
-        "vlret data sample {params.options} --out $(dirname {output.train}) 2>&1 | tee {log}"
+        "vlret data sample {params.options} --out \"$(dirname {output.train:q})\" 2>&1 | tee {log:q}"
 
 
 rule trivia:
@@ -35,7 +35,7 @@ rule trivia:
         settings=R.known("trivia"),
         options=R.options("trivia"),
     shell:
-        "vlret data triviaqa {params.options} --out $(dirname {output.train}) --report {output.report} 2>&1 | tee {log}"
+        "vlret data triviaqa {params.options} --out \"$(dirname {output.train:q})\" --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule articles:
@@ -56,7 +56,7 @@ rule articles:
         settings=R.known("articles"),
         options=R.options("articles"),
     shell:
-        "vlret data articles {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data articles {params.options} --out {output.out:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule questions:
@@ -76,7 +76,7 @@ rule questions:
         settings=R.known("questions"),
         options=R.options("questions"),
     shell:
-        "vlret data questions {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret data questions {params.options} --out {output.out:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule passages:
@@ -97,7 +97,7 @@ rule passages:
         settings=R.known("passages"),
         options=R.options("passages"),
     shell:
-        "vlret data passages {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data passages {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule published_passages:
@@ -117,7 +117,7 @@ rule published_passages:
         settings=R.known("published_passages"),
         options=R.options("published_passages"),
     shell:
-        "vlret data published-passages {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data published-passages {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule entities:
@@ -137,7 +137,7 @@ rule entities:
         settings=R.known("entities"),
         options=R.options("entities"),
     shell:
-        "vlret data entities {params.options} --out $(dirname {output.articles}) 2>&1 | tee {log}"
+        "vlret data entities {params.options} --out \"$(dirname {output.articles:q})\" 2>&1 | tee {log:q}"
 
 
 rule normalise:
@@ -155,7 +155,7 @@ rule normalise:
         settings=R.known("normalise"),
         options=R.options("normalise"),
     shell:
-        "vlret data normalise {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data normalise {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule qrels:
@@ -173,4 +173,4 @@ rule qrels:
         settings=R.known("qrels"),
         options=R.options("qrels"),
     shell:
-        "vlret data qrels {params.options} --out $(dirname {output.train}) --report {output.report} 2>&1 | tee {log}"
+        "vlret data qrels {params.options} --out \"$(dirname {output.train:q})\" --report {output.report:q} 2>&1 | tee {log:q}"

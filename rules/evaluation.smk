@@ -13,7 +13,7 @@ rule pool:
         settings=R.known("pool"),
         options=R.options("pool"),
     shell:
-        "vlret data pool {params.options} --out $(dirname {output.validation}) --report {output.report} 2>&1 | tee {log}"
+        "vlret data pool {params.options} --out \"$(dirname {output.validation:q})\" --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule metrics:
@@ -31,7 +31,7 @@ rule metrics:
         settings=R.known("metrics"),
         options=R.options("metrics"),
     shell:
-        "vlret evaluation metrics {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret evaluation metrics {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 use rule metrics as metrics_dynamic with:
@@ -67,4 +67,4 @@ rule table:
         settings=R.known("table"),
         options=R.options("table"),
     shell:
-        "vlret evaluation table {params.options} --out {output.tex} 2>&1 | tee {log}"
+        "vlret evaluation table {params.options} --out {output.tex:q} 2>&1 | tee {log:q}"

@@ -20,7 +20,7 @@ rule features:
         settings=R.known("features"),
         options=R.options("features"),
     shell:
-        "vlret features extract {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret features extract {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule gather:
@@ -38,4 +38,4 @@ rule gather:
         settings=R.known("gather"),
         options=R.options("gather"),
     shell:
-        "vlret features gather {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret features gather {params.options} --out {output.out:q} 2>&1 | tee {log:q}"

@@ -13,7 +13,7 @@ rule lexical_index:
         settings=R.known("lexical_index"),
         options=R.options("lexical_index"),
     shell:
-        "vlret lexical index {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret lexical index {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule lexical_tune:
@@ -32,7 +32,7 @@ rule lexical_tune:
         settings=R.known("lexical_tune"),
         options=R.options("lexical_tune"),
     shell:
-        "vlret lexical tune {params.options} --out {output.out} --heatmap {output.heatmap} 2>&1 | tee {log}"
+        "vlret lexical tune {params.options} --out {output.out:q} --heatmap {output.heatmap:q} 2>&1 | tee {log:q}"
 
 
 rule lexical_search:
@@ -50,7 +50,7 @@ rule lexical_search:
         settings=R.known("lexical_search"),
         options=R.options("lexical_search"),
     shell:
-        "vlret lexical search {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret lexical search {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule join:
@@ -70,7 +70,7 @@ rule join:
         settings=R.known("join"),
         options=R.options("join"),
     shell:
-        "vlret lexical join {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret lexical join {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 use rule join as foreign with:

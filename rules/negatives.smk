@@ -13,4 +13,4 @@ rule negatives:
         settings=R.known("negatives"),
         options=R.options("negatives"),
     shell:
-        "vlret negatives mine {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret negatives mine {params.options} --out {output.out:q} 2>&1 | tee {log:q}"

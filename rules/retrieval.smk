@@ -16,7 +16,7 @@ rule embed:
         settings=R.known("embed"),
         options=R.options("embed"),
     shell:
-        "vlret retrieval embed {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret retrieval embed {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule ablate:
@@ -37,7 +37,7 @@ rule ablate:
         settings=R.known("ablate"),
         options=R.options("ablate"),
     shell:
-        "vlret retrieval ablate {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret retrieval ablate {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule index:
@@ -56,7 +56,7 @@ rule index:
         settings=R.known("index"),
         options=R.options("index"),
     shell:
-        "vlret retrieval index {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret retrieval index {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule search:
@@ -77,7 +77,7 @@ rule search:
         settings=R.known("search"),
         options=R.options("search"),
     shell:
-        "vlret retrieval search {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret retrieval search {params.options} --out {output.out:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 use rule search as search_mined with:
@@ -123,4 +123,4 @@ rule fuse:
         settings=R.known("fuse"),
         options=R.options("fuse"),
     shell:
-        "vlret retrieval fuse {params.options} --out {output.out} --report {output.report} 2>&1 | tee {log}"
+        "vlret retrieval fuse {params.options} --out {output.out:q} --report {output.report:q} 2>&1 | tee {log:q}"

@@ -13,7 +13,7 @@ rule download:
         settings=R.known("download"),
         options=R.options("download"),
     shell:
-        "vlret data download {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data download {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule repository:
@@ -31,7 +31,7 @@ rule repository:
         settings=R.known("repository"),
         options=R.options("repository"),
     shell:
-        "vlret data repository {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data repository {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule source:
@@ -49,7 +49,7 @@ rule source:
         settings=R.known("source"),
         options=R.options("source"),
     shell:
-        "vlret data source {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data source {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule images:
@@ -67,7 +67,7 @@ rule images:
         settings=R.known("images"),
         options=R.options("images"),
     shell:
-        "vlret data images {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret data images {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule by_hand:
@@ -84,4 +84,4 @@ rule by_hand:
         settings=R.known("by_hand"),
         options=R.options("by_hand"),
     shell:
-        "vlret data missing {params.options} 2>&1 | tee {log}"
+        "vlret data missing {params.options} 2>&1 | tee {log:q}"

@@ -19,7 +19,7 @@ rule train:
         settings=R.known("train"),
         options=R.options("train"),
     shell:
-        "vlret training train {params.options} --out {output.out} 2>&1 | tee {log}"
+        "vlret training train {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 use rule train as pretrain with:

@@ -173,6 +173,7 @@ def miniature(folder, whole=False, known=KNOWN):
     if not whole:
         few(config)
     for model in config["models"].values():
+        model.get("text", {}).pop("sizes", None)
         if "grid" in model.get("visual", {}) and model["visual"]["grid"] != [1, 1]:
             model["visual"] |= {"grid": SMALL, "tokens": SMALL}
     grid = {"family": "clip", "output": "grid", "resize": "squash"}

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_from_disk
 
+from vlret.batches import LargestBatch
 from vlret.data import articles, questions
 from vlret.data.articles import import_articles
 from vlret.data.questions import import_questions
@@ -169,6 +170,20 @@ def test_a_question_without_an_answer_is_kept_and_counted(raw: Folder):
     report = json.loads((raw.path / "questions.json").read_text())
     assert report["train"]["no answer"] == {"count": 1, "examples": ["q2"]}
     assert report["train"]["questions"] == 2
+
+
+def test_fewer_entities_than_a_batch_holds_are_refused_before_anything_is_made(raw: Folder):
+    raw.articles(FIRST, SECOND)
+    second = changed(QUESTION, "wikidata_id", SECOND["wikidata_info"]["wikidata_id"])
+    train = [QUESTION, changed(QUESTION, "id", "q2"), changed(second, "id", "q3")]
+    batch = LargestBatch(3, "training.tasks.t.batch_size", "a_full_none_avg")
+    message = r"^training\.tasks\.t\.batch_size: 3 questions of distinct .* have 2 \(of a_full_none_avg\); set it to 2"
+    with pytest.raises(InputError, match=message):
+        raw.questions(*train, batch=batch)
+    assert not (raw.path / "questions").exists()
+    raw.questions(*train, batch=batch._replace(questions=2))
+    report = json.loads((raw.path / "questions.json").read_text())
+    assert {split: counts["entities"] for split, counts in report.items()} == {"train": 2, "validation": 1, "test": 1}
 
 
 def test_what_limits_allow_is_left_out_and_counted(raw: Folder):

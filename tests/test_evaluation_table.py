@@ -242,7 +242,7 @@ def test_tests_and_corrections_decide_the_marks_and_are_in_the_caption(
 
 def test_too_few_permutations_for_significance_are_refused(inputs, tmp_path):
     holm = SETTINGS.model_copy(update={"correction": "holm"})
-    with pytest.raises(InputError, match=r"998 cannot yield p as low as 0\.01 .* holm over 10 pairs; set 999 or more"):
+    with pytest.raises(InputError, match=r"998 cannot yield p .* \(correction holm, 5 rows\); set 999 or more"):
         table(**(inputs | {"settings": holm.model_copy(update={"permutations": 998})}), out=tmp_path / "t.tex")
     table(**(inputs | {"settings": holm.model_copy(update={"permutations": 999})}), out=tmp_path / "t.tex")
     with pytest.raises(InputError, match="98 cannot yield p"):

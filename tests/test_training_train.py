@@ -20,7 +20,7 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
-from vlret.settings import Checkpoint
+from vlret.settings import Checkpoint, Sizes
 from vlret.training.learner import Learner
 from vlret.training.tasks import judged_examples
 from vlret.training.train import train
@@ -59,6 +59,13 @@ def test_only_the_same_seed_gives_the_same_bytes(toy, trained):
     train(settings=toy.settings("full") | {"seed": 1}, **toy.training, out=other)
     assert (trained / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
     assert not equal(trained, other)
+
+
+def test_weights_of_other_sizes_than_the_model_states_are_refused(toy):
+    for stated in ({"layers": 99}, {"positions": 99}, {"width": 99}):
+        (field,) = stated
+        with pytest.raises(InputError, match=rf"^models\.toy\.text\.sizes\.{field}: 99, but .*config\.json has \d+; "):
+            train(settings=toy.settings("zs"), **toy.training, out=toy.folder / "odd", sizes=Sizes(**stated))
 
 
 def test_zero_shot_checkpoints_omit_pretrained_weights(toy):

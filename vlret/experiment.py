@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
+from vlret.explained import among, meant
 from vlret.files import InputError
 from vlret.settings import (
     PART,
@@ -14,6 +15,7 @@ from vlret.settings import (
     Excluded,
     ExperimentSettings,
     Pretraining,
+    Sizes,
     Tokens,
     Training,
     TrainingRun,
@@ -112,10 +114,10 @@ def kind_of(config: Config, experiment: Experiment) -> str:
 def nonsense(experiment: Experiment, config: Config) -> str | None:
     """Why an experiment makes no sense, or None if it does."""
     if experiment.model not in config.models:
-        return f"unknown model; known: {', '.join(sorted(config.models))}"
+        return f"unknown model; {among(experiment.model, sorted(config.models))}"
     tuning = tuning_of(config, experiment.tuning)
     if tuning is None:
-        return f"unknown tuning {experiment.tuning!r}; known: {', '.join(tunings(config))}"
+        return f"unknown tuning {experiment.tuning!r}; {among(experiment.tuning, tunings(config))}"
     kind = kind_of(config, experiment)
     takes_prefixes, poolings = SENSIBLE[kind]
     prefixes = list(config.prefixes) if takes_prefixes else ["none"]
@@ -131,7 +133,8 @@ def nonsense(experiment: Experiment, config: Config) -> str | None:
         ("pooling", experiment.pooling, pooling, poolings),
     ):
         if known not in allowed:
-            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}"
+            near = meant(value, allowed, before="; ")
+            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}{near}"
     if experiment.pooling == "decoder" and config.models[experiment.model].text.architecture == "bert":
         return "pooling 'decoder': BERT has no decoder"
     return None
@@ -198,11 +201,10 @@ def settings(config: Config, experiment: Experiment, model: Encoder | None = Non
     A change of any value here re-trains the experiment, so nothing that other experiments own may enter. `model` is
     the model's entry with one's own weights known by what they are (`vlret.layout`); the entry as it is if not given.
     """
-    model = model or config.models[experiment.model]
     tuning, run = tuning_and_run(config, experiment)
     return ExperimentSettings(
         name=experiment.name,
-        model=model.model_copy(update={"pretraining": None}) if getattr(model, "pretraining", None) else model,
+        model=_known(model or config.models[experiment.model]),
         tuning=tuning,
         prefix=config.prefixes[experiment.prefix],
         pooling=experiment.pooling,
@@ -212,6 +214,21 @@ def settings(config: Config, experiment: Experiment, model: Encoder | None = Non
     )
 
 
+def _known(model: Encoder) -> Encoder:
+    """A model without what decides nothing of it: its pre-training's name, and the sizes that its weights have."""
+    if getattr(model, "pretraining", None):
+        model = model.model_copy(update={"pretraining": None})
+    if getattr(model, "text", None):
+        model = model.model_copy(update={"text": model.text.model_copy(update={"sizes": Sizes()})})
+    return model
+
+
+def tuned_as(config: Config, experiment: Experiment) -> str:
+    """The name of the method or variant that an experiment is tuned by: its own, or its pre-training's."""
+    recipe = pretraining_of(config, experiment)
+    return recipe.tuning if recipe is not None and experiment.tuning == "zs" else experiment.tuning
+
+
 def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, TrainingRun | None]:
     """How an experiment's encoder is tuned, and its training; None where nothing is trained.
 
@@ -219,7 +236,7 @@ def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, Trai
     """
     recipe = pretraining_of(config, experiment)
     pretrains = recipe is not None and experiment.tuning == "zs"
-    name = recipe.tuning if pretrains else experiment.tuning
+    name = tuned_as(config, experiment)
     tuning = tuning_of(config, name)
     if tuning.method == "zs":
         return tuning, None

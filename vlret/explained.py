@@ -1,14 +1,15 @@
 """What Pydantic found wrong with a value, as one line that a person can act on."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from math import inf
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from vlret.settings import Config
+from vlret.settings import EXPERIMENT, PART, PARTS, TABLE, TASK, Config
 
 LONGEST = 100  # characters of a value
 
@@ -44,6 +45,15 @@ LIMITS = {
 }
 
 
+# Patterns of names -> what those are made of.
+NAMES = {
+    f"^{PART}$": "letters a-z, digits, + and -, a letter or a digit first",
+    f"^{EXPERIMENT}$": "letters a-z, digits, + and - for each part of model_tuning_prefix_pooling",
+    f"^{TABLE}$": "letters a-z, digits, _ and -, a letter or a digit first",
+    f"^{TASK}$": "letters a-z, digits and _, a letter first",
+}
+
+
 class Fault(NamedTuple):
     """One error: where in the data, what is wrong there, and where it stands among others."""
 
@@ -51,6 +61,21 @@ class Fault(NamedTuple):
     kind: str
     what: str
     order: tuple[float, ...]
+
+
+def meant(name: object, known: Iterable[str], before: str = "") -> str:
+    """`did you mean 'size'?` of a name near a known one, after `before`; empty where none is near.
+
+    The names of experiments share most of their letters, and so have to be nearer.
+    """
+    cutoff = 0.92 if str(name).count("_") == len(PARTS) - 1 else 0.6
+    found = get_close_matches(str(name), list(known), 1, cutoff)
+    return f"{before}did you mean {found[0]!r}?" if found else ""
+
+
+def among(name: str, known: Sequence[str]) -> str:
+    """What there is in the place of a name that nothing has, the one that was meant first."""
+    return f"{meant(name, known)} known: {', '.join(known)}".strip()
 
 
 def explain(error: ValidationError, data: object, annotation: Any = Config) -> str:
@@ -97,8 +122,9 @@ def _fault(details: Mapping, data: object, annotation: Any) -> Fault:
     path = _place(location, data, lambda found: found == value)
     order = (*_order(path, data), inf)
     if kind == "extra_forbidden":
-        known = ", ".join(sorted(_fields(annotation, location[:-1])))
-        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{known and f'; known: {known}'}", order)
+        known = sorted(_fields(annotation, location[:-1]))
+        told = f"; {among(location[-1], known)}" if known else ""
+        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{told}", order)
     if kind == "union_tag_not_found":
         return Fault(path, "missing", context["discriminator"].strip("'"), order)
     if kind == "union_tag_invalid":
@@ -112,11 +138,14 @@ def _what(kind: str, value: object, context: Mapping, message: str) -> str:
     text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
     if kind in TYPES:
         return text
+    if kind == "string_pattern_mismatch" and context["pattern"] in NAMES:
+        return f"{text} is not a name of {NAMES[context['pattern']]}"
     if kind in LIMITS:
         return f"{text} {LIMITS[kind].format(**context)}"
     if kind in ("literal_error", "union_tag_invalid"):
         allowed = context.get("expected") or context["expected_tags"]
-        return f"{text} is not one of {QUOTED.findall(allowed) or allowed}"
+        known = QUOTED.findall(allowed)
+        return f"{text} is not one of {known or allowed}{meant(value, known, '; ')}"
     if kind in ("too_short", "string_too_short"):
         return f"{text} {'is too short' if value else 'should be non-empty'}"
     if kind in ("value_error", "assertion_error"):

@@ -25,6 +25,7 @@ VERSIONS: dict[str, int] = {"lexical index": 2}
 # Options that do not affect the result.
 RESOURCES = frozenset(
     (
+        "batch",
         "batch_size",
         "gpus",
         "heatmap",
@@ -37,6 +38,7 @@ RESOURCES = frozenset(
         "report",
         "save_steps",
         "shard",
+        "sizes",
         "threads",
         "unreadable",
         "workers",

@@ -1,6 +1,7 @@
 """What no single field of a config can tell: names that nothing defines, and settings that contradict each other."""
 
 from collections.abc import Mapping
+from itertools import product
 
 from vlret.data.declared import undeclared
 from vlret.experiment import (
@@ -17,12 +18,14 @@ from vlret.experiment import (
     tuning_and_run,
     tunings,
 )
-from vlret.settings import PARTS, TASK_KINDS, TUNING, Config, Training, TrainingRun
+from vlret.explained import among, meant
+from vlret.settings import DIRECTIONS, PARTS, TASK_KINDS, TUNING, Block, Config, Training, TrainingRun
+from vlret.sizes import stated_sizes, too_large
 
 
 def mistake(config: Config) -> str | None:
     """The first mistake of a config as `field: what is wrong`, or None."""
-    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _trainings)
+    problems = (_unknown_names, _variants, undeclared, _ranges, _columns, _rows, _sizes, _permutations, _trainings)
     return next((message for problem in problems if (message := problem(config))), None)
 
 
@@ -33,7 +36,8 @@ def _unknown_names(config: Config) -> str | None:
         for position, block in enumerate(blocks):
             for part, names in known.items():
                 if unknown := sorted(set(getattr(block, part) or ()) - set(names)):
-                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; known: {', '.join(names)}"
+                    told = among(unknown[0], list(names))
+                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; {told}"
     if config.prefixes.get("none") != "":
         return 'prefixes.none: this is the empty prefix, ""'
     used = [model for block in config.grid.product for model in block.model]
@@ -41,7 +45,8 @@ def _unknown_names(config: Config) -> str | None:
         for key, names in (("backbone", config.backbones), ("pretraining", config.training.pretraining)):
             value = getattr(config.models.get(name), key, None)
             if value not in {None, *names}:
-                return f"models.{name}.{key}: {value!r} is not one of {', '.join(names) or f'training.{key}'}"
+                known = ", ".join(names) or f"training.{key}"
+                return f"models.{name}.{key}: {value!r} is not one of {known}{meant(value, names, before='; ')}"
     return None
 
 
@@ -64,9 +69,27 @@ def _ranges(config: Config) -> str | None:
 
 
 def _columns(config: Config) -> str | None:
+    """A metric that is printed and not computed, or that looks deeper than any run has passages."""
     metrics, columns = config.evaluation.metrics, config.evaluation.columns
-    missing = [metric for metric in columns if metric not in metrics]
-    return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics" if missing else None
+    if missing := [metric for metric in columns if metric not in metrics]:
+        return f"evaluation.columns: {', '.join(missing)} not among evaluation.metrics"
+    for metric in metrics:
+        if (cut := int(metric.partition("@")[2])) > config.retrieval.depth:
+            return (
+                f"evaluation.metrics: {metric} looks deeper than a run, which has retrieval.depth, "
+                f"{config.retrieval.depth} passages; set retrieval.depth to {cut}, or leave it out"
+            )
+    return None
+
+
+def _sizes(config: Config) -> str | None:
+    """More than the encoders have, as far as the config states it."""
+    return too_large(config, stated_sizes(config))
+
+
+def _permutations(config: Config) -> str | None:
+    """Too few permutations for any difference of the table to be significant."""
+    return config.evaluation.too_few_permutations(len(rows(config)))
 
 
 def _rows(config: Config) -> str | None:
@@ -75,10 +98,8 @@ def _rows(config: Config) -> str | None:
         if message := nonsense(Experiment.parse(name), config):
             return f"grid.include: {name}: {message}"
     for position, block in enumerate(config.grid.product):
-        alone = config.grid.model_copy(update={"product": [block]})
-        if not every_product(config.model_copy(update={"grid": alone})):
-            first = Experiment(*(getattr(block, part)[0] for part in PARTS))
-            return f"grid.product.{position}: yields no experiment: {nonsense(first, config)}"
+        if message := _idle(block, config):
+            return f"grid.product.{position}{message}"
     everything = every_product(config)
     for position, block in enumerate(config.grid.exclude):
         if not any(matches(experiment, block) for experiment in everything):
@@ -89,25 +110,45 @@ def _rows(config: Config) -> str | None:
     return _others(config, names)
 
 
+def _idle(block: Block, config: Config) -> str | None:
+    """A block of which no combination makes sense, or a part of one that makes sense with none of the others."""
+    alone = config.grid.model_copy(update={"product": [block]})
+    found = every_product(config.model_copy(update={"grid": alone}))
+    for part in PARTS:
+        for value in getattr(block, part):
+            if any(getattr(experiment, part) == value for experiment in found):
+                continue
+            parts = [[value] if each == part else getattr(block, each) for each in PARTS]
+            reasons = [nonsense(Experiment(*each), config) for each in product(*parts)]
+            reason = next((reason for reason in reasons if reason.startswith(part)), reasons[0])
+            return f".{part}: {value} yields no experiment: {reason}" if found else f": yields no experiment: {reason}"
+    return None
+
+
 def _others(config: Config, names: set[str]) -> str | None:
     """Fusions, ablations and trainings of what the grid does not have."""
+
+    def near(name: str) -> str:
+        return meant(name, [*names, *config.runs], before="; ")
+
     for fusion, entry in config.fusions.items():
         if unknown := sorted(set(entry.runs) - names - config.runs.keys()):
             return (
-                f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid; "
+                f"fusions.{fusion}.runs: {', '.join(unknown)} not in the grid{near(unknown[0])}; "
                 "add them, or drop all fusions of earlier files with `fusions: {}`"
             )
         if len(set(entry.runs)) < len(entry.runs):
             return f"fusions.{fusion}.runs: a run is fused with itself"
     for name in config.training.experiments:
         if name not in names and name not in {experiment.name for experiment in trained(config)}:
-            return f"training.experiments.{name}: not in the grid"
+            return f"training.experiments.{name}: not in the grid{near(name)}"
     for name in config.training.tuning:
         if name not in tunings(config):
-            return f"training.tuning.{name}: no tuning method or variant; known: {', '.join(tunings(config))}"
+            return f"training.tuning.{name}: no tuning method or variant; {among(name, tunings(config))}"
     if ablations := config.ablations:
         if ablations.of not in names:
-            return f"ablations.of: {ablations.of} is not in the grid; drop the ablations with `ablations: null`"
+            told = near(ablations.of)
+            return f"ablations.of: {ablations.of} is not in the grid{told}; drop the ablations with `ablations: null`"
         if kind_of(config, Experiment.parse(ablations.of)) != "joint":
             return f"ablations.of: {ablations.of} does not see both image and text"
     every = [row.name for row in rows(config)]
@@ -122,10 +163,9 @@ def _trainings(config: Config) -> str | None:
     runs = {experiment.name: tuning_and_run(config, experiment)[1] for experiment in trained(config)}
     runs = {name: run for name, run in runs.items() if run}
     for name, run in runs.items():
-        message = (
-            _contradiction(run, kind_of(config, Experiment.parse(name))) or _task_data(run, config) or _uneven(run)
-        )
-        if message:
+        experiment = Experiment.parse(name)
+        message = _contradiction(run, kind_of(config, experiment)) or _task_data(run, config) or _uneven(run)
+        if message := message or _unfit(run, experiment, config):
             return f"training.{message} (of {name})"
         if message := run.start and _start(name, runs, config):
             return f"training.start: {message}"
@@ -136,7 +176,8 @@ def _start(name: str, runs: Mapping[str, TrainingRun], config: Config) -> str | 
     """A start that is no experiment, has a start itself, or whose parts fit no task of the experiment."""
     start, experiment = runs[name].start, Experiment.parse(name)
     if start not in runs or Experiment.parse(start).model != experiment.model:
-        return f"{start} is no experiment of this grid with the same model (of {name})"
+        told = meant(start, runs, before="; ")
+        return f"{start} is no experiment of this grid with the same model{told} (of {name})"
     if start == name or runs[start].start:
         return f"{start} itself starts from another experiment (of {name})"
     tuning, before = (settings(config, each).tuning for each in (experiment, Experiment.parse(start)))
@@ -153,7 +194,8 @@ def _mined_runs(runs: Mapping[str, Training], config: Config) -> str | None:
         mined = mined_experiments(run.miners())
         for miner, experiment in mined.items():
             if experiment not in every:
-                return f"training: miner {miner}: the grid has no experiment {experiment} (of {name})"
+                told = meant(experiment, every, before="; ")
+                return f"training: miner {miner}: the grid has no experiment {experiment}{told} (of {name})"
             if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
                 return f"training: miner {miner}: {experiment} does not go by the image alone (of {name})"
         needed[name] = {*mined.values(), *filter(None, [run.start])} & runs.keys()
@@ -171,7 +213,8 @@ def _task_data(training: Training, config: Config) -> str | None:
     """A task whose dataset is not declared, or is mined by runs, which are of the evaluated one."""
     for name, task in training.tasks.items():
         if task.dataset not in {None, *config.datasets}:
-            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {', '.join(config.datasets)}"
+            told = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets, before='; ')}"
+            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {told}"
         if task.dataset and task.dataset != config.dataset:
             alone = training.model_copy(update={"tasks": {name: task}})
             if runs := [*mined_experiments(alone.miners(task.dataset))]:
@@ -185,6 +228,23 @@ def _uneven(run: TrainingRun) -> str | None:
     for name in run.tasks:
         if (size := run.of_task(name).batch_size) % processes:
             return f"batch_size: {size} questions do not go evenly into {processes} processes, task {name}"
+    return None
+
+
+def _unfit(training: Training, experiment: Experiment, config: Config) -> str | None:
+    """A task that encodes images alone for a pooling of text, or that learns directions where lengths count too."""
+    head = config.models[experiment.model].head
+    for name, task in training.tasks.items():
+        if task.kind == "match_image" and experiment.pooling == "eos":
+            return (
+                f"tasks.{name}: match_image encodes images without text, which pooling eos needs; "
+                "take another pooling, or the task away"
+            )
+        if (loss := training.of_task(name).loss.name) in DIRECTIONS and not head.normalise:
+            return (
+                f"loss: {loss} compares directions, and models.{experiment.model}.head.normalise is false, so that "
+                f"search compares lengths too; set that to true, or the loss to dpr, task {name}"
+            )
     return None
 
 

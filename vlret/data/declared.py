@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from vlret.data.sources import resolve
 from vlret.experiment import knowledge_base
+from vlret.explained import meant
 from vlret.files import InputError
 from vlret.settings import Config, EntitySource, PublishedSource, SampleSource
 
@@ -62,7 +63,8 @@ def undeclared(config: Config) -> str | None:
     """A dataset that nobody declared, or one that lacks what its questions, articles or passages would be made of."""
     asked = [name for name, entry in config.datasets.items() if not isinstance(entry.source, EntitySource)]
     if config.dataset not in asked:
-        return f"dataset: {config.dataset!r} is not one of datasets with questions: {', '.join(asked)}"
+        near = meant(config.dataset, asked, before="; ")
+        return f"dataset: {config.dataset!r} is not one of datasets with questions: {', '.join(asked)}{near}"
     if taken := sorted(config.datasets.keys() & TAKEN):
         return f"datasets.{taken[0]}: results/{taken[0]} is for something else; choose another name"
     for name, entry in config.datasets.items():
@@ -78,7 +80,7 @@ def _entities(name: str, config: Config, asked: list[str]) -> str | None:
     for key, others in (("of", [source.of]), ("without", source.without)):
         for other in others:
             if other not in asked:
-                return f".source.{key}: {other!r} is no dataset with questions"
+                return f".source.{key}: {other!r} is no dataset with questions{meant(other, asked, before='; ')}"
     return None
 
 
@@ -88,7 +90,8 @@ def _articles(name: str, config: Config, asked: list[str]) -> str | None:
     published = entry.source if isinstance(entry.source, PublishedSource) else None
     if base != name:
         if base not in asked or config.datasets[base].knowledge_base is not None:
-            return f".knowledge_base: {base!r} is no dataset with a knowledge base of its own"
+            near = meant(base, asked, before="; ")
+            return f".knowledge_base: {base!r} is no dataset with a knowledge base of its own{near}"
         if odd := sorted({"wikipedia", "passages", "article_images"} & (published.given().keys() if published else {})):
             return f".source.{odd[0]}: its articles are those of {base}"
         titles, others = entry.relevance.titles, config.datasets[base].relevance.titles

@@ -7,6 +7,7 @@ from typing import Literal
 
 from datasets import Dataset, Features, List, Value, load_from_disk
 
+from vlret.batches import LargestBatch, check_batch
 from vlret.console import say
 from vlret.data.answers import has_answer
 from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
@@ -41,6 +42,7 @@ def import_questions(
     limits: Mapping[str, int],
     out: Path,
     report: Path,
+    batch: LargestBatch | None = None,
 ) -> None:
     """Read the questions of three splits to a `DatasetDict`, each linked to its article in column `article`.
 
@@ -66,12 +68,14 @@ def import_questions(
     out
         The table to write.
     report
-        JSON: how many there are of each kind, with examples.
+        JSON: how many questions and entities there are, and how many problems of each kind, with examples.
+    batch
+        The largest that a training will draw from the training questions, all of distinct entities.
 
     Raises
     ------
     InputError
-        For more problems than allowed, a broken file, and a split without questions.
+        For more problems than allowed, a broken file, a split without questions, and fewer entities than `batch` holds.
     """
     find, ids = Links(articles, link), Unique("id")
     splits, counts = {}, {}
@@ -91,8 +95,11 @@ def import_questions(
         if not splits[split]:
             raise InputError(f"{path}: no question in this file")
         problems.check(str(path))
-        counts[split] = {"questions": len(splits[split]), **problems.report()}
+        entities = len({row["wikidata_id"] for row in splits[split]})
+        counts[split] = {"questions": len(splits[split]), "entities": entities, **problems.report()}
         say(f"{split}: {len(splits[split])} questions: {problems}")
+    if batch:
+        check_batch(batch, counts["train"]["entities"])
     write_splits(splits, QUESTION, out)
     write_json(report, counts)
 

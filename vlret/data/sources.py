@@ -13,6 +13,7 @@ from vlret.data.hub import describe_repository
 from vlret.data.pinned import RECORD, Remote, bring
 from vlret.data.transfer import verify
 from vlret.files import InputError, whole, write_json
+from vlret.settings import without_braces
 
 # What a folder of the user's own is taken to hold, by what it is for.
 OWN = {
@@ -106,6 +107,10 @@ def _check_types(own: Mapping, where: str) -> None:
         kind = {"files": Mapping, "sums": Mapping, "bytes_unpacked": int}.get(field, str)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{where}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
+    try:
+        without_braces(own.get("path", ""))
+    except ValueError as error:
+        raise InputError(f"{where}: field 'path': {error}") from error
     for role, files in own.get("files", {}).items():
         if not isinstance(files, str) and not (isinstance(files, list) and all(isinstance(one, str) for one in files)):
             raise InputError(f"{where}: field 'files.{role}' is no file, pattern, or list of them")

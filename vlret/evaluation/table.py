@@ -1,6 +1,5 @@
 """The table: every run's metrics, significant differences, and the interval of the main metric."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,16 +142,9 @@ def _test(values: np.ndarray, groups: np.ndarray, settings: Evaluation, seed: in
         if units < 2:
             raise InputError("evaluation.test: t needs two units or more, but all test questions are about one entity")
         return t_test(values, groups)
-    permutations, compared = settings.permutations, 1
-    if settings.correction == "holm":
-        compared = max(1, values.shape[1] * (values.shape[1] - 1) // 2)
-    if compared / (1 + permutations) > settings.p:
-        needed = math.ceil(compared / settings.p) - 1
-        raise InputError(
-            f"evaluation.permutations: {permutations} cannot yield p as low as {settings.p:g} with correction "
-            f"{settings.correction} over {compared} pairs; set {needed} or more, or another evaluation.correction"
-        )
-    return randomisation_test(values, groups, permutations, seed)
+    if message := settings.too_few_permutations(values.shape[1]):
+        raise InputError(message)
+    return randomisation_test(values, groups, settings.permutations, seed)
 
 
 def _read(paths: list[Path], rows: list[dict], metrics: list[str]) -> list[dict]:

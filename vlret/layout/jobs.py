@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from vlret.batches import LargestBatch, check_batch, largest_batches
 from vlret.data.declared import declared, made_for_us
 from vlret.data.downloads import entry_of
 from vlret.data.pinned import contradiction
@@ -24,7 +25,8 @@ from vlret.layout.job import File, Files, Job
 from vlret.layout.own import Own
 from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
 from vlret.made import digest, made_by
-from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights, RepositoryWeights
+from vlret.settings import SPLITS, Config, FeatureSettings, OwnWeights, PackageWeights, RepositoryWeights
+from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
 from vlret.yamls import read
 
 FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
@@ -52,11 +54,47 @@ class Layout:
         self.fetched = {source["name"]: source for sources in self.sources.values() for source in sources.values()}
         self._jobs: dict[tuple, Job] = {}
         self._digests: dict[tuple, str] = {}
+        self._measure_own()
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
         """All that are trained or searched with, by name."""
         return {experiment.name: experiment for experiment in trained(self.config)}
+
+    @cached_property
+    def _batches(self) -> dict[str, LargestBatch]:
+        return largest_batches(self.config)
+
+    def _measure_own(self) -> None:
+        """Check what experiments ask of weights of one's own that are there and say how large they are."""
+        for name in dict.fromkeys(experiment.model for experiment in self.experiments.values()):
+            text = getattr(self.config.models[name], "text", None)
+            if text is None or text.architecture not in FIELDS:
+                continue
+            own = [weights.path for weights in (text.weights, text.passage) if isinstance(weights, OwnWeights)]
+            folders = [path for each in own if ((path := self.own.path(each)) / "config.json").is_file()]
+            check_sizes(name, text.architecture, text.sizes, folders)
+            for folder in folders:
+                if message := too_large(self.config, {name: sizes_of(folder, text.architecture)}):
+                    raise InputError(message)
+
+    def check_batches(self) -> None:
+        """Raise an `InputError` if questions that are there are about fewer entities than a batch of theirs holds."""
+        for dataset, batch in self._batches.items():
+            if (entities := self._entity_count(dataset)) is not None:
+                check_batch(batch, entities)
+
+    def _entity_count(self, dataset: str) -> int | None:
+        """How many entities a dataset's training questions are about; None where they are still to be read, or anew."""
+        table = self.table("questions", dataset)
+        report = self.place(self.made(table.rule, "report", dataset=dataset))
+        if not report.is_file() or made_by(self.place(table)) != self.digest(table):
+            return None
+        own = [Path(file) for name in self.fetched for file in self.job("source", {"source": name}).watched]
+        if any(path.exists() and path.stat().st_mtime > report.stat().st_mtime for path in own):
+            return None
+        told = read_json(report).get("train", {})
+        return told if isinstance(told, int) else told.get("entities")
 
     # ---- What is made ----------------------------------------------------------------------------------------------
 
@@ -261,7 +299,8 @@ class Layout:
         images = self._image_folder(dataset, "questions")
         inputs |= {"articles": self.table("articles", dataset), **({"images": images} if images else {})}
         link = "wikidata" if images else "provenance"
-        return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset))
+        batch = {"batch": self._batches[dataset]} if dataset in self._batches else {}
+        return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset) | batch)
 
     def _passages(self, dataset: str) -> Job:
         how = self.config.datasets[dataset].passages.brief()
@@ -394,7 +433,7 @@ class Layout:
         chosen = self.experiment(experiment)
         run = tuning_and_run(self.config, chosen)[1]
         inputs: dict[str, Files] = {"weights": self.weights(chosen)}
-        resources = self._threads()
+        resources = self._threads() | self._sizes(chosen)
         if run is None:
             stores = self._corpus(chosen)
             inputs |= {name: stores[name] for name in ("question_features",) if name in stores}
@@ -404,6 +443,12 @@ class Layout:
             inputs |= {"datasets": self._others(chosen, run)}
             resources |= {"save_steps": run.save_steps, "gpus": run.gpus, "nodes": run.nodes}
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
+
+    def _sizes(self, experiment: Experiment) -> dict[str, object]:
+        """What the config states of the weights, which are checked by it and not known by it."""
+        text = getattr(self.config.models[experiment.model], "text", None)
+        stated = text.sizes.brief() if text else {}
+        return {"sizes": stated} if stated else {}
 
     def _corpus(self, experiment: Experiment) -> dict[str, File]:
         """The tables and the feature stores that an experiment's encoder reads of the evaluated dataset."""

@@ -1,6 +1,8 @@
 """What the rules of the Snakefile ask: the one place where `vlret.layout` meets Snakemake."""
 
 import atexit
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -8,6 +10,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient, directory, local
+from snakemake.settings.types import DeploymentMethod
 
 from vlret.config import DEFAULT, MODELS, check, load_config, read
 from vlret.experiment import Experiment, tuning_and_run
@@ -15,10 +18,11 @@ from vlret.files import InputError, read_json, write_json
 from vlret.jobs import FAILED, last_line, read_run
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
+from vlret.layout.machine import without_gpu
 from vlret.layout.paths import SETTINGS
 from vlret.layout.settled import Settled
 from vlret.made import note_of
-from vlret.settings import EXPERIMENT, PART, SPLITS, Config
+from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
 SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, each behind this
 ASIDE = ".snakemake"  # where a dry-run writes what it may not write to results/
@@ -41,6 +45,7 @@ class Rules:
         self.workflow, self.moved = workflow, workflow.modifier.path_modifier
         try:
             self.layout = Layout(self._read(config, root), root, self._place)
+            self.layout.check_batches()
         except InputError as error:
             raise self._mistake(error) from None
         self.config = self.layout.config
@@ -53,6 +58,22 @@ class Rules:
         files = [Path(file) for file in self.workflow.configfiles or [root / DEFAULT]]
         shown = [file.relative_to(here) if file.is_relative_to(here) else file for file in files]
         return load_config(shown, root, self.workflow.config_settings.config)
+
+    def start(self) -> None:
+        """Refuse before a run's first job what its trainings cannot do on this machine; `WorkflowError` says why.
+
+        Jobs that a cluster runs are elsewhere, and those in environments of their own have another torch.
+        """
+        workflow, conda = self.workflow, DeploymentMethod.CONDA
+        if not workflow.local_exec or workflow.touch or conda in workflow.deployment_settings.deployment_method:
+            return
+        for job in workflow.dag.needrun_jobs():
+            run = self._trained(job.wildcards) if job.rule.name in ("train", "pretrain") else None
+            if run and run.precision == "fp16" and (reason := without_gpu()):
+                message = (
+                    f"training.precision: fp16 needs a GPU, and {reason}; use bf16 or fp32, or a machine that has one"
+                )
+                raise WorkflowError(f"{message} (of {job.wildcards.experiment})")
 
     # ---- What a rule says --------------------------------------------------------------------------------------------
 
@@ -99,7 +120,7 @@ class Rules:
             places = {name: _listed(input.get(name)) for name in job.files()}
             if any(len(places[name]) != len(files) for name, files in job.files().items()):
                 return "# spared: its results are done, and what it would read is gone"
-            return " ".join([*([f"@{input.settings}"] if job.known() else []), job.options(places)])
+            return " ".join([*([shlex.quote(f"@{input.settings}")] if job.known() else []), job.options(places)])
 
         return words
 
@@ -159,9 +180,12 @@ class Rules:
             "mpi": lambda wildcards: self._several(wildcards, "srun"),
         }
 
+    def _trained(self, wildcards) -> TrainingRun | None:
+        return tuning_and_run(self.config, Experiment.parse(wildcards.experiment))[1]
+
     def _run(self, wildcards) -> tuple[int, int]:
         """GPUs of a node, and nodes."""
-        run = tuning_and_run(self.config, Experiment.parse(wildcards.experiment))[1]
+        run = self._trained(wildcards)
         return (run.gpus, run.nodes) if run else (1, 1)
 
     def _several(self, wildcards, value: object) -> object:
@@ -274,4 +298,4 @@ def _is_file(path: str) -> bool:
 
 def _any(names) -> str:
     """A regular expression for one of some names; it matches nothing if there are none."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"

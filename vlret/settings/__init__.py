@@ -9,6 +9,8 @@ from vlret.settings.base import (
     PART,
     PARTS,
     SPLITS,
+    TABLE,
+    TASK,
     AboveZero,
     Count,
     ExperimentName,
@@ -17,6 +19,7 @@ from vlret.settings.base import (
     Miner,
     Miners,
     NotNegative,
+    OwnPath,
     Pair,
     Part,
     Parts,
@@ -24,6 +27,7 @@ from vlret.settings.base import (
     Real,
     Settings,
     Share,
+    without_braces,
 )
 from vlret.settings.config import (
     CUTS,
@@ -64,6 +68,7 @@ from vlret.settings.models import (
     JointWeights,
     Lexical,
     Model,
+    Sizes,
     Text,
     TextModel,
     TimmModel,
@@ -88,6 +93,7 @@ from vlret.settings.sources import (
     Weights,
 )
 from vlret.settings.training import (
+    DIRECTIONS,
     IMAGES,
     TASK_KINDS,
     Loss,
@@ -122,6 +128,7 @@ from vlret.settings.tuning import (
 __all__ = [
     "BM25",
     "CUTS",
+    "DIRECTIONS",
     "EXPERIMENT",
     "IA3",
     "IMAGES",
@@ -130,6 +137,8 @@ __all__ = [
     "PARTS",
     "RRF",
     "SPLITS",
+    "TABLE",
+    "TASK",
     "TASK_KINDS",
     "TUNING",
     "Ablations",
@@ -185,6 +194,7 @@ __all__ = [
     "Model",
     "Negatives",
     "NotNegative",
+    "OwnPath",
     "OwnWeights",
     "PackageWeights",
     "Pair",
@@ -205,6 +215,7 @@ __all__ = [
     "SampleSource",
     "Settings",
     "Share",
+    "Sizes",
     "Source",
     "Split",
     "Task",
@@ -222,4 +233,5 @@ __all__ = [
     "VisualOnly",
     "Weights",
     "ZeroShot",
+    "without_braces",
 ]

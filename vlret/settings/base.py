@@ -3,10 +3,12 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 PART = r"[a-z0-9][a-z0-9+-]*"
 EXPERIMENT = rf"{PART}_{PART}_{PART}_{PART}"
+TABLE = r"[a-z0-9][a-z0-9_-]*"
+TASK = r"[a-z][a-z0-9_]*"
 SPLITS = ("train", "validation", "test")
 PARTS = ("model", "tuning", "prefix", "pooling")
 
@@ -18,11 +20,19 @@ def _number(value: object) -> object:
     return value
 
 
+def without_braces(path: str) -> str:
+    """A path of the user's own; `ValueError` for one that cannot be asked for."""
+    if {"{", "}"} & {*path}:
+        raise ValueError(f"{path!r} holds braces, which Snakemake takes for wildcards; rename it")
+    return path
+
+
 Part = Annotated[StrictStr, Field(pattern=f"^{PART}$")]
 ExperimentName = Annotated[StrictStr, Field(pattern=f"^{EXPERIMENT}$")]
 Positive = Annotated[StrictInt, Field(ge=1)]
 Count = Annotated[StrictInt, Field(ge=0)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
+OwnPath = Annotated[StrictStr, Field(min_length=1), AfterValidator(without_braces)]
 AboveZero = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
 Share = Annotated[Real, Field(gt=0, lt=1)]

@@ -1,15 +1,18 @@
 """The whole config, and the settings of one experiment that come of it."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, StrictStr
+from pydantic import BeforeValidator, Field, StrictInt, StrictStr, field_validator
 
 from vlret.settings.base import (
+    TABLE,
     AboveZero,
     Count,
     ExperimentName,
     Metric,
     NotNegative,
+    OwnPath,
     Part,
     Parts,
     Positive,
@@ -50,6 +53,9 @@ class Grid(Settings):
     """Single experiments by name."""
 
 
+STEPS = (0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01)
+
+
 class Interpolation(Settings):
     """A weighted sum of scores, tuned on validation."""
 
@@ -57,7 +63,15 @@ class Interpolation(Settings):
     method: Literal["interpolation"]
     normalisation: Literal["zmuv", "min-max", "rank", "none"]
     step: Annotated[Real, Field(gt=0, le=1)]
-    """Between two weights that are tried."""
+    """Between two weights that are tried; it divides 1."""
+
+    @field_validator("step")
+    @classmethod
+    def _divides(cls, step: float) -> float:
+        if abs(round(1 / step) * step - 1) > 1e-9:
+            better = next((each for each in STEPS if each <= step), STEPS[-1])
+            raise ValueError(f"{step:g} does not divide 1; set {better:g}, or another 1/n")
+        return step
 
 
 class RRF(Settings):
@@ -74,8 +88,8 @@ Fusion = Annotated[Interpolation | RRF, Field(discriminator="method")]
 class ForeignRun(Settings):
     """A run made elsewhere: TREC files whose documents are rows of the table of passages."""
 
-    validation: StrictStr
-    test: StrictStr
+    validation: OwnPath
+    test: OwnPath
 
 
 class Ablations(Settings):
@@ -176,6 +190,26 @@ class Evaluation(Settings):
     """What is swapped and drawn together."""
     interval: Share = 0.95
 
+    def least_permutations(self, rows: int) -> int:
+        """The fewest permutations with which the smallest p that the test can give some rows' pairs is `p`.
+
+        That is 1 / (1 + permutations), which Holm multiplies by the number of pairs; 0 for the t-test, which has none.
+        """
+        if self.test == "t":
+            return 0
+        compared = max(1, rows * (rows - 1) // 2) if self.correction == "holm" else 1
+        return math.ceil(round(compared / self.p, 6)) - 1
+
+    def too_few_permutations(self, rows: int) -> str | None:
+        """What is wrong with the number of permutations for a table of so many rows, or None."""
+        needed = self.least_permutations(rows)
+        if self.permutations >= needed:
+            return None
+        return (
+            f"evaluation.permutations: {self.permutations} cannot yield p as low as {self.p:g} (correction "
+            f"{self.correction}, {rows} rows); set {needed} or more, or another evaluation.correction"
+        )
+
 
 class FeatureSettings(Settings):
     """All that decides what a backbone's features are."""
@@ -205,7 +239,7 @@ class Config(Settings):
     """The dataset that is evaluated."""
     datasets: Annotated[dict[Part, Dataset], Field(min_length=1)]
     seed: Count = 0
-    table: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = "table"
+    table: Annotated[StrictStr, Field(pattern=f"^{TABLE}$")] = "table"
     """results/<table>.tex and its siblings: grids of one folder have a table each."""
     grid: Grid
     fusions: dict[Part, Fusion] = {}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, StrictStr, model_validator
 
-from vlret.settings.base import Pair, Part, Positive, Settings
+from vlret.settings.base import OwnPath, Pair, Part, Positive, Settings
 from vlret.settings.sources import Weights
 
 
@@ -69,8 +69,19 @@ class JointWeights(Settings):
 
     layout: Literal["vlt5", "vlbart", "cvlp"]
     package: StrictStr | None = None
-    path: StrictStr | None = None
+    path: OwnPath | None = None
     fingerprint: StrictStr | None = None
+
+
+class Sizes(Settings):
+    """What the weights of an encoder of text have, as far as experiments could ask for more; none where not known."""
+
+    layers: Positive | None = None
+    """Of the encoder; poolings take the last of them."""
+    positions: Positive | None = None
+    """Tokens of a text; T5 has them for any number."""
+    width: Positive | None = None
+    """Of the hidden states."""
 
 
 class Text(Settings):
@@ -85,6 +96,15 @@ class Text(Settings):
     passage: Weights | None = None
     """Weights of a second encoder, that of passages."""
     joint: JointWeights | None = None
+    sizes: Sizes = Sizes()
+    """By which mistakes are found before there are weights, which must then have these; nothing depends on them."""
+
+    @model_validator(mode="after")
+    def _limiting(self) -> Self:
+        without = {"t5": ["positions"], "clip": ["layers", "positions", "width"]}.get(self.architecture, ())
+        if odd := [name for name in without if getattr(self.sizes, name) is not None]:
+            raise ValueError(f"sizes.{odd[0]} limit no {self.architecture}; leave them out")
+        return self
 
 
 class Visual(Settings):
@@ -103,6 +123,10 @@ class Visual(Settings):
     def _both(self) -> Self:
         if (self.grid is None) != (self.tokens is None):
             raise ValueError("grid and tokens are given together")
+        if self.grid and any(wanted > there for there, wanted in zip(self.grid, self.tokens, strict=True)):
+            raise ValueError(
+                f"tokens {self.tokens} are more than the cells of grid {self.grid}; they are pooled, not made"
+            )
         return self
 
 

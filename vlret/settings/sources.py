@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, StrictInt, StrictStr, Tag, model_validator
 
-from vlret.settings.base import Count, Matching, NotNegative, Part, Positive, Real, Settings, Share
+from vlret.settings.base import Count, Matching, NotNegative, OwnPath, Part, Positive, Real, Settings, Share
 
 
 class PackageWeights(Settings):
@@ -27,7 +27,7 @@ class RepositoryWeights(Settings):
 class OwnWeights(Settings):
     """Weights of one's own."""
 
-    path: StrictStr
+    path: OwnPath
     """A file or a folder, relative to the workflow's folder."""
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from vlret.settings.base import (
     EXPERIMENT,
+    TASK,
     AboveZero,
     Count,
     ExperimentName,
@@ -15,6 +16,9 @@ from vlret.settings.base import (
     Positive,
     Settings,
 )
+
+# Losses of cosines, which the lengths of vectors do not enter.
+DIRECTIONS = ("clip", "cosine")
 
 
 class Loss(Settings):
@@ -92,7 +96,7 @@ class Training(Settings):
     compile: StrictBool = False
     """torch.compile."""
     loss: Loss = Loss()
-    tasks: Annotated[dict[Annotated[StrictStr, Field(pattern="^[a-z][a-z0-9_]*$")], Task], Field(min_length=1)] = {
+    tasks: Annotated[dict[Annotated[StrictStr, Field(pattern=f"^{TASK}$")], Task], Field(min_length=1)] = {
         "viquae": Task(kind="viquae")
     }
     """A step is a batch of one of them."""

@@ -13,7 +13,8 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError, remove
 from vlret.locks import Lock, TakenOver, locked
-from vlret.settings import IMAGES, Checkpoint, ExperimentSettings
+from vlret.settings import IMAGES, Checkpoint, ExperimentSettings, Sizes
+from vlret.sizes import check_sizes
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.corpus import Tables
@@ -45,6 +46,7 @@ def train(
     save_steps: int = 100,
     gpus: int | None = None,
     nodes: int | None = None,
+    sizes: Sizes | None = None,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written untrained.
 
@@ -76,12 +78,14 @@ def train(
     gpus, nodes
         Processes per node and nodes of the Slurm job, 1 by default. Each runs this process's own command line, so more
         than 1 only works from the command line.
+    sizes
+        Sizes that the config states for the text weights, which must match them.
 
     Raises
     ------
     InputError
-        If a file that a task or validation reads is not given, entities do not fill a batch, or another process took
-        over the lock from this stalled one without finishing.
+        If the text weights have other sizes than stated, a file that a task or validation reads is not given, entities
+        do not fill a batch, or another process took over the lock from this stalled one without finishing.
     SystemExit
         With 128 + its number after a SIGTERM or SIGUSR1, with the state saved; with the exit code of the first failed
         process if there are several.
@@ -89,6 +93,9 @@ def train(
     if launch(gpus or 1, nodes or 1, threads):
         return
     _make_deterministic(threads)
+    if sizes:
+        folders = [weights[name] for name in ("text", "passage") if name in weights]
+        check_sizes(settings.name.partition("_")[0], settings.model.text.architecture, sizes, folders)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
     stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})

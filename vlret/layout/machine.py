@@ -1,0 +1,38 @@
+"""What the machine can do that a run would be made on, told by files: to import torch takes seconds."""
+
+import re
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+# What drivers make: NVIDIA's, that of its boards, Windows' for Linux inside it, AMD's.
+DEVICES = ("dev/nvidia*", "dev/nvhost*", "dev/nvmap", "dev/dxg", "dev/kfd")
+
+
+def without_gpu(places: Iterable[str] | None = None, root: Path = Path("/")) -> str | None:
+    """Why torch would find no GPU here; None where it may find one.
+
+    Parameters
+    ----------
+    places
+        Folders that torch is looked for in; those that Python imports from if not given. Where there is none, nothing
+        is known of it.
+    root
+        The folder with `dev` in it. On systems without device files only torch is asked.
+    """
+    if (version := _version(sys.path if places is None else places)) is not None:
+        built = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(.*)$", version, re.MULTILINE))
+        if built and set(built.values()) == {"None"}:
+            return "torch is built without CUDA"
+    if sys.platform == "linux" and not any(any(root.glob(pattern)) for pattern in DEVICES):
+        return "this machine has none"
+    return None
+
+
+def _version(places: Iterable[str]) -> str | None:
+    """The text of torch's `version.py`; None where there is no torch."""
+    found = PathFinder.find_spec("torch", list(places))
+    folders = found.submodule_search_locations if found else None
+    path = Path(next(iter(folders))) / "version.py" if folders else None
+    return path.read_text(encoding="utf-8") if path and path.is_file() else None
