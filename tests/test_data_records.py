@@ -281,7 +281,7 @@ def test_a_wrong_article_is_an_error_with_line_and_field(raw: Folder, field: str
         ("wikidata_id", "Q1", "line 2: field 'wikidata_id' is Q1, and no article has it"),
         ("image", "gone.jpg", "line 2: field 'image' names gone.jpg, and .*images holds no such file"),
         ("image", "../train.jsonl", "line 2: field 'image' is '../train.jsonl', expected a file name without folders"),
-        ("output", ["old"], "line 2, output: field 'record' is str, expected dict"),
+        ("output", ["old"], r"line 2: field 'output' is list, expected dict; write .output.: ..answer.: ..old..."),
         ("output", "old", "line 2: field 'output' is str, expected dict"),
         ("output", None, "line 2: field 'output' is missing"),
         ("output.answer", "old", "line 2: field 'output.answer' is str, expected list"),

@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.images import ImageError
+from vlret.data.own import known_as
 from vlret.encoders.inputs import ahead
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, is_whole, named
@@ -99,7 +100,9 @@ def extract(
 def _check_folder(images: Path, names: list[str], dataset: Path) -> None:
     """Raise `InputError` where none of the images is there: it is not the right folder."""
     if names and not any(Path(name).name == name and is_file(images / name) for name in names):
-        raise InputError(f"{images}: none of the {len(names)} images is there that column image of {dataset} names")
+        raise InputError(
+            f"{known_as(images)}: none of the {len(names)} images is there that column image of {dataset} names"
+        )
 
 
 def _one_too_many(unreadable: int, dataset: Path, work: Path) -> str:
