@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ class Mine:
     def told(self, mistakes: bool = True) -> list[str]:
         assert main(["data", "check", "--configfile", "mine.yaml"]) == int(mistakes)
         printed = self.capsys.readouterr()
-        assert ("mistakes in the data; mend them" in printed.err) == mistakes
+        assert ("mistakes in the data: " in printed.err) == mistakes
         return printed.out.splitlines()
 
 
@@ -227,3 +228,35 @@ def test_a_job_says_the_same_of_the_users_own_path(mine: Mine):
     mine.capsys.readouterr()
     assert main(["data", "questions", *splits, *how, "--out", "q", "--report", "q.json"]) == 1
     assert mine.capsys.readouterr().err.splitlines()[-1] == f"vlret: error: {expected[0]}"
+
+
+def test_the_page_shows_what_is_printed(mine: Mine):
+    page = (ROOT / "docs" / "own-data.md").read_text()
+    shown = re.search(r"```\n(mine/wikipedia\.jsonl, line 3.*?)```", page, re.DOTALL)[1].splitlines()
+    second = {**ARTICLE, "wikipedia_id": "2", "wikidata_id": "Q2"}
+    mine.write("wikipedia", ARTICLE, second, {**ARTICLE, "wikidata_id": "Q3"})
+    (mine.folder / "mine" / "test.jsonl").rename(mine.folder / "mine" / "tests.jsonl")
+    wrong = ({"output": {"answer": "Rome"}}, {"input": ..., "inptu": "when?"}, {"image": "Rome.png"})
+    mine.write("train", *(mine.question(f"train{number}", **fields) for number, fields in enumerate(wrong)))
+    assert main(["data", "check", "--configfile", "mine.yaml"]) == 1
+    printed = mine.capsys.readouterr()
+    assert printed.out.splitlines() == shown[:-1]
+    assert printed.err.splitlines()[-1] == shown[-1]
+
+
+def test_articles_images_are_counted_and_a_limit_on_what_they_lack_holds(mine: Mine):
+    mine.write("wikipedia", ARTICLE, {**ARTICLE, "wikipedia_id": "2", "wikidata_id": "Q2", "image": "oslo.jpg"})
+    assert mine.told(mistakes=False)[-1] == (
+        "1 of 2 images of articles are unusable, such as mine/images/oslo.jpg: no such file, the image of an article"
+    )
+    path = mine.folder / "mine.yaml"
+    path.write_text(CONFIG.replace("grid:", "    limits: {unreadable image: 0, no image: 0}\ngrid:"))
+    mine.write("wikipedia", ARTICLE, {**ARTICLE, "wikipedia_id": "2", "wikidata_id": "Q2", "image": None})
+    assert mine.told() == ["mine/wikipedia.jsonl: article 'Rome' has no image"]
+    mine.write("wikipedia", ARTICLE, {**ARTICLE, "wikipedia_id": "2", "wikidata_id": "Q2", "image": "oslo.jpg"})
+    assert mine.told() == ["mine/images/oslo.jpg: no such file, the image of an article"]
+
+
+def test_the_job_that_stands_for_a_missing_file_names_one_that_is_near(mine: Mine):
+    assert main(["data", "missing", "--file", "mine/train.json"]) == 1
+    assert "is not there, and nothing fetches it; did you mean 'mine/train.jsonl'?" in mine.capsys.readouterr().err

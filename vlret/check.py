@@ -20,7 +20,7 @@ from vlret.data.images import ImageError, check_image
 from vlret.data.own import absence
 from vlret.data.published_passages import no_passage, read_passages
 from vlret.data.questions import QUESTION_PROBLEMS, Links, no_question, read_questions
-from vlret.data.records import FormatError, Problems, Record, RecordError, Unique, files_of
+from vlret.data.records import ANY, FormatError, Problems, Record, RecordError, Unique, files_of
 from vlret.data.sources import files_by_role, folder_of
 from vlret.experiment import knowledge_base
 from vlret.files import InputError
@@ -54,7 +54,7 @@ def check(configfile: list[Path]) -> None:
     check_runs(layout, found)
     print("\n".join(found.listing()))
     if found.mistakes:
-        raise InputError(f"{len(found.mistakes)} mistakes in the data; mend them and check again")
+        raise InputError(f"mistakes in the data: {len(found.mistakes)}; mend them and check again")
 
 
 class Found:
@@ -67,7 +67,7 @@ class Found:
 
     def add(self, message: str, kind: str = OF_A_FILE) -> None:
         """Note a mistake, those of a folder that several datasets read once."""
-        if (message, kind) not in self.mistakes or kind != OF_A_FILE:
+        if kind != OF_A_FILE or (message, kind) not in self.mistakes:
             self.mistakes.append((message, kind))
 
     @contextmanager
@@ -85,7 +85,7 @@ class Found:
             kinds = Counter(kind for _, kind in left)
             lines.append(f"and {len(left)} more: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
         nothing = ["no dataset of this config is read from files of your own (`path` in datasets.NAME.source)"]
-        return [*(lines or self.counts or nothing), *self.notes]
+        return [*(lines or self.counts or nothing), *dict.fromkeys(self.notes)]
 
 
 class Table:
@@ -209,7 +209,7 @@ class OwnData:
                     batches.append(chunk.batch.select(COLUMNS))
                     table.rows += len(chunk.batch)
                     errors += chunk.malformed
-                    errors += _kept(path, chunk)
+                    errors += _kept(path, chunk, table.problems)
         with self.found.file():
             table.note(places.alike())
         sound = table.finish(f"articles of {self.dataset}", no_article(paths))
@@ -326,10 +326,14 @@ def check_runs(layout: Layout, found: Found) -> None:
                 found.counts.append(f"{len(read_run(path))} questions of run {name} in {path}")
 
 
-def _kept(path: Path, chunk: Articles) -> list[RecordError]:
-    """What articles of a chunk lack that are kept all the same."""
-    lacking = ((kind, title) for kind in KEPT for title in chunk.problems[kind])
-    return [RecordError(f"{path}: article {title!r} has {kind}", kind) for kind, title in lacking]
+def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordError]:
+    """What articles of a chunk lack that are kept all the same; counted alone where any number may lack it."""
+    for kind in KEPT:
+        if problems.limits[kind] is ANY:
+            problems.extend(kind, chunk.problems[kind])
+        else:
+            for title in chunk.problems[kind]:
+                yield RecordError(f"{path}: article {title!r} has {kind}", kind)
 
 
 def _of_question(record: Record, row: dict | None, error: RecordError | None, ids: Unique) -> list[RecordError]:
