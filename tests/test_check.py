@@ -193,7 +193,7 @@ grid:"""
     mine.write("passages", {"passage": "Rome [SEP] text", "index": 0}, {"passage": "Oslo", "index": 0}, {"index": "0"})
     (mine.folder / "mine" / "entities.json").write_text('{"Q220": ["rome.jpg"], "Q1": "a.jpg", "Q2": [1]}')
     (mine.folder / "a.trec").write_text("validation1 Q0 0 1 2.0 t\n")
-    (mine.folder / "mine" / "b.trec").write_text("test1 Q0 0 1 high t\n")
+    (mine.folder / "mine" / "b.trec").write_text("test1 Q0 0 1 high t\ntest1 Q0 1\ntest1 Q0 x 1 1.0 t\n")
     assert mine.told() == [
         "mine/passages.jsonl, line 2: field 'passage' begins with 'Oslo', but article 0 is 'Rome'; import the articles "
         "in the order of the published ones",
@@ -201,12 +201,21 @@ grid:"""
         "mine/entities.json: field 'Q1' is not a list of file names or addresses; write [\"a.jpg\"]",
         "mine/entities.json: field 'Q2' is not a list of file names or addresses",
         "mine/b.trec, line 1: score 'high' is not a finite number",
+        "mine/b.trec, line 2: expected 6 fields, found 3",
+        "mine/b.trec, line 3: passage id 'x' is not a row number of at most 8 digits",
     ]
 
 
 def test_a_folder_that_is_not_there_is_one_line(mine: Mine):
     (mine.folder / "mine").rename(mine.folder / "yours")
-    assert mine.told()[0] == "mine-wikipedia: mine is not a folder; mend the source's path in the config"
+    told = "{}: {} is not a folder; mend the source's path in the config".format
+    assert mine.told() == [
+        told("mine-wikipedia", "mine"),
+        told("mine-questions", "mine"),
+        told("mine-images", "mine/images"),
+        "mine: links to articles are not checked, since those cannot be read",
+        "mine: images are not looked for, since their folder is not there",
+    ]
 
 
 def test_a_job_says_the_same_of_the_users_own_path(mine: Mine):

@@ -201,7 +201,8 @@ class OwnData:
         if (files := self.files("wikipedia")) is None:
             return
         table, places, batches = Table(self.found, ARTICLE_PROBLEMS, self.entry.limits), Places(), []
-        paths = [path for role in files.values() for path in role]
+        if not (paths := [path for role in files.values() for path in role]):
+            return
         for path in self.each(paths):
             with table.file() as errors:
                 for chunk in read_articles([path]):
@@ -259,13 +260,15 @@ class OwnData:
         if articles is None:
             self.found.notes.append(f"{self.dataset}: passages are not checked, since its articles cannot be read")
             return
+        if not (paths := files.get("passages")):
+            return
         table, titles = Table(self.found, ["malformed"], {}), list(articles["title"])
-        for path in self.each(files.get("passages", [])):
+        for path in self.each(paths):
             with table.file() as errors:
                 for row, error in read_passages([path], titles):
                     table.rows += row is not None
                     errors += [error] if error else []
-        table.finish(f"passages of {self.dataset}", no_passage(files.get("passages", [])))
+        table.finish(f"passages of {self.dataset}", no_passage(paths))
 
     def check_questions(self, articles: Dataset | None) -> None:
         """Check the questions of all splits, their images, and their links to the articles."""
@@ -317,13 +320,14 @@ class OwnData:
 
 
 def check_runs(layout: Layout, found: Found) -> None:
-    """Check the runs that were made elsewhere, each up to its first mistake."""
+    """Check the runs that were made elsewhere."""
     for name, run in layout.config.runs.items():
         for path in map(layout.own.path, (run.validation, run.test)):
             with found.file():
                 if not path.is_file():
                     raise InputError(absence(path))
-                found.counts.append(f"{len(read_run(path))} questions of run {name} in {path}")
+                read = read_run(path, note=lambda error: found.add(str(error), "malformed"))
+                found.counts.append(f"{len(read)} questions of run {name} in {path}")
 
 
 def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordError]:
