@@ -256,7 +256,7 @@ def test_broken_files_are_one_line(tmp_path: Path):
         ("wikipedia_title", ..., "line 2: field 'wikipedia_title' is missing"),
         ("wikipedia_title", " ", "line 2: field 'wikipedia_title' is empty"),
         ("wikipedia_id", 7, "line 2: field 'wikipedia_id' is int, expected str"),
-        ("text", "Rome", "line 2: field 'text' is str, expected dict"),
+        ("text", "Rome", "line 2: field 'text' is str, expected dict; write .*the title, a paragraph"),
         ("text", ..., "line 2: field 'text.paragraph' is missing"),
         ("text.paragraph", "Rome", "line 2: field 'text.paragraph' is str, expected list"),
         ("text.paragraph", ["Rome", None], "line 2: field 'text.paragraph' holds NoneType, expected strings"),

@@ -180,6 +180,9 @@ def _entity(record: Record) -> str | None:
 def _paragraphs(record: Record) -> list[str]:
     """From `{"paragraph": [...]}` (the hub's), from `[...]` (KILT's own file) or from `[{"paragraph": ...}, ...]`."""
     texts = record.get("text", object, {})
+    if isinstance(texts, str):
+        advice = 'write {"paragraph": [the title, a paragraph, …]}'
+        raise RecordError(f"{record.place}: field 'text' is str, expected dict; {advice}")
     if not isinstance(texts, list):
         return record.texts("text.paragraph")
     if texts and isinstance(texts[0], dict):
