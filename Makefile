@@ -2,16 +2,27 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 CONFIG ?= config/config.yaml
-LOCK ?= envs/cpu.txt
 VENV := .venv
 BIN := $(VENV)/bin
+# The marker of an installation holds its lock's name: that lock stays the one in use until another is asked for.
+INSTALLED := $(shell cat $(VENV)/installed 2> /dev/null)
+LOCK ?= $(or $(INSTALLED),envs/cpu.txt)
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Caches compiled functions of ranx and numba, so that each job does not recompile them.
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export UV_NO_CONFIG := 1
 
-.PHONY: table report test test-slurm test-whole lint bench install lock clean
+# What is made in minutes of vectors, indices and tables of data. Nothing that took long is made of any of it, so that what
+# stays is not made again. The tables of rows and their siblings are files of results/ itself.
+ANSWERS := $(foreach kind,runs ablations metrics dynamic,results/*/$(kind)) results/report
+CACHES := .pytest_cache .ruff_cache
+
+ifneq ($(shell uname -s),Linux)
+$(error vlret runs on Linux, whose locks of files and whose builds of PyTorch it needs)
+endif
+
+.PHONY: table report test test-slurm test-whole lint bench install lock clean distclean anew
 
 table: install
 	bash workflow/run.sh --cores $(CORES) --configfile $(CONFIG) -- results/table.tex
@@ -50,7 +61,11 @@ $(VENV)/installed: $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement $(LOCK)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	touch $@
+	echo $(LOCK) > $@
+
+ifneq ($(LOCK),$(INSTALLED))
+$(VENV)/installed: anew
+endif
 
 # After a change of pyproject.toml: pin again. The two locks differ only in the build of FAISS and its dependencies.
 lock: install
@@ -61,5 +76,14 @@ lock: install
 		sed 's/^/      - /' envs/$$kind.txt >> envs/$$kind.yaml; \
 	done
 
+# Rankings, metrics, tables and the report go. What was fetched, data, features, negatives, checkpoints, vectors and indices
+# stay, with their logs, and so does what Snakemake knows of them.
 clean:
-	rm -rf results .snakemake .pytest_cache .ruff_cache
+	rm -rf $(ANSWERS) $(CACHES)
+	if [ -d results ]; then find -H results -maxdepth 1 -type f -print -delete; fi
+
+# Everything that is made, downloads and checkpoints among it. Links to your own files go, not the files.
+distclean:
+	du --dereference-args --summarize --human-readable --total $(wildcard results .snakemake $(VENV) $(CACHES) *.egg-info)
+	rm -rf results .snakemake $(VENV) $(CACHES) *.egg-info
+	find vlret tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -43,5 +43,11 @@ def test_the_locks_differ_only_in_faiss():
     assert all(cpu[name] == gpu[name] for name in cpu.keys() & gpu.keys())
 
 
+def test_the_package_says_that_it_has_types():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert data == {"vlret": ["py.typed"]}
+    assert (ROOT / "vlret" / "py.typed").is_file()
+
+
 def test_the_makefile_pins_uv():
     assert re.search(r"^UV_VERSION := \d+\.\d+\.\d+$", (ROOT / "Makefile").read_text(), re.MULTILINE)

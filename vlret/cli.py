@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
             stage = commands.add_parser(verb.stage, help=about, description=about)
             stages[verb.stage] = stage.add_subparsers(dest="verb", required=True, metavar="VERB")
         stages[verb.stage].add_parser(verb.name, help=signature_of(verb.function).summary.replace("%", "%%"))
+    check = stages["data"].add_parser("check", help="every mistake in your own files, before a run meets the first")
+    _add_config(check)
+    check.set_defaults(function="vlret.check:check")
     return top
 
 

@@ -84,23 +84,29 @@ def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
             )
 
 
-def read_run(path: Path) -> dict[str, Ranking]:
+def refuse(error: InputError) -> None:
+    """Raise an error at once."""
+    raise error
+
+
+def read_run(path: Path, note: Callable[[InputError], None] = refuse) -> dict[str, Ranking]:
     """Read a TREC run, questions in file order, each sorted by `sort_ranking`, ignoring the ranks.
 
-    Raises `InputError` with the line number for a malformed line, a score that is not finite, or a passage that
-    is listed twice for one question.
+    A malformed line, a score that is not finite, or a passage that is listed twice for one question is an `InputError`
+    with the line number: raised, or passed to `note`, which may skip the line.
     """
     found: dict[str, dict[int, float]] = {}
-    for number, (question, _, identifier, _, text, _) in _fields(path, 6):
+    for number, (question, _, identifier, _, text, _) in _fields(path, 6, note):
         ranked = found.setdefault(question, {})
         try:
             row, score = passage_row(identifier), float(_number(text, NUMBER, "score"))
+            if not np.isfinite(score):
+                raise ValueError(f"score {text} is not finite")
+            if row in ranked:
+                raise ValueError(f"passage {identifier} is listed twice for question {question}")
         except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        if not np.isfinite(score):
-            raise InputError(f"{path}, line {number}: score {text} is not finite")
-        if row in ranked:
-            raise InputError(f"{path}, line {number}: passage {identifier} is listed twice for question {question}")
+            note(InputError(f"{path}, line {number}: {error}"))
+            continue
         ranked[row] = score
     return {
         question: sort_ranking(np.fromiter(ranked, np.int64), np.fromiter(ranked.values(), np.float64))
@@ -219,8 +225,11 @@ def _number(text: str, form: re.Pattern, what: str) -> str:
     return text
 
 
-def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield `(line number, fields)` of a TREC file, skipping blank lines and a byte-order mark."""
+def _fields(path: Path, count: int, note: Callable[[InputError], None] = refuse) -> Iterator[tuple[int, list[str]]]:
+    """Yield `(line number, fields)` of a TREC file, skipping blank lines and a byte-order mark.
+
+    A malformed line is passed to `note` and skipped.
+    """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -229,10 +238,11 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
                 try:
                     fields = line.decode("utf-8-sig" if number == 1 else "utf-8").split()
                 except UnicodeDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file") from error
+                    note(InputError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file"))
+                    continue
                 if fields and len(fields) != count:
-                    raise InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}")
-                if fields:
+                    note(InputError(f"{path}, line {number}: expected {count} fields, found {len(fields)}"))
+                elif fields:
                     yield number, fields
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a complete gzip file: {error}") from error

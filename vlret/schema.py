@@ -8,14 +8,20 @@ from vlret.settings import METHODS, Config
 PATH = Path("config/schemas/config.schema.json")
 
 
+def described() -> dict:
+    """The schema of a whole config."""
+    whole = Config.model_json_schema()
+    for method in METHODS:  # which the key of `tuning` names
+        whole["$defs"][method.__name__]["required"].remove("method")
+    return whole
+
+
 def schema() -> str:
     """The schema as text. No key is required, since a config may consist of several files."""
-    described = Config.model_json_schema()
-    described.pop("required", None)
-    for method in METHODS:  # named by the key of `tuning`
-        described["$defs"][method.__name__]["required"].remove("method")
-    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    values = described()
+    values.pop("required", None)
+    values["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,11 @@
 # one run at a time; jobs do not inherit that lock, so a job that outlived its killed run does not block the
 # next one.
 set -euo pipefail
+if [ "$(uname -s)" != Linux ] || ! command -v flock > /dev/null; then
+    echo "workflow/run.sh: this runs on Linux, with flock, which the package util-linux has; install that, or call snakemake" \
+        "yourself and see to it that only one run is at work in this folder" >&2
+    exit 1
+fi
 mkdir -p .snakemake
 exec 9> .snakemake/run.lock
 if ! flock --nonblock 9; then

@@ -17,8 +17,9 @@ import pyarrow as pa
 from datasets import Features, List, Value
 
 from vlret.console import progress, say
+from vlret.data.own import known_as
 from vlret.data.parallel import in_order
-from vlret.data.records import Problems, Record, RecordError, Rows, files_of, read_rows, records_of, taken
+from vlret.data.records import Problems, Record, RecordError, Rows, Together, files_of, read_rows, records_of, taken
 from vlret.data.tables import write_batches
 from vlret.files import write_json
 
@@ -36,6 +37,8 @@ KEPT = ("no text", "no image", "no wikidata id")
 # What several articles may have alike: column -> field, and the kind of problem that it is. Thousands of KILT's share
 # an entity with another: facebookresearch/KILT#43.
 ALIKE = {"id": ("wikipedia_id", "repeated"), "wikidata_id": ("wikidata_info.wikidata_id", "shared wikidata id")}
+
+ARTICLE_PROBLEMS = (*KEPT, *(kind for _, kind in ALIKE.values()), "malformed")
 
 
 class Chunk(NamedTuple):
@@ -94,13 +97,11 @@ def import_articles(
     InputError
         For more of a kind than `limits` allows, a broken file, and when there is no article at all.
     """
-    names = ", ".join(map(str, wikipedia))
-    problems, places = Problems([*KEPT, *(kind for _, kind in ALIKE.values()), "malformed"], limits), _Places()
-    kinds = [path.name.partition(".")[0] if len(wikipedia) > 1 else None for path in wikipedia]
+    names = ", ".join(str(known_as(path)) for path in wikipedia)
+    problems, places = Problems(ARTICLE_PROBLEMS, limits), Places()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        read = in_order(_read, _chunks(zip(wikipedia, kinds, strict=True)), workers)
-        for articles in progress(read, None, "article", "articles", size=lambda articles: len(articles.numbers)):
+        for articles in read_articles(wikipedia, workers):
             for kind, titles in articles.problems.items():
                 problems.extend(kind, titles)
             for error in articles.malformed:
@@ -111,9 +112,21 @@ def import_articles(
             problems.note(error)
         problems.check(names)
 
-    count = write_batches(batches(), ARTICLE, out, empty=f"{names}: the knowledge base is empty")
+    count = write_batches(batches(), ARTICLE, out, empty=no_article(wikipedia))
     write_json(report, {"articles": count, **problems.report()})
     say(f"{count} articles: {problems}")
+
+
+def read_articles(wikipedia: list[Path], workers: int = 1) -> Iterator[Articles]:
+    """The articles of some files, in their order, a chunk at a time."""
+    kinds = [path.name.partition(".")[0] if len(wikipedia) > 1 else None for path in wikipedia]
+    read = in_order(_read, _chunks(zip(wikipedia, kinds, strict=True)), workers)
+    return progress(read, None, "article", "articles", size=lambda articles: len(articles.numbers))
+
+
+def no_article(wikipedia: list[Path]) -> str:
+    """What is said of files that hold no article."""
+    return f"{', '.join(str(known_as(path)) for path in wikipedia)}: the knowledge base is empty"
 
 
 def _chunks(paths: Iterable[tuple[Path, str | None]]) -> Iterator[Chunk]:
@@ -147,21 +160,29 @@ def _read(chunk: Chunk) -> Articles:
 
 
 def _article(record: Record, kind: str | None) -> dict:
-    return {
-        "id": record.text("wikipedia_id"),
-        "title": record.text("wikipedia_title"),
-        "paragraphs": _paragraphs(record),
-        "image": record.get("image", str, None) or None,
-        "wikidata_id": record.get("wikidata_info.wikidata_id", str, None)
-        or record.get("wikidata_id", str, None)
-        or None,
-        "type": record.get("type", str, None) or kind,
+    read = Together()
+    row = {
+        "id": read(record.text, "wikipedia_id"),
+        "title": read(record.text, "wikipedia_title"),
+        "paragraphs": read(_paragraphs, record),
+        "image": read(record.get, "image", str, None) or None,
+        "wikidata_id": read(_entity, record),
+        "type": read(record.get, "type", str, None) or kind,
     }
+    read.check()
+    return row
+
+
+def _entity(record: Record) -> str | None:
+    return record.get("wikidata_info.wikidata_id", str, None) or record.get("wikidata_id", str, None) or None
 
 
 def _paragraphs(record: Record) -> list[str]:
     """From `{"paragraph": [...]}` (the hub's), from `[...]` (KILT's own file) or from `[{"paragraph": ...}, ...]`."""
     texts = record.get("text", object, {})
+    if isinstance(texts, str):
+        advice = 'write {"paragraph": [the title, a paragraph, …]}'
+        raise RecordError(f"{record.place}: field 'text' is str, expected dict; {advice}")
     if not isinstance(texts, list):
         return record.texts("text.paragraph")
     if texts and isinstance(texts[0], dict):
@@ -169,7 +190,7 @@ def _paragraphs(record: Record) -> list[str]:
     return record.texts("text")
 
 
-class _Places:
+class Places:
     """Where each article was read, and a hash of what others may have alike: bounded memory for millions of them."""
 
     def __init__(self):

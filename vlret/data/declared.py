@@ -1,7 +1,9 @@
 """What a config declares of its datasets: where their files come from, and which datasets belong together."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from vlret.data.own import absence
 from vlret.data.sources import resolve
 from vlret.experiment import knowledge_base
 from vlret.explained import meant
@@ -118,4 +120,4 @@ def missing(file: str) -> None:
     InputError
         Always.
     """
-    raise InputError(f"{file}: is not there, and nothing fetches it; docs/experiments.md says where it comes from")
+    raise InputError(f"{absence(Path(file))}; docs/experiments.md says where published ones come from")

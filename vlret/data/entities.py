@@ -17,9 +17,10 @@ from datasets import Dataset, load_from_disk
 
 from vlret.console import say
 from vlret.data.articles import ARTICLE
+from vlret.data.own import known_as
 from vlret.data.passages import PASSAGE
 from vlret.data.questions import QUESTION, rows_by_entity
-from vlret.data.records import EXAMPLES
+from vlret.data.records import EXAMPLES, RecordError, Together, written_as
 from vlret.data.tables import article_of, write_splits, write_table
 from vlret.files import InputError, read_json, write_json
 from vlret.settings import SPLITS, Split
@@ -113,12 +114,13 @@ def find_images(table: Path, images: Path) -> Images:
     perhaps with its `%20`s resolved.
     """
     found, missing = {}, []
-    listed = read_json(table)
+    table, images = known_as(table), known_as(images)
+    listed, read = read_json(table), Together()
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
     for entity, names in listed.items():
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{table}: field {entity!r} is not a list of file names or addresses")
+        read(_check_names, table, entity, names)
+    read.check()
     there = {path.name for path in images.iterdir()}
     distinct = {re.sub("^https?://", "", name) for names in listed.values() for name in names}
     ends = Counter(_readings(name)[-1] for name in distinct)
@@ -127,6 +129,12 @@ def find_images(table: Path, images: Path) -> Images:
         missing += [name for name, file in zip(names, files, strict=True) if file is None]
         found[entity] = list(dict.fromkeys(file for file in files if file is not None))
     return Images(found, missing)
+
+
+def _check_names(table: Path, entity: str, names: object) -> None:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        wrong = f"{table}: field {entity!r} is not a list of file names or addresses"
+        raise RecordError(f"{wrong}{written_as(names, list)}")
 
 
 def file_of(address: str) -> str:

@@ -10,12 +10,15 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
+from vlret.data.own import known_as
 from vlret.files import InputError, one_line, told
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
@@ -81,18 +84,32 @@ def open_image(path: Path, svg_width: int = 512) -> Image.Image:
     not an image, less than 2 pixels wide or high, or of more than 100 megapixels (known from the header), whatever
     libraries raise at it; and `MemoryError`.
     """
-    path = Path(path)
+    with _of_file(Path(path)) as file:
+        return over_white(render_svg(file.read_bytes(), svg_width) if _looks_like_svg(file) else _decode(file))
+
+
+def check_image(path: Path) -> None:
+    """Raise the `ImageError` of `open_image` where the beginning of a file tells it: no pixel is decoded or drawn."""
+    with _of_file(Path(path)) as file:
+        if _looks_like_svg(file):
+            _without_references(file.read_bytes())
+        else:
+            _decode(file, pixels=False)
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[Path]:
+    """A file that is there; whatever is raised over it is an `ImageError` that names it as the user does."""
     try:
         if not path.is_file():
             raise ImageError(path, "not a file" if path.exists() else "no such file")
-        image = render_svg(path.read_bytes(), svg_width) if _looks_like_svg(path) else _decode(path)
-        return over_white(image)
+        yield path
     except MemoryError:
         raise
     except ImageError as error:
-        raise ImageError(path, error.reason) from None
+        raise ImageError(known_as(path), error.reason) from None
     except Exception as error:
-        raise ImageError(path, f"cannot be read ({told(error)})") from error
+        raise ImageError(known_as(path), f"cannot be read ({told(error)})") from error
 
 
 def render_svg(svg: bytes, width: int) -> Image.Image:
@@ -153,13 +170,16 @@ def _root_element(xml: bytes) -> bytes:
     return name[1] if name else b""
 
 
-def _decode(source: Path | io.BytesIO) -> Image.Image:
+def _decode(source: Path | io.BytesIO, pixels: bool = True) -> Image.Image:
+    """An image, upright; without `pixels` as its header tells of it."""
     too_large = f"more than {MOST_PIXELS // 10**6} megapixels; scale it down"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of is either checked below or harmless
             with Image.open(source, formats=FORMATS) as image:
                 _check_size(image, too_large)
+                if not pixels:
+                    return image
                 image.load()
                 _check_size(image, too_large)
                 return _upright(image)

@@ -7,11 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vlret.console import say
+from vlret.data.own import RECORD
 from vlret.data.transfer import partial_of, transfer
 from vlret.files import InputError, kept_of, publish, read_json, remove, write_json
 from vlret.locks import locked
-
-RECORD = "source.json"
 
 
 class Remote(NamedTuple):

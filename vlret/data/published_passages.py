@@ -3,13 +3,14 @@
 Their rows are the passage ids of the published runs and judgements.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from datasets import load_from_disk
 
 from vlret.console import progress, say
+from vlret.data.own import known_as
 from vlret.data.passages import PASSAGE
 from vlret.data.records import Record, RecordError, read_records, taken
 from vlret.data.tables import write_table
@@ -38,15 +39,33 @@ def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
     titles = load_from_disk(str(articles)).data.column("title").to_pylist()
 
     def rows() -> Iterator[dict]:
-        before = 0
-        for record in progress(read_records(passages), None, "passage", "passages"):
-            row = taken(partial(_passage, titles=titles, before=before), record)
+        for row, error in read_passages(passages, titles):
+            if error:
+                raise error
             yield row
+
+    count = write_table(rows(), PASSAGE, out, empty=no_passage(passages))
+    say(f"{count} passages of {len(titles)} articles")
+
+
+def read_passages(
+    passages: Iterable[Path], titles: list[str]
+) -> Iterator[tuple[dict, None] | tuple[None, RecordError]]:
+    """What each record is made into, or what is wrong with it."""
+    before = 0
+    for record in progress(read_records(passages), None, "passage", "passages"):
+        try:
+            row = taken(partial(_passage, titles=titles, before=before), record)
+        except RecordError as error:
+            yield None, error
+        else:
+            yield row, None
             before = row["article"]
 
-    names = ", ".join(map(str, passages))
-    count = write_table(rows(), PASSAGE, out, empty=f"{names}: no passage in these files")
-    say(f"{count} passages of {len(titles)} articles")
+
+def no_passage(passages: Iterable[Path]) -> str:
+    """What is said of files that hold no passage."""
+    return f"{', '.join(str(known_as(path)) for path in passages)}: no passage in these files"
 
 
 def _passage(record: Record, titles: list[str], before: int) -> dict:

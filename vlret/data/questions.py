@@ -1,6 +1,8 @@
 """Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,8 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 from vlret.batches import LargestBatch, check_batch
 from vlret.console import say
 from vlret.data.answers import has_answer
-from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
+from vlret.data.own import known_as, meant, nearest_file
+from vlret.data.records import Problems, Record, RecordError, Together, Unique, read_records, taken
 from vlret.data.tables import write_splits
 from vlret.files import InputError, is_file, write_json
 
@@ -82,19 +85,16 @@ def import_questions(
     for split, path in {"train": train, "validation": validation, "test": test}.items():
         problems = Problems(QUESTION_PROBLEMS, limits)
         splits[split] = []
-        for record in read_records([path]):
-            try:
-                row = taken(partial(_question, find=find, images=images), record)
-                ids.add(row["id"], record)
-            except RecordError as error:
+        for _, row, error in read_questions([path], find, images, ids):
+            if error:
                 problems.note(error)
                 continue
             if not has_answer(row["output"]):
                 problems.add("no answer", row["id"])
             splits[split].append(row)
         if not splits[split]:
-            raise InputError(f"{path}: no question in this file")
-        problems.check(str(path))
+            raise InputError(no_question(path))
+        problems.check(str(known_as(path)))
         entities = len({row["wikidata_id"] for row in splits[split]})
         counts[split] = {"questions": len(splits[split]), "entities": entities, **problems.report()}
         say(f"{split}: {len(splits[split])} questions: {problems}")
@@ -104,11 +104,38 @@ def import_questions(
     write_json(report, counts)
 
 
-class Links:
-    """Finds the article of a question; of millions of articles, only what questions ask for is held in memory."""
+def read_questions(
+    paths: Iterable[Path], find: "Links", images: Path | None, ids: Unique, look: bool = True
+) -> Iterator[tuple[Record, dict, None] | tuple[Record, None, RecordError]]:
+    """Each record with the row that is made of it, or with what is wrong with it.
 
-    def __init__(self, articles: Path, link: str):
-        self.link, self.table = link, load_from_disk(str(articles)).select_columns(["id", "title", "wikidata_id"])
+    `ids` knows the ids of all splits. Without `look` nothing is said of images that are not in their folder.
+    """
+    make = partial(_question, find=find, images=images, look=look)
+    for record in read_records(paths):
+        try:
+            row = taken(make, record)
+            ids.add(row["id"], record)
+        except RecordError as error:
+            yield record, None, error
+        else:
+            yield record, row, None
+
+
+def no_question(path: Path) -> str:
+    """What is said of the file of a split that has no question."""
+    return f"{known_as(path)}: no question in this file; every split needs some"
+
+
+class Links:
+    """Finds the article of a question; of millions of articles, only what questions ask for is held in memory.
+
+    `articles` is a table, or where one was saved.
+    """
+
+    def __init__(self, articles: Path | Dataset, link: str):
+        table = articles if isinstance(articles, Dataset) else load_from_disk(str(articles))
+        self.link, self.table = link, table.select_columns(["id", "title", "wikidata_id"])
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -137,13 +164,18 @@ class Links:
             entity = record.text("wikidata_id")
             if entity not in self.rows:
                 message = f"{record.place}: field 'wikidata_id' is {entity}, and no article has it"
-                raise RecordError(message, "no article")
+                raise RecordError(f"{message}{meant(self._other_spelling(entity))}", "no article")
             return self._row(entity, provenance), entity
         rows = linked_rows(provenance, self.titles)
         if not rows:
             raise RecordError(f"{record.place}: no article has a title of 'output.provenance'", "no article")
         article = self.table[rows[0]]
         return rows[0], article["wikidata_id"] or article["id"]
+
+    def _other_spelling(self, entity: str) -> str | None:
+        """The id in a Wikidata address, or the same with a capital Q, if an article has it."""
+        found = re.fullmatch(r"(?:\S*/)?q([0-9]+)", entity.strip(), re.IGNORECASE)
+        return f"Q{found[1]}" if found and f"Q{found[1]}" in self.rows else None
 
     def _row(self, entity: str, provenance: list[dict]) -> int:
         """The article of an entity: of several, one that the provenance names, or else the first."""
@@ -171,49 +203,66 @@ def linked_rows(provenance: list[dict], rows: dict[str, int]) -> list[int]:
     return list(dict.fromkeys(rows[title] for title in titles if title in rows))
 
 
-def _question(record: Record, find: Links, images: Path | None) -> dict:
-    output = read_output(record)
-    article, entity = find(record, output["provenance"])
-    asked = record.text("input")
-    return {
-        "id": record.word("id"),
+def _question(record: Record, find: Links, images: Path | None, look: bool = True) -> dict:
+    read = Together()
+    output = read(read_output, record)
+    article, entity = read(find, record, output["provenance"] if output else []) or (None, None)
+    asked = read(record.text, "input")
+    row = {
+        "id": read(record.word, "id"),
         "input": asked,
-        "original_question": record.get("original_question", str, None) or (asked if images is None else None),
-        "image": None if images is None else _image(record, images),
+        "original_question": read(record.get, "original_question", str, None) or (asked if images is None else None),
+        "image": None if images is None else read(_image, record, images, look),
         "wikidata_id": entity,
         "output": output,
         "article": article,
     }
+    read.check()
+    return row
 
 
-def _image(record: Record, images: Path) -> str:
+def _image(record: Record, images: Path, look: bool) -> str:
     image = record.text("image")
     if Path(image).name != image:
         raise RecordError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
-    if not is_file(images / image):
-        message = f"{record.place}: field 'image' names {image}, and {images} holds no such file"
-        raise RecordError(message, "missing image")
+    if look and not is_file(images / image):
+        message = f"{record.place}: field 'image' names {image}, and {known_as(images)} holds no such file"
+        raise RecordError(f"{message}{meant(nearest_file(images / image))}", "missing image")
     return image
 
 
 def read_output(record: Record) -> dict:
     """`output` as `{original_answer, answer, provenance}`, from that or from KILT's list with a record an answer."""
-    found = record.get("output", object)
-    if isinstance(found, list):
+    found = record.get("output", object, None)
+    if isinstance(found, list) and not any(isinstance(part, str) for part in found):
         parts = [Record(part, f"{record.place}, output") for part in found]
         answers = [answer for part in parts if (answer := part.get("answer", str, ""))]
         sources = [_entries(part, "provenance") for part in parts]
         place = f"{record.place}, output.provenance"
         titles = [[title for entry in s if (title := Record(entry, place).get("title", str, ""))] for s in sources]
         return {"original_answer": "", "answer": answers, "provenance": [{"title": each} for each in titles if each]}
-    record.get("output", dict)
-    entries = _entries(record, "output.provenance")
-    place = f"{record.place}, output.provenance"
-    return {
-        "original_answer": record.get("output.original_answer", str, ""),
-        "answer": record.texts("output.answer", []),
-        "provenance": [{"title": Record(entry, place).texts("title", [])} for entry in entries],
+    if not isinstance(found, dict):
+        raise _no_output(record, found)
+    place, read = f"{record.place}, output.provenance", Together()
+    row = {
+        "original_answer": read(record.get, "output.original_answer", str, ""),
+        "answer": read(record.texts, "output.answer", []),
     }
+    entries = read(_entries, record, "output.provenance") or []
+    row["provenance"] = [{"title": read(Record(entry, place).texts, "title", [])} for entry in entries]
+    read.check()
+    return row
+
+
+def _no_output(record: Record, found: object) -> RecordError:
+    """What is said where the answers stand elsewhere, or as bare texts."""
+    wrong = "is missing" if found is None else f"is {type(found).__name__}, expected dict"
+    bare = found or next((record.values[key] for key in ("answer", "answers") if key in record.values), None)
+    texts = [bare] if isinstance(bare, str) else bare
+    message = f"{record.place}: field 'output' {wrong}"
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        return RecordError(message)
+    return RecordError(f'{message}; write "output": {json.dumps({"answer": texts}, ensure_ascii=False)}')
 
 
 def _entries(record: Record, field: str) -> list[dict]:

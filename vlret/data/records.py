@@ -5,8 +5,10 @@ records}`) says nothing. Such records are counted, and the report has examples. 
 the first, with file, line and field.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import load_from_disk
 
+from vlret.data.own import known_as, nearest
 from vlret.files import InputError, read_lines, read_record, told
 
 T = TypeVar("T")
@@ -40,18 +43,52 @@ KINDS = {
     "missing image": 0,
     "no question": 0,
 }
+# Fields of records; none is a misspelling of another.
+FIELDS = frozenset(
+    (
+        *("id", "input", "original_question", "image", "wikidata_id", "output", "meta"),
+        *("answer", "original_answer", "provenance", "title"),
+        *("wikipedia_id", "wikipedia_title", "wikidata_info", "text", "paragraph", "type"),
+        *("passage", "index", "question_id", "question", "value"),
+    )
+)
+# How files begin that are no JSON lines, and what to do with them.
+FORMATS = (
+    (rb"\x1f\x8b", "it is compressed; let its name end in .gz"),
+    (rb"PAR1", "it is Parquet; let its name end in .parquet"),
+    (rb"PK\x03\x04", "it is a ZIP archive or a spreadsheet; save it as JSON lines"),
+    (rb"\xff\xfe|\xfe\xff", "it is UTF-16; save it as UTF-8"),
+    (rb"<", "it looks like a web page or XML; JSON lines are needed"),
+    (rb"\[", "one object a line, not an array"),
+    (rb"\{\s*$", "one object a line, not spread over several"),
+    (rb"[^{]*[,;\t]", "it looks like CSV; JSON lines are needed"),
+)
+LONGEST = 60  # characters of what a message tells to write
+MOST_KEYS = 8  # that a message lists
 
 
 class RecordError(InputError):
-    """What is wrong with one record, its place first, and the kind of problem that it is."""
+    """What is wrong with one record, its place first, and the kind of problem that it is.
+
+    `others` are further mistakes in it.
+    """
 
     def __init__(self, message: str, kind: str = "malformed"):
         super().__init__(message)
         self.kind = kind
+        self.others: list[RecordError] = []
 
     def __reduce__(self):
-        """Travel between processes with the kind."""
-        return RecordError, (str(self), self.kind)
+        """Travel between processes with all of it."""
+        return type(self), (str(self), self.kind), vars(self)
+
+    def all(self) -> list["RecordError"]:
+        """It, and the further mistakes in its record."""
+        return [self, *self.others]
+
+
+class FormatError(RecordError):
+    """A line as they stand in files of another format."""
 
 
 class Problems:
@@ -90,14 +127,17 @@ class Problems:
             more = f" (and {limit} records before it; limits.{error.kind} allows {limit})" if limit else ""
             raise InputError(f"{error}{more}") from error
 
+    def excess(self) -> list[str]:
+        """The kinds that have more records than their limit."""
+        return [kind for kind, limit in self.limits.items() if limit is not ANY and self.counts[kind] > limit]
+
     def check(self, source: str) -> None:
         """Raise `InputError` where a kind has more records than its limit."""
-        for kind, count in self.counts.items():
-            if self.limits[kind] is not ANY and count > self.limits[kind]:
-                raise InputError(
-                    f"{source}: {count} records with {kind} (such as {self.examples[kind][0]}), limits allow "
-                    f"{self.limits[kind]}; mend the source or raise limits.{kind} in the config"
-                )
+        for kind in self.excess():
+            raise InputError(
+                f"{source}: {self.counts[kind]} records with {kind} (such as {self.examples[kind][0]}), limits allow "
+                f"{self.limits[kind]}; mend the source or raise limits.{kind} in the config"
+            )
 
     def report(self) -> dict:
         """Counts and examples by kind."""
@@ -138,13 +178,11 @@ class Record:
     @cached_property
     def values(self) -> object:
         """The record's values; raises `RecordError` where its line or row cannot be read."""
+        if isinstance(self.content, bytes):
+            return _parsed(self.content, self.place)
         try:
-            if isinstance(self.content, bytes):
-                return read_record(self.content, self.place)
             if isinstance(self.content, pa.RecordBatch | pa.Table):
                 return self.content.to_pylist()[0]
-        except InputError as error:
-            raise RecordError(str(error)) from error
         except Exception as error:
             raise RecordError(f"{self.place}: cannot be read ({told(error)})") from error
         return self.content
@@ -156,13 +194,17 @@ class Record:
             if value is not None and not isinstance(value, dict):
                 above = ".".join(names[:depth]) or "record"
                 raise RecordError(f"{self.place}: field {above!r} is {type(value).__name__}, expected dict")
-            value = (value or {}).get(name)
+            holder, value = value or {}, (value or {}).get(name)
+            if value is None and name not in holder and (there := _misspelt(name, frozenset(holder))):
+                missing = f"{self.place}: field {field!r} is missing, and {there!r} is there"
+                raise RecordError(f"{missing}; did you mean {name!r}?")
         if value is None:
             if default is REQUIRED:
-                raise RecordError(f"{self.place}: field {field!r} is missing")
+                raise RecordError(f"{self.place}: field {field!r} is missing{_keys(holder)}")
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise RecordError(f"{self.place}: field {field!r} is {type(value).__name__}, expected {kind.__name__}")
+            found = f"{self.place}: field {field!r} is {type(value).__name__}, expected {kind.__name__}"
+            raise RecordError(f"{found}{written_as(value, kind)}")
         return self._writable(value, field) if isinstance(value, str) else value
 
     def _writable(self, value: str, field: str) -> str:
@@ -193,9 +235,87 @@ class Record:
         values = self.get(field, list, default)
         for value in values:
             if not isinstance(value, str):
-                raise RecordError(f"{self.place}: field {field!r} holds {type(value).__name__}, expected strings")
+                found = f"{self.place}: field {field!r} holds {type(value).__name__}, expected strings"
+                raise RecordError(f"{found}{written_as(value, str)}")
             self._writable(value, field)
         return values
+
+
+class Together:
+    """Reads the fields of a record one after the other, so that each that is wrong is told of."""
+
+    def __init__(self):
+        self.errors: list[RecordError] = []
+
+    def __call__(self, read: Callable[..., T], *arguments: object) -> T | None:
+        """What `read` gives; None, and a note, where it raises `RecordError`.
+
+        What cannot be read at all says so whichever field is asked for, and counts once.
+        """
+        try:
+            return read(*arguments)
+        except RecordError as error:
+            known = {str(before) for before in self.errors}
+            self.errors += [one for one in error.all() if str(one) not in known]
+            return None
+
+    def check(self) -> None:
+        """Raise the first error, with the others, if there was any."""
+        if self.errors:
+            first, *first.others = self.errors
+            raise first
+
+
+def written_as(value: object, kind: type) -> str:
+    """The end of a message that tells how a value of the wrong type is written rightly; nothing where that is open."""
+    right: object = None
+    if kind is list and isinstance(value, str):
+        right = [value]
+    elif kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        right = str(value)
+    elif kind is str and isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        right = value[0]
+    elif kind is int and isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < LONGEST:
+        right = int(value)
+    text = json.dumps(right, ensure_ascii=False)
+    return "" if right is None else f"; write {text if len(text) <= LONGEST else '[…]' if kind is list else 'a string'}"
+
+
+@lru_cache(maxsize=1024)
+def _misspelt(name: str, keys: frozenset[str]) -> str | None:
+    """The key that was most likely meant to be `name`."""
+    return nearest(name, sorted(keys - FIELDS))
+
+
+def _keys(values: Mapping) -> str:
+    """The end of a message about a missing field: those that are there."""
+    if not values:
+        return ""
+    listed = ", ".join(str(key)[:LONGEST] for key in list(values)[:MOST_KEYS])
+    return f"; the record has {listed}{', …' if len(values) > MOST_KEYS else ''}"
+
+
+def _parsed(line: bytes, place: str) -> dict:
+    """The object on a line of JSON; raises `RecordError` with what the line looks like instead."""
+    try:
+        return read_record(line, place)
+    except InputError as error:
+        start = line.removeprefix(MARK.encode()).strip()
+        for begin, advice in FORMATS:
+            if re.match(begin, start):
+                raise FormatError(f"{error}; {advice}") from error
+        raise RecordError(f"{error}{_mended(start)}") from error
+
+
+def _mended(line: bytes) -> str:
+    """What to do with a line that is nearly an object."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return "; save the file as UTF-8"
+    if re.match(r"\{\s*'", text):
+        return "; JSON has double quotes"
+    return "; take away the comma at its end" if text.endswith("},") else ""
 
 
 def taken(make: Callable[[Record], T], record: Record) -> T:
@@ -237,7 +357,11 @@ def records_of(path: Path, first: int, rows: Rows) -> Iterator[tuple[int, Record
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file or a saved dataset as it is, and all files of any other folder in the order of their names."""
+    """A file or a saved dataset as it is, and all files of any other folder in the order of their names.
+
+    Links to the user's own files give way to these, so that errors name what the user knows.
+    """
+    path = known_as(path)
     if not path.is_dir() or (path / "state.json").is_file():
         return [path]
     if files := sorted(inside for inside in path.iterdir() if not inside.name.startswith(".")):

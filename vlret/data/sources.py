@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from vlret.console import say
 from vlret.data.hub import describe_repository
-from vlret.data.pinned import RECORD, Remote, bring
+from vlret.data.own import RECORD, shown
+from vlret.data.pinned import Remote, bring
 from vlret.data.transfer import verify
 from vlret.files import InputError, whole, write_json
 from vlret.settings import without_braces
@@ -147,13 +148,6 @@ def fetch(source: dict, out: Path, pins: dict | None = None) -> None:
     pins
         What of `source` is held against what comes, and says nothing of what is asked for: `revision`, `sums`.
 
-    Parameters
-    ----------
-    source
-        What `resolve` makes of a name or a description in the config.
-    out
-        The folder to write; what was fetched before is not fetched again.
-
     Raises
     ------
     InputError
@@ -175,12 +169,25 @@ def fetch(source: dict, out: Path, pins: dict | None = None) -> None:
 
 def files_in(source: Mapping) -> list[Path]:
     """The files of a source in a local folder, by role and in their order; patterns are looked up, the others named."""
-    base = Path(source["path"])
-    found = []
-    for files in source["files"].values():
+    return [file for files in files_by_role(source).values() for file in files]
+
+
+def files_by_role(source: Mapping) -> dict[str, list[Path]]:
+    """Role -> its files in a local folder, in their order; patterns are looked up, the others named."""
+    base, found = Path(source["path"]), {}
+    for role, files in source["files"].items():
+        found[role] = []
         for pattern in [files] if isinstance(files, str) else files:
-            found += sorted(base.glob(pattern)) if _is_pattern(pattern) else [base / pattern]
+            found[role] += sorted(base.glob(pattern)) if _is_pattern(pattern) else [base / pattern]
     return found
+
+
+def folder_of(source: Mapping) -> Path:
+    """The folder of a local source, by the name that the user gave it; `InputError` where it is none."""
+    base = Path(source["path"])
+    if not base.is_dir():
+        raise InputError(f"{source['name']}: {base} is not a folder; mend the source's path in the config")
+    return base.absolute()  # links on the way to it stay as they are
 
 
 def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]]:
@@ -193,10 +200,7 @@ def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]
 
 def _link(source: Mapping, out: Path) -> None:
     """Links to the files of a local folder."""
-    base = Path(source["path"])
-    if not base.is_dir():
-        raise InputError(f"{source['name']}: {base} is not a folder; mend the source's path in the config")
-    base = base.resolve()
+    base = folder_of(source)
     noted = {}
     with whole(out) as aside:
         for _, name, place in _places(source, (), base):
@@ -224,7 +228,7 @@ def _places(source: Mapping, names: Iterable[str], base: Path | None = None) -> 
             else:
                 found = [pattern] if (base / pattern).exists() else []
             if not found:
-                held = base or source.get("repository", source.get("url"))
+                held = shown(base) if base else source.get("repository", source.get("url"))
                 raise InputError(f"{source['name']}: {held} has no file {pattern}, which should hold its {role}")
             for name in found:
                 # Sorted names keep the order of a list, too.

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from vlret.console import say
+from vlret.data.own import known_as
 from vlret.data.questions import read_output
 from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
 from vlret.files import whole, write_json, write_jsonl
@@ -96,7 +97,9 @@ def _asked(record: Record) -> tuple[str, str, str]:
 def _joined(record: Record, words: Mapping[str, tuple[str, str]], trivia: Path) -> dict:
     own = record.word("id")
     if own not in words:
-        raise RecordError(f"{record.place}: field 'id' is {own}, and {trivia} has no such question", "no question")
+        raise RecordError(
+            f"{record.place}: field 'id' is {own}, and {known_as(trivia)} has no such question", "no question"
+        )
     asked, answer = words[own]
     output = read_output(record) if record.get("output", object, None) else NOTHING
     return {"id": own, "input": asked, "output": {**output, "original_answer": answer}}

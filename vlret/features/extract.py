@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from vlret.console import progress, say
 from vlret.data.images import ImageError
+from vlret.data.own import known_as
 from vlret.encoders.inputs import prefetch
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, is_whole, named
@@ -101,7 +102,7 @@ def extract(
 def _check_folder(images: Path, names: list[str], dataset: Path) -> None:
     """Raise `InputError` if the folder has none of the images, so must be the wrong one."""
     if names and not any(Path(name).name == name and is_file(images / name) for name in names):
-        raise InputError(f"{images}: has none of the {len(names)} images in column image of {dataset}")
+        raise InputError(f"{known_as(images)}: has none of the {len(names)} images in column image of {dataset}")
 
 
 def _limit_hint(unreadable: int, dataset: Path, work: Path) -> str:

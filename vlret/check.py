@@ -1,0 +1,358 @@
+"""`vlret data check`: every mistake in the user's own files at once, before a run meets the first of them.
+
+Files are read by the functions that the jobs read them with, so that what is clean here stops no job.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset, load_from_disk
+
+from vlret.config import load_config
+from vlret.data.answers import has_answer
+from vlret.data.articles import ARTICLE_PROBLEMS, KEPT, Articles, Places, no_article, read_articles
+from vlret.data.declared import made_for_us
+from vlret.data.entities import find_images
+from vlret.data.images import ImageError, check_image
+from vlret.data.own import absence
+from vlret.data.published_passages import no_passage, read_passages
+from vlret.data.questions import QUESTION_PROBLEMS, Links, no_question, read_questions
+from vlret.data.records import ANY, FormatError, Problems, Record, RecordError, Unique, files_of
+from vlret.data.sources import files_by_role, folder_of
+from vlret.experiment import knowledge_base
+from vlret.files import InputError
+from vlret.layout import Layout
+from vlret.runs import read_run
+
+MOST_LINES = 100
+OF_A_FILE = "with a file"  # the kind of a mistake that is no single record's
+UNREADABLE = "unreadable image"
+COLUMNS = ["id", "title", "image", "wikidata_id"]  # of articles, which are held in memory
+
+
+def check(configfile: list[Path]) -> None:
+    """Print every mistake in the user's own files, a line each, or what is in them where there is none.
+
+    Raises
+    ------
+    InputError
+        If there is any.
+    """
+    layout = Layout(load_config(configfile), Path())
+    found = Found()
+    datasets = {name: OwnData(layout, name, found) for name in layout.config.datasets}
+    for own in datasets.values():
+        own.check_articles()
+    for own in datasets.values():
+        articles = datasets[knowledge_base(layout.config, own.dataset)].linked()
+        own.check_passages(articles)
+        own.check_questions(articles)
+        own.check_entities()
+    check_runs(layout, found)
+    print("\n".join(found.listing()))
+    if found.mistakes:
+        raise InputError(f"mistakes in the data: {len(found.mistakes)}; mend them and check again")
+
+
+class Found:
+    """What was found: mistakes, each with its kind, what is right, and what is worth knowing but stops no job."""
+
+    def __init__(self):
+        self.mistakes: list[tuple[str, str]] = []
+        self.counts: list[str] = []
+        self.notes: list[str] = []
+
+    def add(self, message: str, kind: str = OF_A_FILE) -> None:
+        """Note a mistake, those of a folder that several datasets read once."""
+        if kind != OF_A_FILE or (message, kind) not in self.mistakes:
+            self.mistakes.append((message, kind))
+
+    @contextmanager
+    def file(self) -> Iterator[None]:
+        """Note what makes a file unusable, and go on behind the block."""
+        try:
+            yield
+        except InputError as error:
+            self.add(str(error))
+
+    def listing(self) -> list[str]:
+        """The mistakes, and how many more there are of each kind; what is right if there are none."""
+        lines = [message for message, _ in self.mistakes[:MOST_LINES]]
+        if left := self.mistakes[MOST_LINES:]:
+            kinds = Counter(kind for _, kind in left)
+            lines.append(f"and {len(left)} more: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
+        nothing = ["no dataset of this config is read from files of your own (`path` in datasets.NAME.source)"]
+        return [*(lines or self.counts or nothing), *dict.fromkeys(self.notes)]
+
+
+class Table:
+    """What is read of the files of a split, or of other records that belong together.
+
+    Parameters
+    ----------
+    found
+        Where mistakes go.
+    kinds, limits
+        Of the problems that are looked for; what limits allow is counted and no mistake.
+    """
+
+    def __init__(self, found: Found, kinds: Iterable[str], limits: dict[str, int]):
+        self.found, self.problems = found, Problems(kinds, limits)
+        self.rows, self.errors, self.before = 0, [], len(found.mistakes)
+
+    @contextmanager
+    def file(self) -> Iterator[list[RecordError]]:
+        """Take the errors of one file's records; a file of another format has one, that of its first line."""
+        errors, rows = [], self.rows
+        with self.found.file():
+            yield errors
+        if self.rows == rows and errors and isinstance(errors[0], FormatError):
+            self.found.add(str(errors[0]))
+        else:
+            self.note(errors)
+
+    def note(self, errors: Iterable[RecordError]) -> None:
+        """Count what is wrong with records."""
+        for error in errors:
+            self.problems.add(error.kind, str(error))
+            self.errors.append(error)
+
+    def finish(self, called: str, empty: str) -> bool:
+        """Say which of the errors are mistakes; whether the files as such are right."""
+        sound = len(self.found.mistakes) == self.before
+        excess = self.problems.excess()
+        for error in self.errors:
+            for one in error.all() if error.kind in excess else ():
+                self.found.add(str(one), one.kind)
+        if not self.rows and len(self.found.mistakes) == self.before:
+            self.found.add(empty)
+        self.found.counts.append(f"{self.rows} {called}: {self.problems}")
+        return sound and self.rows > 0
+
+
+class OwnData:
+    """What a dataset's source names of the user's own files.
+
+    Parameters
+    ----------
+    layout
+        Of the config.
+    dataset
+        Its name.
+    found
+        Where mistakes go.
+    """
+
+    def __init__(self, layout: Layout, dataset: str, found: Found):
+        self.layout, self.dataset, self.found = layout, dataset, found
+        self.entry, self.sources = layout.config.datasets[dataset], layout.sources[dataset]
+        self.articles: Dataset | None = None  # what questions and passages are linked to
+
+    # ---- Files -----------------------------------------------------------------------------------------------------
+
+    def files(self, key: str) -> dict[str, list[Path]] | None:
+        """Role -> the user's own files that are there, the others being mistakes; None where others are read."""
+        source = self.sources.get(key, {})
+        if "path" not in source:
+            return None
+        local, there = {**source, "path": self.layout.own.shown(source["path"])}, {}
+        with self.found.file():
+            folder_of(local)
+            for role, files in files_by_role(local).items():
+                there[role] = [file for file in files if file.exists()]
+                for file in files:
+                    if not file.exists():
+                        self.found.add(absence(file))
+                if not files:
+                    self.found.add(f"{local['path']}: holds no file {source['files'][role]}, for its {role}")
+        return there
+
+    def folder(self, *keys: str) -> Path | None:
+        """The folder of images under the first key that there is, own or unpacked; None where it is not there."""
+        key = next((key for key in keys if key in self.sources), None)
+        if key is None:
+            return None
+        source = self.sources[key]
+        if "archives" in source["files"]:
+            self.files(key)
+            path = self.layout.place(self.layout.made("images", source=source["name"]))
+        elif "path" in source:
+            path = next(iter((self.files(key) or {}).get("images", [])), None)
+        else:
+            path = self.layout.place(self.layout.made("source", source=source["name"])) / "images"
+        if path and path.is_dir():
+            return path
+        self.found.notes.append(f"{self.dataset}: images are not looked for, since their folder is not there")
+        return None
+
+    def each(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """The files of paths, some of which may be folders."""
+        for path in paths:
+            with self.found.file():
+                yield from files_of(path)
+
+    # ---- What is in them -------------------------------------------------------------------------------------------
+
+    def check_articles(self) -> None:
+        """Check the articles, and note them for what is linked to them."""
+        if (files := self.files("wikipedia")) is None:
+            return
+        table, places, batches = Table(self.found, ARTICLE_PROBLEMS, self.entry.limits), Places(), []
+        if not (paths := [path for role in files.values() for path in role]):
+            return
+        for path in self.each(paths):
+            with table.file() as errors:
+                for chunk in read_articles([path]):
+                    places.add(chunk)
+                    batches.append(chunk.batch.select(COLUMNS))
+                    table.rows += len(chunk.batch)
+                    errors += chunk.malformed
+                    errors += _kept(path, chunk, table.problems)
+        with self.found.file():
+            table.note(places.alike())
+        sound = table.finish(f"articles of {self.dataset}", no_article(paths))
+        if sound and all(files.values()):
+            self.articles = Dataset(pa.Table.from_batches(batches))
+            self._check_article_images()
+
+    def linked(self) -> Dataset | None:
+        """The articles that questions and passages may be linked to: as they were checked, or as a run has them."""
+        path = self.layout.place(self.layout.table("articles", self.dataset))
+        if self.articles is None and "path" not in self.sources.get("wikipedia", {}) and path.is_dir():
+            self.articles = load_from_disk(str(path)).select_columns(COLUMNS)
+        return self.articles
+
+    def _check_article_images(self) -> None:
+        """Count the images that cannot be read: a mistake where limits do not allow them, or none can be."""
+        folder = self.folder("article_images", "images")
+        names = sorted(set(self.articles["image"]) - {None}) if folder else []
+        broken = {name: reason for name in names if (reason := self._unreadable(folder, name))}
+        limit = self.entry.limits.get(UNREADABLE)
+        told = [f"{reason}, the image of an article" for reason in broken.values()]
+        if limit is not None and len(broken) > limit:
+            for message in told:
+                self.found.add(message, UNREADABLE)
+        elif names and len(broken) == len(names) and self._sees():
+            self.found.add(f"{folder}: none of the {len(names)} images is there that articles name")
+        elif broken:
+            self.found.notes.append(f"{len(broken)} of {len(names)} images of articles are unusable, such as {told[0]}")
+
+    def _sees(self) -> bool:
+        """Whether a model of the config is shown images."""
+        models = {experiment.model for experiment in self.layout.experiments.values()}
+        return any(getattr(self.layout.config.models[name], "backbone", None) for name in models)
+
+    @staticmethod
+    def _unreadable(folder: Path, name: str) -> str | None:
+        try:
+            check_image(folder / name)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    def check_passages(self, articles: Dataset | None) -> None:
+        """Check published passages, whose titles are those of the articles."""
+        if (files := self.files("passages")) is None:
+            return
+        if articles is None:
+            self.found.notes.append(f"{self.dataset}: passages are not checked, since its articles cannot be read")
+            return
+        if not (paths := files.get("passages")):
+            return
+        table, titles = Table(self.found, ["malformed"], {}), list(articles["title"])
+        for path in self.each(paths):
+            with table.file() as errors:
+                for row, error in read_passages([path], titles):
+                    table.rows += row is not None
+                    errors += [error] if error else []
+        table.finish(f"passages of {self.dataset}", no_passage(paths))
+
+    def check_questions(self, articles: Dataset | None) -> None:
+        """Check the questions of all splits, their images, and their links to the articles."""
+        if (files := self.files("questions")) is None:
+            return
+        if made_for_us(self.entry.source):
+            self.found.notes.append(
+                f"{self.dataset}: questions are not checked, their words being those of source.trivia"
+            )
+            return
+        job = self.layout.job("questions", {"dataset": self.dataset})
+        if articles is None:
+            self.found.notes.append(f"{self.dataset}: links to articles are not checked, since those cannot be read")
+        find = Links(articles, job.settings["link"]) if articles else _unlinked
+        folder, ids = self.folder("images"), Unique("id")
+        images = folder or (Path("images") if "images" in job.inputs else None)
+        broken: dict[str, str] = {}
+        for split, paths in ((split, paths) for split, paths in files.items() if paths):
+            table = Table(self.found, QUESTION_PROBLEMS, self.entry.limits)
+            for path in self.each(paths):
+                with table.file() as errors:
+                    for record, row, error in read_questions([path], find, images, ids, look=folder is not None):
+                        errors += _of_question(record, row, error, ids)
+                        table.rows += row is not None
+                        if row and folder and row["image"] not in broken:
+                            reason = self._unreadable(folder, row["image"])
+                            broken[row["image"]] = reason and f"{record.place}: field 'image': {reason}"
+            table.finish(f"{split} questions of {self.dataset}", no_question(paths[0]))
+        reasons = list(filter(None, broken.values()))
+        if len(reasons) > self.entry.limits.get(UNREADABLE, 0):
+            for reason in reasons:
+                self.found.add(reason, UNREADABLE)
+
+    def check_entities(self) -> None:
+        """Check the table of entities that have several images."""
+        files = self.files("entities")
+        folder = self.folder("images") if files else None
+        for table in (files or {}).get("entities", []) if folder else ():
+            try:
+                held = find_images(table, folder)
+            except RecordError as error:
+                for one in error.all():
+                    self.found.add(str(one), one.kind)
+            except InputError as error:
+                self.found.add(str(error))
+            else:
+                count = f"{len(held.found)} entities of {self.dataset}"
+                self.found.counts.append(f"{count}: {len(held.missing)} of their images are not there")
+
+
+def check_runs(layout: Layout, found: Found) -> None:
+    """Check the runs that were made elsewhere."""
+    for name, run in layout.config.runs.items():
+        for path in map(layout.own.path, (run.validation, run.test)):
+            with found.file():
+                if not path.is_file():
+                    raise InputError(absence(path))
+                read = read_run(path, note=lambda error: found.add(str(error), "malformed"))
+                found.counts.append(f"{len(read)} questions of run {name} in {path}")
+
+
+def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordError]:
+    """What articles of a chunk lack that are kept all the same; counted alone where any number may lack it."""
+    for kind in KEPT:
+        if problems.limits[kind] is ANY:
+            problems.extend(kind, chunk.problems[kind])
+        else:
+            for title in chunk.problems[kind]:
+                yield RecordError(f"{path}: article {title!r} has {kind}", kind)
+
+
+def _of_question(record: Record, row: dict | None, error: RecordError | None, ids: Unique) -> list[RecordError]:
+    """What is wrong with a question; an id that stands twice also where something else is wrong."""
+    if row:
+        told = f"{record.place}: field 'output' has no answer"
+        return [] if has_answer(row["output"]) else [RecordError(told, "no answer")]
+    try:
+        if error.kind != "repeated":
+            ids.add(record.word("id"), record)
+    except RecordError as other:
+        error.others += [other] if other.kind == "repeated" else []
+    return [error]
+
+
+def _unlinked(record: Record, provenance: list[dict]) -> tuple[int, str]:
+    """What stands for the article of a question where articles cannot be read."""
+    return 0, record.get("wikidata_id", str, "")
