@@ -15,7 +15,7 @@ rule sample:
         settings=R.known("sample"),
         options=R.options("sample"),
     shell:
-        "vlret data sample {params.options} --out \"$(dirname {output.train:q})\" 2>&1 | tee {log:q}"
+        'vlret data sample {params.options} --out "$(dirname {output.train:q})" 2>&1 | tee {log:q}'
 
 
 rule trivia:
@@ -35,7 +35,7 @@ rule trivia:
         settings=R.known("trivia"),
         options=R.options("trivia"),
     shell:
-        "vlret data triviaqa {params.options} --out \"$(dirname {output.train:q})\" --report {output.report:q} 2>&1 | tee {log:q}"
+        'vlret data triviaqa {params.options} --out "$(dirname {output.train:q})" --report {output.report:q} 2>&1 | tee {log:q}'
 
 
 rule articles:
@@ -137,7 +137,7 @@ rule entities:
         settings=R.known("entities"),
         options=R.options("entities"),
     shell:
-        "vlret data entities {params.options} --out \"$(dirname {output.articles:q})\" 2>&1 | tee {log:q}"
+        'vlret data entities {params.options} --out "$(dirname {output.articles:q})" 2>&1 | tee {log:q}'
 
 
 rule normalise:
@@ -173,4 +173,4 @@ rule qrels:
         settings=R.known("qrels"),
         options=R.options("qrels"),
     shell:
-        "vlret data qrels {params.options} --out \"$(dirname {output.train:q})\" --report {output.report:q} 2>&1 | tee {log:q}"
+        'vlret data qrels {params.options} --out "$(dirname {output.train:q})" --report {output.report:q} 2>&1 | tee {log:q}'

@@ -13,7 +13,7 @@ rule pool:
         settings=R.known("pool"),
         options=R.options("pool"),
     shell:
-        "vlret data pool {params.options} --out \"$(dirname {output.validation:q})\" --report {output.report:q} 2>&1 | tee {log:q}"
+        'vlret data pool {params.options} --out "$(dirname {output.validation:q})" --report {output.report:q} 2>&1 | tee {log:q}'
 
 
 rule metrics:

@@ -117,11 +117,11 @@ def transformers_clip(model):
 def test_both_outputs_equal_those_of_transformers(tmp_path):
     oracle = transformers_clip(random_clip(tmp_path / "clip", quick_gelu=True))
     pixels = theirs(tmp_path / "clip", photos())
-    said = oracle(pixel_values=pixels)
+    output = oracle(pixel_values=pixels)
     joint, _ = described(Clip(tmp_path / "clip", "joint"))
-    torch.testing.assert_close(joint[:, 0], said.image_embeds, **CLOSE)
+    torch.testing.assert_close(joint[:, 0], output.image_embeds, **CLOSE)
     patches, _ = described(Clip(tmp_path / "clip", "grid"))
-    last = oracle.vision_model.post_layernorm(said.last_hidden_state[:, 1:])
+    last = oracle.vision_model.post_layernorm(output.last_hidden_state[:, 1:])
     torch.testing.assert_close(patches, last, **CLOSE)
 
 

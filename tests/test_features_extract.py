@@ -249,9 +249,9 @@ def test_extraction_does_not_resume_from_other_settings(run, tmp_path, capsys):
         run(["0.png", "1.png", "2.png", "3.png", "gone.png"])
     assert (tmp_path / "store.unfinished/store/journal.jsonl").read_text().count("\n") == 1
     run(["0.png", "1.png", "2.png", "4.png", "5.png"])
-    said = capsys.readouterr().err
-    assert "already" not in said
-    assert "store.unfinished: removed, since it was made with other settings" in said
+    log = capsys.readouterr().err
+    assert "already" not in log
+    assert "store.unfinished: removed, since it was made with other settings" in log
 
 
 def test_the_progress_bar_shows_speed_and_time_left(folder, tmp_path):

@@ -161,11 +161,11 @@ def test_ties_between_anchors_go_to_the_earlier():
 def test_the_attribute_depends_on_the_object_even_on_the_background():
     torch.manual_seed(0)
     predictor, features = Predictor(TINY), torch.randn(1, TINY.dim)
-    said = []
+    attributes = []
     for place in range(TINY.objects + 1):
         predictor.cls_score.bias.data = 100.0 * torch.nn.functional.one_hot(torch.tensor(place), TINY.objects + 1)
-        said.append(predictor(features).attributes)
-    assert len(torch.cat(said).unique(dim=0)) == TINY.objects + 1
+        attributes.append(predictor(features).attributes)
+    assert len(torch.cat(attributes).unique(dim=0)) == TINY.objects + 1
 
 
 @pytest.mark.parametrize(("overlaps", "least", "expected"), [((0.5, 0.8, 1.0), 1, 2), ((0.5, 0.8, 1.0), 3, 3)])

@@ -1,4 +1,4 @@
-"""The same on a GPU as on the CPU; skipped where there is none."""
+"""Results on a GPU equal those on the CPU; skipped without one."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_vectors_equal_those_of_the_cpu(toy, monkeypatch):
 
 
 def test_training_resumes_with_the_loss_scale(toy):
-    """A training stopped halfway ends as near to the uninterrupted one as two whole ones are to each other."""
+    """A resumed training is as close to an uninterrupted one as two uninterrupted ones are to each other."""
     settings = toy.settings("full", precision="fp16", chunk=3)
     whole, out = (toy.folder / "checkpoints" / name for name in ("whole", "stopped"))
     train(settings=settings, **toy.training, out=whole)
@@ -55,7 +55,7 @@ def test_training_resumes_with_the_loss_scale(toy):
         torch.testing.assert_close(other[name], value, atol=1e-2, rtol=1e-2)
 
 
-def test_a_batch_of_1024_takes_a_small_part_of_its_memory_in_chunks():
+def test_chunks_save_memory_for_a_batch_of_1024():
     def memory(questions, chunk=None):
         torch.cuda.reset_peak_memory_stats()
         peak(questions, chunk)

@@ -101,8 +101,8 @@ def lower(text: str) -> str:
 
 @pytest.mark.parametrize("text", [*LUCENE_TESTS, *LUCENE_OUTPUTS])
 def test_words_equal_lucenes(text):
-    told = {**LUCENE_TESTS, **LUCENE_OUTPUTS}[text]
-    assert words(text) == [lower(word) for word in told.split(" ") if word]
+    expected = {**LUCENE_TESTS, **LUCENE_OUTPUTS}[text]
+    assert words(text) == [lower(word) for word in expected.split(" ") if word]
 
 
 @pytest.mark.parametrize("text", [text for text in [*LUCENE_TESTS, *LUCENE_OUTPUTS] if text])

@@ -71,7 +71,7 @@ def test_passages_with_an_answer_are_never_negatives(inputs, tmp_path):
     assert mined(inputs, tmp_path, miner="model.x_zs_none_avg")["q2"] == []
     assert not {12, 13} & set(mined(inputs, tmp_path, miner="random", depth=1000)["q2"])
     mined(inputs, tmp_path, miner="bm25", depth=2)
-    assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 stands third"
+    assert read(tmp_path / "out.parquet", "relevant")["q2"].tolist() == [], "13 is third"
 
 
 def test_answers_are_matched_by_the_configured_rule(inputs, tmp_path):
@@ -141,7 +141,7 @@ def test_image_takes_one_passage_per_article_in_the_runs_order(inputs, tmp_path)
             "in turn, except for the two relevant passages of article 2"
         )
         assert found["q2"] == found["q1"] == []
-    assert len({row for found in draws for row in found["q0"]}) > 20, "its passages are drawn, not the first taken"
+    assert len({row for found in draws for row in found["q0"]}) > 20, "its passages are sampled"
 
 
 def test_same_type_draws_from_other_articles_of_the_type(inputs, tmp_path):

@@ -96,7 +96,7 @@ def test_labels_and_exclusions_match_the_rows_for_any_chunking(batches, world, c
             assert batch.excluded[place].tolist() == expected
             found |= any(expected)
         assert batch.counts(batch.spans, world) == [len(chosen) // world] * world
-    assert found, "another question's negative is relevant to a question somewhere"
+    assert found, "some question's negative is relevant to another"
 
 
 def read_back(inputs):
@@ -114,8 +114,8 @@ def test_a_piece_holds_its_questions_passages():
 
 
 def test_a_question_without_negatives_has_none():
-    bare = [Example(unit, f"e{unit}", (unit,), {"bm25": [], "article": []}) for unit in range(4)]
-    assert Batches(task(bare), (0, 0)).draw(0)[2] == [[]] * 4
+    examples = [Example(unit, f"e{unit}", (unit,), {"bm25": [], "article": []}) for unit in range(4)]
+    assert Batches(task(examples), (0, 0)).draw(0)[2] == [[]] * 4
     assert len(Batches(task([Example(unit, f"e{unit}", (unit,), {}) for unit in range(4)]), (0, 0))[0].rows) == 4
 
 

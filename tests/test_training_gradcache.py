@@ -54,7 +54,7 @@ def test_dropout_is_equal_in_both_passes():
     loss.backward()
     torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=0)
     close(gradients(chunked), gradients(oracle))
-    assert not torch.allclose(found, first_step(settings(chunk=3))[1]), "dropout is at work"
+    assert not torch.allclose(found, first_step(settings(chunk=3))[1]), "dropout is active"
 
 
 class Saved:

@@ -32,17 +32,17 @@ def started(toy, out, *options, **environment):
 
 
 def ended(process, code=0):
-    said = process.communicate()[1]
-    assert process.returncode == code, said
-    return said
+    log = process.communicate()[1]
+    assert process.returncode == code, log
+    return log
 
 
 def bytes_of(out):
     return (out / "model.safetensors").read_bytes()
 
 
-def mean_loss(said):
-    return float(re.search(r"20 steps, mean loss ([\d.]+)", said).group(1))
+def mean_loss(log):
+    return float(re.search(r"20 steps, mean loss ([\d.]+)", log).group(1))
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,10 @@ def two(toy):
 
 
 def test_two_processes_learn_the_same_as_one(toy, two, capsys):
-    out, said = two
+    out, log = two
     alone = toy.folder / "alone"
     train(settings=toy.settings("full", **HOW), **toy.training, out=alone)
-    assert mean_loss(said) == pytest.approx(mean_loss(capsys.readouterr().err), abs=2e-4)
+    assert mean_loss(log) == pytest.approx(mean_loss(capsys.readouterr().err), abs=2e-4)
     # Sums of two terms round alike in either order; with more processes they need not.
     assert bytes_of(out) == bytes_of(alone)
 
@@ -73,9 +73,9 @@ def test_a_signal_to_one_of_two_nodes_stops_both_and_one_node_resumes_to_the_sam
         assert nodes[0].poll() is None, "it ended before it was stopped"
         time.sleep(0.005)
     nodes[1].send_signal(signal.SIGUSR1)
-    said = "".join(ended(node, 128 + signal.SIGUSR1) for node in nodes)
-    assert said.count("stopped by SIGUSR1 after step") == 1
-    assert "Traceback" not in said
+    log = "".join(ended(node, 128 + signal.SIGUSR1) for node in nodes)
+    assert log.count("stopped by SIGUSR1 after step") == 1
+    assert "Traceback" not in log
     assert not out.exists()
     assert ended(started(toy, out, "--gpus=2")).count("resuming from step") == 1
     assert bytes_of(out) == bytes_of(two[0])

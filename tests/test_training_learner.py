@@ -127,9 +127,9 @@ def test_compilation_changes_neither_losses_nor_weights():
 @pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_training_of_a_joint_encoder_learns_the_same(tmp_path, capsys):
     toy = Toy(tmp_path)
-    said = []
+    losses = []
     for compiled in (False, True):
         out = tmp_path / f"compiled-{compiled}"
         train(settings=toy.settings("adapter", compile=compiled, steps=10), **toy.training, out=out)
-        said.append(float(capsys.readouterr().err.split("mean loss ")[1].split()[0]))
-    assert said[1] == pytest.approx(said[0], abs=2e-3)
+        losses.append(float(capsys.readouterr().err.split("mean loss ")[1].split()[0]))
+    assert losses[1] == pytest.approx(losses[0], abs=2e-3)

@@ -87,12 +87,12 @@ def test_a_stalled_run_exits_once_another_took_over(toy, trained, tmp_path):
             first.send_signal(signal.SIGCONT)
             assert states == ["step-00000007.pt", "step-00000014.pt"]
             assert second.wait() == 0
-            said = first.stderr.read()
+            log = first.stderr.read()
             assert first.wait() == 0, "else Snakemake would remove the second's output"
-            assert f"process {second.pid} of" in said
-            assert "took over while this process was stalled" in said
-            assert "finished by the other process" in said
-            assert "Traceback" not in said
+            assert f"process {second.pid} of" in log
+            assert "took over while this process was stalled" in log
+            assert "finished by the other process" in log
+            assert "Traceback" not in log
     assert same(out, trained)
     assert hidden(out) == []
 
@@ -111,8 +111,8 @@ def test_a_second_run_waits_and_uses_the_firsts_result(toy, trained, tmp_path):
             gate.touch()
             assert first.wait() == 0
             made = out.stat().st_ino
-            said = second.stderr.read()
-            assert "finished by another process with the same settings; using it" in said
+            log = second.stderr.read()
+            assert "finished by another process with the same settings; using it" in log
             assert second.wait() == 0
     assert out.stat().st_ino == made
     assert same(out, trained)

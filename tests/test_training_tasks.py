@@ -63,7 +63,7 @@ def test_viquae_has_image_questions_and_hard_negatives(toy, tasks):
 
 def test_triviaqa_names_the_entity_without_images(tasks):
     task = tasks["triviaqa"]
-    assert len(task.examples) == 3 * (THINGS - 1) - 1, "the questions of the first thing name nothing"
+    assert len(task.examples) == 3 * (THINGS - 1) - 1, "questions about the first thing name no entity"
     for example in task.examples:
         assert task.questions.texts[example.unit] == f"{WORDS[example.unit % 3]} of {example.entity}"
         assert task.passages.texts[example.relevant[0]].startswith(f"{example.entity} . ")
@@ -74,7 +74,7 @@ def test_triviaqa_names_the_entity_without_images(tasks):
 def test_match_image_pairs_two_images_of_one_entity(toy, tasks):
     task = tasks["match_image"]
     assert entities_of(task) == sorted(f"thing{n}" for n in range(THINGS))
-    assert len(task.examples) == THINGS, "three questions share an image: it is one example"
+    assert len(task.examples) == THINGS, "three questions that share an image are one example"
     for example in task.examples:
         number = example.entity.removeprefix("thing")
         assert images_of(task.questions, [example.unit], toy.folder / "fq") == [f"q{number}.jpg"]

@@ -93,12 +93,12 @@ def stopped(command, state, how):
 def test_stopped_training_resumes_and_ends_with_the_same_bytes(toy, trained, how, code, capsys):
     out = toy.folder / "checkpoints" / f"stopped-{how.name}"
     state = out.parent / f"{out.name}.training"
-    said, found = stopped(toy.command("full", out), state, how)
+    log, found = stopped(toy.command("full", out), state, how)
     assert found == code
     assert not out.exists()
     if code > 0:
         last = max(state.glob("step-*.pt")).stem.removeprefix("step-").lstrip("0")
-        assert f"stopped by {how.name} after step {last}; run the same command to resume" in said
+        assert f"stopped by {how.name} after step {last}; run the same command to resume" in log
     train(settings=toy.settings("full"), **toy.training, out=out)
     assert "resuming from step" in capsys.readouterr().err
     assert equal(out, trained)
@@ -156,9 +156,9 @@ def test_a_broken_state_is_skipped(toy, trained, capsys):
     assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-00000007.pt", newest.name]
     newest.write_bytes(newest.read_bytes()[:-1000])
     train(settings=toy.settings("full"), **toy.training, out=out)
-    said = capsys.readouterr().err
-    assert f"{newest}: damaged state" in said
-    assert "resuming from step 7" in said
+    log = capsys.readouterr().err
+    assert f"{newest}: damaged state" in log
+    assert "resuming from step 7" in log
     assert equal(out, trained)
 
 

@@ -128,4 +128,4 @@ def test_dropout_is_active_again_after_a_validation(worker):
     model = learner(settings(), dropout=0.5)
     Validation(tasks(settings())[0], 1, seed=1, chunk=None).mrr(model, worker)
     losses = [model.add_gradients(step, 0, stream(settings())[1]) for step in (0, 1)]
-    assert losses[0] != losses[1], "the same batch under another dropout"
+    assert losses[0] != losses[1], "the same batch with different dropout"

@@ -1,4 +1,4 @@
-"""A toy dataset and model: words that name things, images that show them, a tiny random BERT."""
+"""A toy dataset and model: words that name things, images of them, a tiny random BERT."""
 
 import json
 from functools import cached_property
@@ -22,7 +22,7 @@ WORDS = [f"word{number}" for number in range(40)]
 
 
 class Toy:
-    """Questions ask for a property of the thing that their image shows; a passage says one property of one thing."""
+    """Questions ask for a property of the thing in their image; each passage states one property of one thing."""
 
     articles_count = THINGS + 2
 
@@ -55,7 +55,7 @@ class Toy:
         return {"validation_qrels": self.folder / "validation.trec", "validation_negatives": mined}
 
     def settings(self, method, kind="joint", **training):
-        """An experiment's, as a mapping; `training` differs from what is given here."""
+        """An experiment's settings as a mapping; `training` overrides the defaults here."""
         visual = {"grid": [2, 2], "tokens": [2, 2]}
         model = {"kind": kind, "backbone": "toy", "visual": visual, "text": {"architecture": "bert", "separator": "."}}
         if kind == "image":
@@ -83,7 +83,7 @@ class Toy:
         return ExperimentSettings.model_validate(values).brief()
 
     def command(self, method, out, save_steps=7, **training):
-        """The same training as `vlret training train` takes it."""
+        """The same training as a `vlret training train` command."""
         options = [f"--{name.replace('_', '-')}={path}" for name, path in self.corpus.items() if name != "weights"]
         options += [f"--weights=text={self.corpus['weights']['text']}"]
         options += [f"--qrels={self.qrels}", f"--negatives=random={self.negatives['random']}", f"--out={out}"]
@@ -92,7 +92,7 @@ class Toy:
         return ["training", "train", f"--settings={settings}", *options]
 
     def embedded(self, method, checkpoint=None, batch_size=4, kind="joint"):
-        """The vectors of questions and passages of a checkpoint, which is made first where none is given."""
+        """The vectors of questions and passages of a checkpoint, by default a new one."""
         out = self.folder / "embeddings" / f"{method}-{kind}-{batch_size}"
         corpus = {**self.corpus, **({"weights": {}} if kind == "image" else {})}
         if checkpoint is None:
@@ -112,7 +112,7 @@ class Toy:
         return float(np.mean(ranks))
 
     def questions_by_image(self):
-        """Pairs of questions that have the same image."""
+        """Pairs of questions with the same image."""
         images = all_questions(self.questions)["image"]
         return [(a, b) for a in range(len(images)) for b in range(a) if images[a] == images[b]]
 
