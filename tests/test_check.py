@@ -269,3 +269,16 @@ def test_articles_images_are_counted_and_a_limit_on_what_they_lack_holds(mine: M
 def test_the_job_that_stands_for_a_missing_file_names_one_that_is_near(mine: Mine):
     assert main(["data", "missing", "--file", "mine/train.json"]) == 1
     assert "is not there, and nothing fetches it; did you mean 'mine/train.jsonl'?" in mine.capsys.readouterr().err
+
+
+def test_a_file_that_two_datasets_read_is_told_of_once(mine: Mine):
+    other = """
+  other:
+    source: {questions: {path: mine}, images: {path: mine/images}}
+    knowledge_base: mine
+grid:"""
+    (mine.folder / "mine.yaml").write_text(CONFIG.replace("\ngrid:", other, 1))
+    mine.write("train", mine.question("a", wikidata_id="Q3"))
+    (mine.folder / "mine" / "test.jsonl").write_text("id;input\n")
+    told = mine.told()
+    assert [line.partition(": ")[0] for line in told] == ["mine/train.jsonl, line 1", "mine/test.jsonl, line 1"]

@@ -58,17 +58,19 @@ def check(configfile: list[Path]) -> None:
 
 
 class Found:
-    """What was found: mistakes, each with its kind, what is right, and what is worth knowing but stops no job."""
+    """What was found: mistakes, each with its kind, what is right, and what is worth knowing but stops no job.
+
+    A mistake in a file that several datasets read is one.
+    """
 
     def __init__(self):
-        self.mistakes: list[tuple[str, str]] = []
+        self.mistakes: dict[str, str] = {}
         self.counts: list[str] = []
         self.notes: list[str] = []
 
     def add(self, message: str, kind: str = OF_A_FILE) -> None:
-        """Note a mistake, those of a folder that several datasets read once."""
-        if kind != OF_A_FILE or (message, kind) not in self.mistakes:
-            self.mistakes.append((message, kind))
+        """Note a mistake."""
+        self.mistakes.setdefault(message, kind)
 
     @contextmanager
     def file(self) -> Iterator[None]:
@@ -80,9 +82,9 @@ class Found:
 
     def listing(self) -> list[str]:
         """The mistakes, and how many more there are of each kind; what is right if there are none."""
-        lines = [message for message, _ in self.mistakes[:MOST_LINES]]
-        if left := self.mistakes[MOST_LINES:]:
-            kinds = Counter(kind for _, kind in left)
+        lines = list(self.mistakes)[:MOST_LINES]
+        if left := list(self.mistakes.values())[MOST_LINES:]:
+            kinds = Counter(left)
             lines.append(f"and {len(left)} more: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
         nothing = ["no dataset of this config is read from files of your own (`path` in datasets.NAME.source)"]
         return [*(lines or self.counts or nothing), *dict.fromkeys(self.notes)]
@@ -101,18 +103,24 @@ class Table:
 
     def __init__(self, found: Found, kinds: Iterable[str], limits: dict[str, int]):
         self.found, self.problems = found, Problems(kinds, limits)
-        self.rows, self.errors, self.before = 0, [], len(found.mistakes)
+        self.rows, self.errors, self.sound = 0, [], True
 
     @contextmanager
     def file(self) -> Iterator[list[RecordError]]:
         """Take the errors of one file's records; a file of another format has one, that of its first line."""
         errors, rows = [], self.rows
-        with self.found.file():
+        try:
             yield errors
+        except InputError as error:
+            self._fail(error)
         if self.rows == rows and errors and isinstance(errors[0], FormatError):
-            self.found.add(str(errors[0]))
+            self._fail(errors[0])
         else:
             self.note(errors)
+
+    def _fail(self, error: InputError) -> None:
+        self.sound = False
+        self.found.add(str(error))
 
     def note(self, errors: Iterable[RecordError]) -> None:
         """Count what is wrong with records."""
@@ -121,16 +129,15 @@ class Table:
             self.errors.append(error)
 
     def finish(self, called: str, empty: str) -> bool:
-        """Say which of the errors are mistakes; whether the files as such are right."""
-        sound = len(self.found.mistakes) == self.before
+        """Say which of the errors are mistakes; whether the files as such are right, and hold something."""
         excess = self.problems.excess()
         for error in self.errors:
             for one in error.all() if error.kind in excess else ():
                 self.found.add(str(one), one.kind)
-        if not self.rows and len(self.found.mistakes) == self.before:
+        if not self.rows and self.sound and not excess:
             self.found.add(empty)
         self.found.counts.append(f"{self.rows} {called}: {self.problems}")
-        return sound and self.rows > 0
+        return self.sound and self.rows > 0
 
 
 class OwnData:

@@ -7,7 +7,7 @@ from typing import get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from vlret.arguments import bare
+from vlret.arguments import unwrapped
 from vlret.explained import explain
 from vlret.files import InputError
 
@@ -30,7 +30,7 @@ def typed(function: Callable) -> Callable:
 
 
 def _is_settings(annotation: object) -> bool:
-    origin = get_origin(bare(annotation))
+    origin = get_origin(unwrapped(annotation))
     return not (isinstance(origin, type) and issubclass(origin, Mapping))
 
 
