@@ -433,5 +433,5 @@ def test_settings_may_be_plain_mappings_in_python(tmp_path):
     make({"unit": "tokens", "tokens": 7}, limits={"malformed": 1})
     make(Passages(unit="sentence"), {})
     assert calls == [(Passages(unit="tokens", tokens=7), {"malformed": 1}), (Passages(unit="sentence"), {})]
-    with pytest.raises(InputError, match="settings: unknown key 'token'; known: "):
+    with pytest.raises(InputError, match="settings: unknown key 'token'; did you mean 'tokens'"):
         make({"token": 7}, {})

@@ -242,3 +242,22 @@ def test_shuffled_images_are_a_seeded_derangement():
     assert (moved != images).all()
     assert (moved == shuffled(images, seed=3)).all()
     assert (moved != shuffled(images, seed=4)).any()
+
+
+@pytest.mark.parametrize(("rate", "learned"), [(1e-12, False), (3e-3, True)])
+def test_a_training_that_learns_nothing_says_so(toy, rate, learned, capsys):
+    negatives, loss = {"negatives": {"random": 1.0}}, {"name": "cosine", "temperature": 1.0, "learned": False}
+    how = {
+        "learning_rate": rate,
+        "steps": 40,
+        "warmup_steps": 0,
+        "loss": loss if not learned else {**loss, "temperature": 0.1},
+    }
+    train(
+        settings=toy.settings("full", **negatives, **how),
+        **toy.training,
+        out=toy.folder / "checkpoints" / f"rate-{rate}",
+    )
+    log = capsys.readouterr().err
+    assert ("task viquae learned nothing: its loss ended at 3.1" in log) != learned
+    assert ("guessing among 24 passages gives 3.178" in log) != learned

@@ -16,6 +16,6 @@ if ! flock --nonblock 9; then
     exit 1
 fi
 if compgen -G ".snakemake/locks/*" > /dev/null; then
-    snakemake --unlock "$@"
+    snakemake --unlock "$@" 9>&- # killed, it must not leave the lock with this one
 fi
 exec snakemake --rerun-incomplete "$@"

@@ -86,6 +86,12 @@ def cosine_loss(
 LOSSES = {"dpr": dpr_loss, "clip": clip_loss, "cosine": cosine_loss}
 
 
+def chance(settings: Loss, questions: int, passages: int) -> float:
+    """The loss of a batch in which all scores are equal: what a model that learned nothing gets."""
+    rows = math.log(passages)
+    return (rows + math.log(questions)) / 2 if settings.name == "clip" else rows
+
+
 class Objective(nn.Module):
     """A loss with its temperature, fixed or learned (as the logarithm of its inverse, as in CLIP)."""
 

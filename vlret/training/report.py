@@ -12,11 +12,13 @@ from vlret.console import Status, clock
 from vlret.files import InputError, write_json
 from vlret.settings import ExperimentSettings
 from vlret.training import distributed
-from vlret.training.batches import Mixture
+from vlret.training.batches import Mixture, Task
+from vlret.training.losses import chance
 
 LOSS_STEPS = 5  # steps between reads of the loss, which synchronise with a GPU
 PROGRESS_SECONDS = 5.0  # minimum interval between writes of the progress file
 PROGRESS = "progress.json"
+LATE, NOTHING_LEARNED = 0.75, 0.98  # of the steps, the last of which tell how a training ended; of the loss of guessing
 
 
 class Report:
@@ -43,6 +45,7 @@ class Report:
         self.losses: list[list[Tensor | float]] = stored["losses"] if stored else [[] for _ in mixture.tasks]
         self.taken: list[int] = stored["taken"] if stored else [0] * len(mixture.tasks)
         self.count, self.total, self.mrr = 0, 0.0, ""
+        self.late: list[list[float]] = [[] for _ in mixture.tasks]  # losses of the last quarter
         self.questions, self.since, self.started = 0, time.monotonic(), time.monotonic()
         self.folder, self.written, self.known = folder, -math.inf, {"mrr": None}
         self.writer = None
@@ -60,6 +63,8 @@ class Report:
             self.writer.close()
         if kind is None and self.count:
             distributed.say(f"{self.name}: {self.count} steps, mean loss {self.total / self.count:.4f}{self.mrr}")
+            for task, late in zip(self.mixture.tasks, self.late, strict=True):
+                self._warn_of_chance(task, late)
 
     def step(self, step: int, measured: dict) -> None:
         """Record the result of `Learner.step`."""
@@ -83,15 +88,27 @@ class Report:
             if self.writer:
                 self.writer.add_scalar("validation/mrr", mrr, step)
 
+    def _warn_of_chance(self, task: Task, late: list[float]) -> None:
+        """Say so if a task's loss ended where it is without any learning."""
+        settings = task.settings
+        passages = settings.batch_size * (1 + settings.negatives_per_question)
+        guessing = chance(settings.loss, settings.batch_size, passages)
+        if late and (ended := sum(late) / len(late)) >= NOTHING_LEARNED * guessing:
+            distributed.say(
+                f"{self.name}: task {task.name} learned nothing: its loss ended at {ended:.3f}, and guessing among "
+                f"{passages} passages gives {guessing:.3f}; raise training.learning_rate or lower loss.temperature"
+            )
+
     def _write(self, step: int, measured: dict) -> None:
         means = {}
         counts = {}
-        for task, losses, taken in zip(self.mixture.tasks, self.losses, self.taken, strict=True):
+        for task, losses, taken, late in zip(self.mixture.tasks, self.losses, self.taken, self.late, strict=True):
             if losses:
                 values = [float(loss) for loss in losses]
                 means[f"loss/{task.name}"] = sum(values) / len(values)
                 counts[f"steps/{task.name}"] = taken
                 self.total, self.count = self.total + sum(values), self.count + len(values)
+                late += values if step > LATE * self.steps else []
                 losses.clear()
         if not all(map(math.isfinite, means.values())):
             raise InputError(f"{self.name}: the loss is no longer finite at step {step}; {self.remedy}")
