@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
-from vlret.config import load_config
+from vlret.asked import Asked
 from vlret.data.answers import has_answer
 from vlret.data.articles import ARTICLE_PROBLEMS, KEPT, Articles, Places, no_article, read_articles
 from vlret.data.declared import made_for_us
@@ -33,7 +33,7 @@ UNREADABLE = "unreadable image"
 COLUMNS = ["id", "title", "image", "wikidata_id"]  # of articles, which are held in memory
 
 
-def check(configfile: list[Path]) -> None:
+def check(asked: Asked) -> None:
     """Print every mistake in the user's own files, a line each, or what is in them where there is none.
 
     Raises
@@ -41,7 +41,7 @@ def check(configfile: list[Path]) -> None:
     InputError
         If there is any.
     """
-    layout = Layout(load_config(configfile), Path())
+    layout = asked.layout()
     found = Found()
     datasets = {name: OwnData(layout, name, found) for name in layout.config.datasets}
     for own in datasets.values():
