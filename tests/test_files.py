@@ -9,12 +9,12 @@ import pytest
 
 from vlret.data.images import ImageError
 from vlret.data.records import RecordError
-from vlret.files import InputError, read_json, read_jsonl, sha256, whole, write_json, write_jsonl
+from vlret.files import InputError, atomic, read_json, read_jsonl, sha256, write_json, write_jsonl
 
 
 def test_a_file_appears_only_when_complete(tmp_path):
     target = tmp_path / "deep" / "file.txt"
-    with whole(target) as aside:
+    with atomic(target) as aside:
         aside.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
@@ -23,14 +23,14 @@ def test_a_file_appears_only_when_complete(tmp_path):
 def test_an_exception_leaves_the_old_file(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), whole(target) as aside:
+    with pytest.raises(ZeroDivisionError), atomic(target) as aside:
         aside.write_text("half") / 0
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
     assert target.read_text() == "old"
 
 
 def test_if_ready_raises_nothing_is_written(tmp_path):
-    with pytest.raises(InputError), whole(tmp_path / "file", raiser) as aside:
+    with pytest.raises(InputError), atomic(tmp_path / "file", raiser) as aside:
         aside.write_text("new")
     assert not list(tmp_path.iterdir())
 
@@ -42,7 +42,7 @@ def raiser():
 def test_a_folder_is_replaced_entirely(tmp_path):
     target = tmp_path / "folder"
     for name in ("first", "second"):
-        with whole(target) as aside:
+        with atomic(target) as aside:
             aside.mkdir()
             (aside / name).touch()
     assert [path.name for path in target.iterdir()] == ["second"]
@@ -56,7 +56,7 @@ def test_leftovers_of_dead_processes_are_removed_and_of_live_ones_kept(tmp_path)
     odd = [tmp_path / name for name in (f".file.{platform.node()}.x.partial", ".partial", "a.1.partial")]
     for path in (left, living, elsewhere, *odd):
         path.touch()
-    with whole(tmp_path / "file") as aside:
+    with atomic(tmp_path / "file") as aside:
         aside.touch()
     assert not left.exists()
     assert all(path.exists() for path in (living, elsewhere, *odd))
@@ -110,7 +110,7 @@ def test_files_are_synced_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", rename)
     write_json(tmp_path / "file", 1)
-    with whole(tmp_path / "folder") as aside:
+    with atomic(tmp_path / "folder") as aside:
         (aside / "deep").mkdir(parents=True)
         (aside / "deep" / "file").write_text("x")
     assert len(synced) == 2

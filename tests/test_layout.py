@@ -83,7 +83,7 @@ def test_every_option_of_a_job_is_one_of_its_verbs(file):
 
 def test_the_options_of_a_rules_shell_line_are_those_of_its_verb():
     text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    lines = re.findall(r'"vlret (\S+ \S+) (.*)2>&1', text)
+    lines = re.findall(r"""["']vlret (\S+ \S+) (.*)2>&1""", text)
     assert len(lines) > 20
     for verb, words in lines:
         options = {option.replace("-", "_") for option in re.findall(r"--(\S+)", words)}

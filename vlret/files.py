@@ -41,14 +41,14 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def told(error: Exception) -> str:
+def error_summary(error: Exception) -> str:
     """Type and message of an exception, on one line of at most 200 characters."""
     message = (isinstance(error, OSError) and error.strerror) or str(error)
     return one_line(" ".join(f"{type(error).__name__}: {message}".split()).removesuffix(":"))[:200]
 
 
 @contextmanager
-def whole(
+def atomic(
     path: Path, ready: Callable[[], None] | None = None, kept: bool = False, durable: bool = True
 ) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write a file or folder to; rename it to `path` on success.
@@ -121,7 +121,7 @@ def sync(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove leftovers of killed jobs beside `path`; see `whole`."""
+    """Remove leftovers of killed jobs beside `path`; see `atomic`."""
     own = f".{path.name}.{platform.node()}."
     with os.scandir(path.parent) as entries:
         left = [Path(entry) for entry in entries if PARTIAL.fullmatch(entry.name)]
@@ -186,13 +186,13 @@ def read_json(path: Path) -> dict:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({told(error)})") from error
+        raise InputError(f"{path}: cannot be read ({error_summary(error)})") from error
     return read_record(text, str(path))
 
 
 def write_json(path: Path, value: object, durable: bool = True) -> None:
-    """Write `value` as indented UTF-8 JSON through `whole`."""
-    with whole(path, durable=durable) as aside:
+    """Write `value` as indented UTF-8 JSON through `atomic`."""
+    with atomic(path, durable=durable) as aside:
         aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ESCAPED)
 
 
@@ -228,12 +228,12 @@ def _parsed(text: bytes, place: str) -> object:
     try:
         return json.loads(text)
     except Exception as error:  # besides syntax: nesting too deep, numbers too long, wrong encoding
-        raise InputError(f"{place}: not valid JSON: {told(error)}") from error
+        raise InputError(f"{place}: not valid JSON: {error_summary(error)}") from error
 
 
 def write_jsonl(path: Path, records: list[dict]) -> None:
     """Write one JSON object per line."""
-    with whole(path) as aside, open(aside, "w", encoding="utf-8", errors=ESCAPED) as lines:
+    with atomic(path) as aside, open(aside, "w", encoding="utf-8", errors=ESCAPED) as lines:
         lines.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from vlret.files import InputError, whole
+from vlret.files import InputError, atomic
 
 METRICS = {"mrr": "reciprocal_rank", "precision": "precision", "hit_rate": "hit_rate"}  # our name: ranx's function
 WIDTH = 8
@@ -251,7 +251,7 @@ def _fields(path: Path, count: int, note: Callable[[InputError], None] = refuse)
 @contextmanager
 def _text_writer(path: Path) -> Iterator[TextIO]:
     """Write a text file atomically; equal lines give equal bytes, compressed or not."""
-    with whole(path) as aside, open(aside, "wb") as plain:
+    with atomic(path) as aside, open(aside, "wb") as plain:
         if Path(path).suffix == ".gz":
             with gzip.GzipFile("", "wb", mtime=0, fileobj=plain) as packed, io.TextIOWrapper(packed, "utf-8") as lines:
                 yield lines

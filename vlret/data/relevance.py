@@ -13,7 +13,7 @@ from vlret.data.answers import PreprocessedPassages, find_relevant, has_answer
 from vlret.data.questions import linked_rows, rows_by_title
 from vlret.data.records import EXAMPLES
 from vlret.data.tables import article_of, read_batches
-from vlret.files import InputError, whole, write_json, write_jsonl
+from vlret.files import InputError, atomic, write_json, write_jsonl
 from vlret.runs import read_run, write_qrels
 from vlret.settings import Matching
 
@@ -41,7 +41,7 @@ def normalise(passages: Path, out: Path, titles: str = "") -> None:
             parts = (column.to_pylist() for column in batch.columns)
             yield from map(f" {titles} ".join, zip(*parts, strict=True))
 
-    with whole(out) as aside:
+    with atomic(out) as aside:
         aside.mkdir()
         PreprocessedPassages.write(progress(texts(), total, "passage", "normalisation"), aside)
 
@@ -172,7 +172,7 @@ def _write(
 ) -> None:
     """Judge the candidates of every question, and write qrels, report, and on demand what meerqat's datasets have."""
     counts = {}
-    with whole(out) as aside:
+    with atomic(out) as aside:
         aside.mkdir()
         for split, records in splits.items():
             found = {}

@@ -21,7 +21,7 @@ from PIL import Image
 from vlret.console import progress, say
 from vlret.data.sample_facts import Article, Country, Facts, read_articles, read_countries
 from vlret.data.sample_images import Emoji, draw, look_alikes, photograph, plain
-from vlret.files import InputError, whole, write_jsonl
+from vlret.files import InputError, atomic, write_jsonl
 from vlret.settings import Sample, Split
 from vlret.typed import typed
 
@@ -69,7 +69,7 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: S
     nations = _without_look_alikes(nations, facts, flags)
     chosen = _choose(known, nations, settings.articles, seed)
     asked = [country for country in nations if facts[country.code]]
-    with whole(out) as aside:
+    with atomic(out) as aside:
         (aside / "images").mkdir(parents=True)
         images = _article_images(chosen, nations, flags, pictures, settings.image_size, aside / "images")
         write_jsonl(aside / "wikipedia.jsonl", [_article_record(article, images, titles) for article in chosen])

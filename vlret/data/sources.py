@@ -13,7 +13,7 @@ from vlret.data.hub import describe_repository
 from vlret.data.own import RECORD, shown
 from vlret.data.pinned import Remote, bring
 from vlret.data.transfer import verify
-from vlret.files import InputError, whole, write_json
+from vlret.files import InputError, atomic, write_json
 from vlret.settings import without_braces
 
 # What a folder of the user's own is taken to hold, by what it is for.
@@ -202,7 +202,7 @@ def _link(source: Mapping, out: Path) -> None:
     """Links to the files of a local folder."""
     base = folder_of(source)
     noted = {}
-    with whole(out) as aside:
+    with atomic(out) as aside:
         for _, name, place in _places(source, (), base):
             sums = source["sums"].get(name)
             noted[name] = verify(base / name, sums.get("bytes"), sums.get("sha256")) if sums else {}

@@ -21,7 +21,7 @@ from datasets import (
 )
 from datasets.table import InMemoryTable
 
-from vlret.files import InputError, read_json, remove, sha256, whole, write_json
+from vlret.files import InputError, atomic, read_json, remove, sha256, write_json
 from vlret.settings import SPLITS
 
 disable_progress_bars()
@@ -61,7 +61,7 @@ def write_batches(batches: Iterable[pa.RecordBatch], columns: Features, out: Pat
 
     Raises `InputError(empty)` when there is none.
     """
-    with whole(out) as aside:
+    with atomic(out) as aside:
         rows, shards = _write_shards(batches, columns.arrow_schema, aside / "shards")
         if not rows:
             raise InputError(empty)
@@ -82,7 +82,7 @@ def write_batches(batches: Iterable[pa.RecordBatch], columns: Features, out: Pat
 
 def write_splits(splits: dict[str, list[dict]], columns: Features, out: Path) -> None:
     """Write lists of rows, none of them empty, to the folder of a `DatasetDict`."""
-    with whole(out) as aside:
+    with atomic(out) as aside:
         aside.mkdir()
         for name, rows in splits.items():
             write_table(rows, columns, aside / name, empty=f"{out}: split {name} has no rows")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from vlret.console import meter, say
-from vlret.files import InputError, remove, sha256, told, whole, write_json
+from vlret.files import InputError, atomic, error_summary, remove, sha256, write_json
 
 CHUNK = 2**20
 ATTEMPTS = 5  # in a row of which none brings a byte
@@ -89,7 +89,7 @@ def transfer(
                 raise InputError(f"{url}: cannot be fetched: {error.code} {error.reason}") from error
             reason = f"{error.code} {error.reason}"
         except InvalidURL as error:
-            raise InputError(f"{url}: not an address of the web ({told(error)})") from error
+            raise InputError(f"{url}: not an address of the web ({error_summary(error)})") from error
         except (OSError, HTTPException) as error:
             if error.args and error.args[0] in UNWRITABLE:
                 raise Unwritable(f"{partial}: cannot be written ({error.args[1]})") from error
@@ -111,7 +111,7 @@ def _ascii(url: str) -> str:
         path, query = (quote(part, safe=RESERVED) for part in (parts.path, parts.query))
         return urlunsplit((parts.scheme, host, path, query, ""))
     except ValueError as error:
-        raise InputError(f"{url}: not an address of the web ({told(error)})") from error
+        raise InputError(f"{url}: not an address of the web ({error_summary(error)})") from error
 
 
 def partial_of(out: Path) -> Path:
@@ -159,7 +159,7 @@ def _receive(request: urllib.request.Request, partial: Path, size: int | None, m
         had = partial.stat().st_size if continues else 0
         expected = answer.headers.get("Content-Length")
         if (etag := answer.headers.get("ETag")) and not etag.startswith("W/"):
-            with whole(tag_of(partial)) as aside:
+            with atomic(tag_of(partial)) as aside:
                 aside.write_text(etag, encoding="utf-8")
         came, label = 0, partial.stem if shown else None
         if not continues:

@@ -8,7 +8,7 @@ from vlret.console import say
 from vlret.data.own import known_as
 from vlret.data.questions import read_output
 from vlret.data.records import Problems, Record, RecordError, Unique, read_records, taken
-from vlret.files import whole, write_json, write_jsonl
+from vlret.files import atomic, write_json, write_jsonl
 
 NOTHING = {"answer": [], "provenance": []}
 PROBLEMS = ("no question", "malformed", "repeated")
@@ -60,7 +60,7 @@ def join(
     if not any(record["output"]["provenance"] for record in splits["test"]):
         splits["test"], splits["validation"] = splits["validation"][1::2], splits["validation"][::2]
         say("test: no answers are published; every second question of validation takes their place")
-    with whole(out) as aside:
+    with atomic(out) as aside:
         for split, records in splits.items():
             write_jsonl(aside / f"{split}.jsonl", records)
     write_json(report, counts)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlret.explained import explain
-from vlret.files import InputError, read_json, told, whole, write_json
+from vlret.files import InputError, atomic, error_summary, read_json, write_json
 from vlret.settings import Checkpoint
 
 # In order of preference.
@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         # Memory-mapping reads only the tensors that are used; files from before torch 1.6 do not support it.
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch does not document what a broken file raises
-        raise InputError(f"{path}: damaged, or not only tensors: {told(error)}") from error
+        raise InputError(f"{path}: damaged, or not only tensors: {error_summary(error)}") from error
     if not isinstance(stored, Mapping):
         raise InputError(f"{path}: expected tensors by name, found a {type(stored).__name__}")
     if wrong := [name for name in stored if not isinstance(name, str)]:
@@ -78,9 +78,9 @@ def save_checkpoint(
 ) -> None:
     """Write the folder `path`: `model.safetensors`, and the experiment's settings in `config.json`.
 
-    `ready` is called before the folder is renamed into place, as by `vlret.files.whole`.
+    `ready` is called before the folder is renamed into place, as by `vlret.files.atomic`.
     """
-    with whole(path, ready, kept=True) as aside:
+    with atomic(path, ready, kept=True) as aside:
         aside.mkdir()
         tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})

@@ -10,7 +10,7 @@ from vlret.console import say
 from vlret.evaluation import renderings
 from vlret.evaluation.results import PARTS, Results
 from vlret.evaluation.significance import bootstrap_interval, corrected, number_groups, randomisation_test, t_test
-from vlret.files import InputError, read_json, whole
+from vlret.files import InputError, atomic, read_json
 from vlret.made import digest, made_by
 from vlret.settings import Evaluation, Matching
 from vlret.typed import typed
@@ -72,7 +72,7 @@ def table(
     results = replace(results, missing=list(unusable), config=config, matching=matching)
     rendered = {suffix: render(results) for suffix, render in renderings.SUFFIXES.items()}
     for suffix, text in rendered.items():
-        with whole(out.with_suffix(suffix)) as aside:
+        with atomic(out.with_suffix(suffix)) as aside:
             aside.write_text(text, encoding="utf-8", newline="")
     main = results.shown[0]
     best = int(results.test[main].argmax())

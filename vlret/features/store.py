@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from vlret.console import say
-from vlret.files import InputError, read_json, remove, told, whole, write_json
+from vlret.files import InputError, atomic, error_summary, read_json, remove, write_json
 
 FEATURES, BOXES, COUNTS, DESCRIPTION = "features.npy", "boxes.npy", "counts.npy", "store.json"
 JOURNAL = "journal.jsonl"
@@ -64,7 +64,7 @@ class FeatureStore:
             _check_description(description)
             shards = [_open_shard(path / name) for name in description["shards"]]
         except Exception as error:  # NumPy does not document what a broken array raises
-            raise InputError(f"{path}: damaged feature store ({told(error)}); {REMEDY}") from error
+            raise InputError(f"{path}: damaged feature store ({error_summary(error)}); {REMEDY}") from error
         kinds = {(shard.features.dtype, *shard.features.shape[1:]) for shard in shards}
         if sum(len(shard.counts) for shard in shards) != len(description["images"]) or len(kinds) > 1:
             raise InputError(f"{path}: {DESCRIPTION} and the arrays disagree; {REMEDY}")
@@ -192,7 +192,7 @@ def gather(shards: Sequence[Path], unreadable: int, out: Path) -> None:
             f"them and remove {shards[0].parent}, or raise limits.unreadable image in the config"
         )
     names = ["."] if len(shards) == 1 else [Path(shard).name for shard in shards]
-    with whole(out, kept=True) as aside:
+    with atomic(out, kept=True) as aside:
         for shard, name in zip(shards, names, strict=True):
             (aside / name).mkdir(parents=True, exist_ok=True)
             for array in (FEATURES, BOXES, COUNTS):
@@ -316,7 +316,7 @@ def _reopen(path: Path, held: int) -> tuple[BinaryIO, list[dict]]:
         if images > held or not line.endswith(b"\n"):
             break
         batches.append(batch)
-    with whole(path) as aside:
+    with atomic(path) as aside:
         aside.write_bytes(b"".join(map(_line, batches)))
     return open(path, "ab"), batches
 

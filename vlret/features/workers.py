@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from vlret.data.images import ImageError, open_image
-from vlret.files import told
+from vlret.files import error_summary
 
 PLAIN = (64, 48)  # size in pixels of the plain image
 SECONDS = 120  # time limit per file
@@ -202,7 +202,7 @@ def _prepared(folder: Path, name: str, prepare: Callable) -> Any | ImageError:
     except MemoryError:
         return ImageError(folder / name, f"needs more than {MEMORY // 2**30} GiB to decode; scale it down")
     except Exception as error:
-        return ImageError(folder / name, f"cannot be prepared ({told(error)}); convert it")
+        return ImageError(folder / name, f"cannot be prepared ({error_summary(error)}); convert it")
 
 
 def _limit_memory() -> None:

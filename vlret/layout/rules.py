@@ -4,7 +4,7 @@ import atexit
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from snakemake.io import ancient, directory, local
 from snakemake.settings.types import DeploymentMethod
 
 from vlret.config import DEFAULT, MODELS, check, load_config, read
+from vlret.data.own import absence
 from vlret.experiment import Experiment, tuning_and_run
 from vlret.files import InputError, read_json, write_json
 from vlret.jobs import FAILED, last_line, read_run
@@ -60,20 +61,25 @@ class Rules:
         return load_config(shown, root, self.workflow.config_settings.config)
 
     def start(self) -> None:
-        """Refuse before a run's first job what its trainings cannot do on this machine; `WorkflowError` says why.
-
-        Jobs that a cluster runs are elsewhere, and those in environments of their own have another torch.
-        """
+        """Refuse before a run's first job what would stop it hours later; `WorkflowError` says why."""
         workflow, conda = self.workflow, DeploymentMethod.CONDA
-        if not workflow.local_exec or workflow.touch or conda in workflow.deployment_settings.deployment_method:
-            return
-        for job in workflow.dag.needrun_jobs():
-            run = self._trained(job.wildcards) if job.rule.name in ("train", "pretrain") else None
+        jobs = [] if workflow.touch else list(workflow.dag.needrun_jobs())
+        if absent := [job.wildcards.file for job in jobs if job.rule.name == "by_hand"]:
+            told = "; ".join(absence(Path(file)) for file in sorted(absent))
+            raise self._mistake(InputError(f"{told}; docs/experiments.md says where published ones come from"))
+        # Jobs that a cluster runs are elsewhere, and those in environments of their own have another torch.
+        if workflow.local_exec and conda not in workflow.deployment_settings.deployment_method:
+            self._check_precision(job for job in jobs if job.rule.name in ("train", "pretrain"))
+
+    def _check_precision(self, jobs: Iterable) -> None:
+        """Refuse trainings in fp16 where there is no GPU."""
+        for job in jobs:
+            run = self._trained(job.wildcards)
             if run and run.precision == "fp16" and (reason := without_gpu()):
-                message = (
+                told = (
                     f"training.precision: fp16 needs a GPU, and {reason}; use bf16 or fp32, or a machine that has one"
                 )
-                raise WorkflowError(f"{message} (of {job.wildcards.experiment})")
+                raise self._mistake(InputError(f"{told} (of {job.wildcards.experiment})"))
 
     # ---- What a rule says --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from datasets import load_from_disk
 
 from vlret.console import progress
 from vlret.data.tables import read_batches
-from vlret.files import InputError, read_json, whole, write_json
+from vlret.files import InputError, atomic, read_json, write_json
 from vlret.lexical.invert import document_frequencies, fill
 from vlret.lexical.words import words
 from vlret.settings import Analysis
@@ -125,7 +125,7 @@ def build(passages: Path, settings: Analysis, out: Path) -> None:
         for batch in read_batches(passages, ["title", "text"])
         for title, text in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     )
-    with whole(out) as aside:
+    with atomic(out) as aside:
         aside.mkdir()
         spool = aside / "tokens"
         terms, lengths = _number(progress(texts, total, "passage", "index"), stop_words, stem, spool)

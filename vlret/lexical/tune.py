@@ -6,7 +6,7 @@ import numpy as np
 from datasets import load_from_disk
 
 from vlret.console import progress, say
-from vlret.files import InputError, whole, write_json
+from vlret.files import InputError, atomic, write_json
 from vlret.lexical.grid import Grid
 from vlret.lexical.heatmap import draw
 from vlret.lexical.index import Index
@@ -62,7 +62,7 @@ def tune(index: Path, questions: Path, qrels: Path, b: Range, k1: Range, out: Pa
     ]
     best = max(surface, key=lambda point: point["mrr"])
     say(f"bm25: b {best['b']}, k1 {best['k1']}, validation MRR@{CUT} {best['mrr']:.4f} of {len(points)} points")
-    with whole(heatmap) as aside:
+    with atomic(heatmap) as aside:
         aside.write_text(draw(surface, best, f"MRR@{CUT}"), encoding="utf-8")
     write_json(out, {"b": best["b"], "k1": best["k1"], f"mrr@{CUT}": best["mrr"], "surface": surface})
 

@@ -16,7 +16,7 @@ from datasets import load_from_disk
 from vlret.console import progress, say
 from vlret.data.answers import PreprocessedPassages, find_relevant
 from vlret.data.tables import article_of
-from vlret.files import InputError, whole
+from vlret.files import InputError, atomic
 from vlret.negatives import Known, article, bm25, image, model, random, same_type
 from vlret.runs import read_qrels, read_run
 from vlret.settings import Matching
@@ -162,5 +162,5 @@ def _write(out: Path, mined: dict[str, tuple[np.ndarray, list[int]]]) -> None:
     for place, name in enumerate(("passages", "relevant")):
         lists = [np.asarray(rows[place], dtype=np.int32) for rows in mined.values()]
         columns[name] = pa.array(lists, type=pa.list_(pa.int32()))
-    with whole(out) as aside:
+    with atomic(out) as aside:
         pq.write_table(pa.table(columns), aside)

@@ -12,7 +12,7 @@ from vlret.console import progress, say
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, prefetch, question_text
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.files import InputError, whole, write_json
+from vlret.files import InputError, atomic, write_json
 from vlret.settings import Checkpoint
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
 from vlret.tuning.pretrained import from_pretrained
@@ -66,7 +66,7 @@ def embed(
     unit = "article" if settings.model.kind in ("image", "dual") else "passage"
     side = article_side if unit == "article" else passage_side
     passage_units = side(settings, tables, question_units.tokenizer)
-    with whole(out, kept=True) as aside:
+    with atomic(out, kept=True) as aside:
         aside.mkdir()
         np.save(aside / "questions.npy", encode(model, question_units, batch_size, "question"))
         _save(aside / "passages.npy", encode_in_windows(model, passage_units, batch_size, unit), len(passage_units))
@@ -125,7 +125,7 @@ def ablate(
     else:
         texts, images = side.texts, shuffled(side.images, settings.seed)
     ablated = Side(texts, images, side.features, side.tokenizer, side.limit)
-    with whole(out) as aside, open(aside, "wb") as stream:
+    with atomic(out) as aside, open(aside, "wb") as stream:
         np.save(stream, encode(model, ablated, batch_size, "question"))
 
 

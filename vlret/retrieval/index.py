@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 
 from vlret.console import progress, say
-from vlret.files import InputError, whole
+from vlret.files import InputError, atomic
 from vlret.retrieval.units import chunk_count, chunks, has_vector, read_vectors
 
 # Training vectors: FAISS's k-means takes 256 per centroid, which this is for the 256 centroids of a product quantiser's
@@ -72,7 +72,7 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
         raise InputError(
             f"retrieval.index: {factory!r} cannot hold {len(present)} vectors of {path}: {reason}"
         ) from error
-    with whole(out) as aside:
+    with atomic(out) as aside:
         faiss.write_index(index, str(aside))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from vlret.console import say
-from vlret.files import remove, told, whole
+from vlret.files import atomic, error_summary, remove
 
 KEPT = 2
 
@@ -14,9 +14,9 @@ KEPT = 2
 def save(folder: Path, step: int, state: dict, ready: Callable[[], None] | None = None) -> None:
     """Write the state after `step` steps and remove all but the last two; `state` holds tensors and plain values.
 
-    `ready` is called before the file is renamed into place, as by `vlret.files.whole`.
+    `ready` is called before the file is renamed into place, as by `vlret.files.atomic`.
     """
-    with whole(folder / f"step-{step:08d}.pt", ready) as aside:
+    with atomic(folder / f"step-{step:08d}.pt", ready) as aside:
         torch.save({"step": step, **state}, aside)
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
         remove(old)
@@ -28,5 +28,5 @@ def last(folder: Path) -> dict | None:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch does not document what a broken file raises
-            say(f"{path}: damaged state ({told(error)}); trying the previous one")
+            say(f"{path}: damaged state ({error_summary(error)}); trying the previous one")
     return None
