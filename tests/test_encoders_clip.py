@@ -17,6 +17,7 @@ from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError
 from vlret.retrieval.embed import embed
+from vlret.settings import ExperimentSettings
 from vlret.training.train import train
 
 
@@ -78,7 +79,7 @@ def test_long_titles_are_truncated_as_by_clips_tokenizer(tmp_path, capsys):
     entry = {"kind": "dual", "backbone": "toy", "visual": {"grid": [2, 2], "tokens": [1, 1]}}
     entry["text"] = {"architecture": "clip", "separator": "."}
     changes = {"model": entry, "pooling": "1token", "tokens": {"question": 64, "passage": 64}}
-    settings = {**toy.settings("zs"), **changes}
+    settings = ExperimentSettings(**{**toy.settings("zs"), **changes})
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
     train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
     embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")

@@ -126,6 +126,7 @@ FOUND = [
     *(("arrays", b"\x93NUMPY\x01\x00\x76\x00\x01{'descr'" + bytes(size)) for size in range(118, 126)),
     ("config", b"? [1, 2]\n: 3\n"),
     ("config", b"1: 2\n"),
+    ("config", b"<<: {0x1F: 1}\na: 2\n"),
     ("config", b"[" * 100_000),
     ("config", b"a: 2001-99-99\n"),
     ("config", b"a: " + b"9" * 5000),

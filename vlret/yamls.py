@@ -9,6 +9,8 @@ from vlret.files import InputError, error_summary
 
 MOST_VALUES = 100_000  # with aliases expanded: ten lines of nested aliases can expand to billions
 
+MERGED = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
     """YAML loader whose errors name their line."""
@@ -32,16 +34,22 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     seen = set()
     for key, _ in node.value:
-        if key.tag != "tag:yaml.org,2002:merge":
-            value = loader.construct_object(key, deep=True)
-            if not isinstance(value, str):
-                kind = type(value).__name__
-                raise _mistake(f"a key is {kind}, expected text; quote it", key)
+        if key.tag != MERGED:
+            value = _text_key(loader, key)
             if value in seen:
                 raise _mistake(f"duplicate key {value!r}", key)
             seen.add(value)
     loader.flatten_mapping(node)
+    for key, _ in node.value:  # those of merged mappings too
+        _text_key(loader, key)
     return loader.construct_mapping(node, deep=True)
+
+
+def _text_key(loader: _Loader, key: yaml.Node) -> str:
+    value = loader.construct_object(key, deep=True)
+    if not isinstance(value, str):
+        raise _mistake(f"a key is {type(value).__name__}, expected text; quote it", key)
+    return value
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -35,9 +35,9 @@ def extract(
     unreadable: int,
     settings: FeatureSettings,
     batch_size: int,
-    threads: int,
     workers: int,
     out: Path,
+    threads: int = 2,
 ) -> None:
     """Extract the features of the images in column `image` of a table to the store `out`, sorted by name.
 

@@ -31,8 +31,8 @@ def embed(
     question_features: Path | None,
     article_features: Path | None,
     batch_size: int,
-    threads: int,
     out: Path,
+    threads: int = 2,
 ) -> None:
     """Embed questions and passages: `questions.npy`, `passages.npy` and `embeddings.json` in the folder `out`.
 
@@ -90,9 +90,9 @@ def ablate(
     question_features: Path | None,
     article_features: Path | None,
     batch_size: int,
-    threads: int,
     kind: Literal["no-text", "no-image"],
     out: Path,
+    threads: int = 2,
 ) -> None:
     """Embed questions without their text or image, in the format of `embed`.
 

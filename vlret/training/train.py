@@ -31,7 +31,6 @@ from vlret.typed import typed
 def train(
     settings: ExperimentSettings,
     weights: Mapping[str, Path],
-    threads: int,
     qrels: Path | None,
     negatives: Mapping[str, Path],
     out: Path,
@@ -47,6 +46,7 @@ def train(
     gpus: int | None = None,
     nodes: int | None = None,
     sizes: Sizes | None = None,
+    threads: int = 2,
 ) -> None:
     """Train an experiment and write its checkpoint; a zero-shot one is written untrained.
 
