@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vlret.cluster.check import submission
+from vlret.cluster.check import submission, trainings
 from vlret.cluster.recover import drivers, last_command, run_names
 from vlret.cluster.slurm import read_profile
+from vlret.files import InputError
 
 ROOT = Path(__file__).parents[1]
 RUN = "SLURM run ID: {}\nBuilding DAG of jobs...\n"
@@ -21,9 +22,13 @@ RUN = "SLURM run ID: {}\nBuilding DAG of jobs...\n"
 def vlret(folder, *words):
     """Run `vlret cluster …` without Slurm: exit code, output and error."""
     command = [sys.executable, "-m", "vlret", "cluster", *words]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": "/nowhere"}, capture_output=True, text=True, check=False
-    )
+    only = folder / "bin"
+    only.mkdir(exist_ok=True)
+    for name in ("bash", "which"):  # which Snakemake calls when it is imported
+        if not (only / name).exists():
+            (only / name).symlink_to(shutil.which(name))
+    environment = {**os.environ, "PATH": str(only)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -31,7 +36,7 @@ def test_each_check_reports_that_slurm_is_missing(tmp_path):
     shutil.copytree(ROOT / "profiles" / "slurm", tmp_path / "slurm")
     code, output, error = vlret(tmp_path, "check")
     assert code == 1
-    assert all(line.startswith("wrong") for line in output.splitlines())
+    assert all(line.startswith("wrong") for line in output.splitlines() if line[6:12] != "config")
     assert "srun: not found; is this a login node of the cluster?" in output
     assert error.startswith("vlret: error: ")
     assert "Traceback" not in output + error
@@ -59,6 +64,60 @@ def test_a_wrong_profile_is_named(tmp_path, text, message):
 def test_the_largest_request_is_that_of_the_last_attempt():
     wants = {"slurm_partition": "gpu", "mem_mb": "8000 * attempt", "runtime": 30, "slurm_extra": "'--signal=USR1@9'"}
     assert submission(wants, 3) == ["--partition=gpu", "--mem=24000", "--time=30", "--signal=USR1@9"]
+
+
+@pytest.mark.parametrize(
+    ("wants", "options"),
+    [
+        ({"mem": "8GB", "runtime": "4h"}, ["--mem=8000", "--time=240"]),
+        ({"mem_mb": "min(8000 * attempt, 12000)", "runtime": "'1d'"}, ["--mem=12000", "--time=1440"]),
+        ({"gres": "gpu:a100:1", "nodes": 2, "tasks": 2, "cpus_per_task": 8}, ["--gres=gpu:a100:1", "--nodes=2"]),
+        ({"slurm_account": "a-b", "constraint": "a100"}, ["--account=a-b", "--constraint=a100"]),
+    ],
+)
+def test_resources_are_read_as_snakemake_reads_them(wants, options):
+    found = submission({"slurm_partition": "gpu,big", **wants}, 2)
+    assert found[0] == "--partition=gpu,big"
+    assert set(options) <= set(found)
+
+
+@pytest.mark.parametrize("wants", [{"mem_mb": "2000 * attempts"}, {"runtime": "soon"}, {"mem": "much"}])
+def test_a_resource_that_is_no_number_is_named(wants):
+    ((name, value),) = wants.items()
+    with pytest.raises(InputError, match=rf"^{name}: '{re.escape(value)}' is no number, time or size, and no formula"):
+        submission({"slurm_partition": "gpu", **wants}, 1)
+
+
+def test_the_gpus_and_nodes_of_the_configs_trainings_are_found(tmp_path, monkeypatch):
+    for name in ("config", "slurm"):
+        (tmp_path / name).symlink_to((ROOT / name).resolve())
+    (tmp_path / "many.yaml").write_text("training: {tuning: {full: {gpus: 2, nodes: 4}}}")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.yaml").write_text("configfile: [config/config.yaml, many.yaml]")
+    monkeypatch.chdir(tmp_path)
+    told, found = trainings(Path("own"))
+    assert told == "config/config.yaml, many.yaml: trainings on nodes x GPUs: 1 x 1, 4 x 2"
+    assert found[1] == {"gres": "gpu:2", "nodes": 4, "tasks": 4, "cpus_per_task": 4}
+    (tmp_path / "many.yaml").unlink()
+    assert trainings(Path("own")) == (
+        "many.yaml: not in this folder, so GPUs and nodes of trainings are not checked",
+        [],
+    )
+
+
+def test_a_run_of_another_host_is_not_cancelled_without_asking(tmp_path):
+    logs = tmp_path / ".snakemake" / "log"
+    logs.mkdir(parents=True)
+    log = logs / "2026-01-01T000000.0.snakemake.log"
+    log.write_text("  Host: login2\n" + RUN.format("first"))
+    code, _, error = vlret(tmp_path, "recover")
+    assert code == 1
+    assert error.startswith(
+        "vlret: error: .snakemake/log/2026-01-01T000000.0.snakemake.log: this run was started on login2"
+    )
+    assert "squeue: not found" in vlret(tmp_path, "recover", "--force")[2]
+    log.write_text(f"{log.read_text()}Complete log(s): x\n")
+    assert "squeue: not found" in vlret(tmp_path, "recover")[2]
 
 
 def test_every_rule_of_the_profile_exists():

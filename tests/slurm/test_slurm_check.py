@@ -75,6 +75,36 @@ def test_what_does_not_fit_is_named(check, section, key, value, line):
     assert any(line in wrong for wrong in output.splitlines() if wrong.startswith("wrong"))
 
 
+def test_requests_are_read_as_snakemake_reads_them(check):
+    def change(profile):
+        del profile["default-resources"]["slurm_account"]
+        profile["default-resources"]["slurm_partition"] = "cpu,urgent"
+        profile["set-resources"]["index"] = {"mem": "3GB", "runtime": "4h"}
+        profile["set-resources"]["search"] = {"mem_mb": "min(1000 * attempt, 2500)"}
+
+    code, output, error = check(change)
+    assert (code, error) == (0, "")
+    lines = dict(line[6:].split("  ", 1) for line in output.splitlines())
+    assert lines["partitions"].strip() == "cpu, urgent, gpu"
+    assert lines["account"].strip().startswith("none is named")
+    assert "--mem=3000 --time=240" in lines["rule index"]
+    assert "--mem=2500" in lines["rule search"]
+
+
+def test_what_trainings_of_the_config_ask_for_is_tried(check, tmp_path):
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "many.yaml").write_text("training: {tuning: {full: {gpus: 64}}}")
+
+    def change(profile):
+        profile["configfile"] = ["config/config.yaml", "many.yaml"]
+
+    code, output, _ = check(change)
+    assert code == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("wrong rule train")]
+    assert "--gres=gpu:64" in line
+    assert "edit train, `retries`, or gpus and nodes under `training`" in line
+
+
 def test_a_folder_that_nodes_do_not_share_is_named(check, tmp_path, tmp_path_factory):
     """The check runs with another file system mounted over the folder, which the nodes do not see."""
     check()

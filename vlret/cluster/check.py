@@ -6,15 +6,30 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlret.asked import Asked
 from vlret.cluster.slurm import PROFILE, call, read_profile
+from vlret.experiment import trained, tuning_and_run
 from vlret.files import InputError
 
 WAIT = 60  # seconds to wait for a node
+TRAININGS = ("train", "pretrain")
+NUMBERS = ("mem_mb", "runtime", "nodes", "tasks", "cpus_per_task")
+OPTIONS = {  # of sbatch
+    "slurm_partition": "partition",
+    "slurm_account": "account",
+    "gres": "gres",
+    "constraint": "constraint",
+    "nodes": "nodes",
+    "tasks": "ntasks",
+    "cpus_per_task": "cpus-per-task",
+    "mem_mb": "mem",
+    "runtime": "time",
+}
 SHARED = 10  # seconds until a file written on a node must be visible here
 
 
@@ -35,11 +50,13 @@ def check(profile: Path | None = None) -> None:
     """
     folder = profile or PROFILE
     requests = Requests(folder, read_profile(folder))
+    config, requests.trainings = trainings(folder)
     checks: list[tuple[str, Callable[[], str]]] = [("commands", commands), ("status", requests.status)]
-    checks += [("partitions", requests.partitions), ("account", requests.account)]
+    checks += [("partitions", requests.partitions), ("account", requests.account), ("config", lambda: config)]
     checks += [(f"rule {rule}", lambda rule=rule: requests.accepted(rule)) for rule in requests.rules]
     # One job per partition, with a GPU if a rule requests one.
-    probes = {wants["slurm_partition"]: wants for wants in sorted(requests.rules.values(), key=lambda w: "gres" in w)}
+    every = sorted(requests.rules.values(), key=lambda wants: "gres" in wants)
+    probes = {name: {**wants, "slurm_partition": name} for wants in every for name in partitions_of(wants)}
     checks += [(f"node of {name}", lambda wants=wants: probe(wants)) for name, wants in probes.items()]
     with ThreadPoolExecutor(len(checks)) as pool:
         found = [(name, pool.submit(_outcome, test)) for name, test in checks]
@@ -68,17 +85,18 @@ def commands() -> str:
 
 @dataclass
 class Requests:
-    """The resource requests of the rules in `folder`/config.yaml."""
+    """The resource requests of the rules in `folder`/config.yaml, and those that trainings of the config add."""
 
     folder: Path
     profile: dict
+    trainings: Sequence[Mapping] = ()
 
     def __post_init__(self):
         default = self.profile["default-resources"]
         own = self.profile.get("set-resources", {})
-        self.rules: dict[str, dict] = {
-            "default": default,
-            **{rule: {**default, **wants} for rule, wants in own.items()},
+        self.rules: dict[str, dict] = {"default": default} | {
+            rule: {**{name: value for name, value in default.items() if not _replaced(name, wants)}, **wants}
+            for rule, wants in own.items()
         }
         for rule, wants in self.rules.items():
             if not wants.get("slurm_partition"):
@@ -100,12 +118,12 @@ class Requests:
         """Each partition exists and is up."""
         rows = [line.split("|") for line in call("sinfo", "--noheader", "--format=%R|%a").splitlines()]
         states = dict(rows)
-        for rule, wants in self.rules.items():
-            name = wants["slurm_partition"]
+        named = [(rule, name) for rule, wants in self.rules.items() for name in partitions_of(wants)]
+        for rule, name in named:
             if states.get(name) != "up":
                 why = f"is {states[name]}" if name in states else "does not exist"
                 raise InputError(f"{name} {why}; there are {', '.join(states)}: edit slurm_partition of {rule}")
-        return ", ".join(dict.fromkeys(wants["slurm_partition"] for wants in self.rules.values()))
+        return ", ".join(dict.fromkeys(name for _, name in named))
 
     def account(self) -> str:
         """The accounts belong to this user, if the cluster has accounts."""
@@ -113,34 +131,79 @@ class Requests:
         own = {line.strip().lower() for line in call(*query, "format=account").splitlines() if line.strip()}
         if not own:
             return "the cluster has none"
-        for rule, wants in self.rules.items():
-            name = str(wants.get("slurm_account", ""))
+        named = {str(wants["slurm_account"]): rule for rule, wants in self.rules.items() if wants.get("slurm_account")}
+        for name, rule in named.items():
             if name.lower() not in own:
                 raise InputError(
                     f"{name!r} is not yours; yours are {', '.join(sorted(own))}: edit slurm_account of {rule}"
                 )
-        return ", ".join(dict.fromkeys(str(wants["slurm_account"]) for wants in self.rules.values()))
+        return ", ".join(named) or "none is named, so that Slurm takes your default"
 
     def accepted(self, rule: str) -> str:
-        """A job with the largest request of this rule would be queued."""
-        attempts = self.profile.get("retries", 0) + 1
-        options = submission(self.rules[rule], attempts)
-        try:
-            call("sbatch", "--test-only", *options, "--wrap=true")
-        except InputError as error:
-            raise InputError(f"{' '.join(options)}: {error}: edit {rule}, or `retries`") from error
-        return f"{' '.join(options)} would be queued"
+        """A job with the largest request of this rule would be queued; each request of the config's trainings."""
+        attempts, told = self.profile.get("retries", 0) + 1, []
+        for added in (self.trainings if rule in TRAININGS else ()) or ({},):
+            try:
+                options = submission({**added, **self.rules[rule]}, attempts)
+            except InputError as error:
+                raise InputError(f"{error}: edit {rule}") from error
+            try:
+                call("sbatch", "--test-only", *options, "--wrap=true")
+            except InputError as error:
+                where = f"{rule}, `retries`, or gpus and nodes under `training`" if added else f"{rule}, or `retries`"
+                raise InputError(f"{' '.join(options)}: {error}: edit {where}") from error
+            told.append(" ".join(options))
+        return f"{'; '.join(told)} would be queued"
+
+
+def trainings(profile: Path) -> tuple[str, list[dict]]:
+    """What the trainings of the profile's config ask for beside the profile: GPUs, nodes and cores, each once."""
+    asked = Asked(profile=[str(profile)])
+    names = ", ".join(map(str, asked.files()))
+    if absent := [str(file) for file in asked.files() if not file.is_file()]:
+        return f"{', '.join(absent)}: not in this folder, so GPUs and nodes of trainings are not checked", []
+    config = asked.layout().config
+    runs = [run for experiment in trained(config) if (run := tuning_and_run(config, experiment)[1])]
+    shapes = sorted({(run.nodes, run.gpus) for run in runs})
+    told = ", ".join(f"{nodes} x {gpus}" for nodes, gpus in shapes)
+    cores = config.compute.threads
+    added = [
+        {"gres": f"gpu:{gpus}", "nodes": nodes, "tasks": nodes, "cpus_per_task": cores * gpus} for nodes, gpus in shapes
+    ]
+    return f"{names}: trainings on nodes x GPUs: {told or 'none'}", added
+
+
+def partitions_of(wants: Mapping) -> list[str]:
+    """The partitions of a request: Slurm takes a list, and uses the one that starts first."""
+    return [name.strip() for name in str(wants["slurm_partition"]).split(",")]
+
+
+def _replaced(name: str, wants: Mapping) -> bool:
+    """Whether a default is given in another unit: `mem` for `mem_mb`."""
+    return name.startswith("mem") and any(other.startswith("mem") for other in wants)
 
 
 def submission(wants: Mapping, attempt: int) -> list[str]:
-    """Translate resources into sbatch options; a number is `n` or `n * attempt`, as in Snakemake."""
-    names = {"slurm_partition": "partition", "slurm_account": "account", "gres": "gres", "constraint": "constraint"}
-    options = [f"--{option}={wants[name]}" for name, option in names.items() if wants.get(name)]
-    for name, option in (("mem_mb", "mem"), ("runtime", "time")):
-        number = re.fullmatch(r"(\d+)(\s*\*\s*attempt)?", str(wants.get(name, "")))
-        if number:
-            options.append(f"--{option}={int(number[1]) * (attempt if number[2] else 1)}")
-    return options + shlex.split(str(wants.get("slurm_extra", "")).strip("'\""))
+    """Translate resources into sbatch options, with formulas, times and sizes as Snakemake reads them."""
+    extra = shlex.split(str(wants.get("slurm_extra", "")).strip("'\""))
+    values = dict(_evaluated(name, value, attempt) for name, value in wants.items() if name != "slurm_extra")
+    return [f"--{option}={values[name]}" for name, option in OPTIONS.items() if values.get(name)] + extra
+
+
+def _evaluated(name: str, value: object, attempt: int) -> tuple[str, object]:
+    """A resource in an attempt, by Snakemake's own name for it; memory in MB, times in minutes."""
+    from snakemake.exceptions import ResourceConversionError, WorkflowError
+    from snakemake.resources import Resources
+
+    known = {"input": [], "attempt": attempt, "threads": 1, "rulename": "", "async_run": None}
+    try:
+        (resource,) = Resources.parse([f"{name}={value}"], allow_expressions=True).values()
+        found = resource.evaluate(None, **known)
+    except (WorkflowError, ResourceConversionError):
+        found = None
+    if found is None or (found.name in NUMBERS and not isinstance(found.value, (int, float))):
+        raise InputError(f"{name}: {value!r} is no number, time or size, and no formula of attempt")
+    return found.name, found.value
 
 
 def probe(wants: Mapping) -> str:

@@ -1,6 +1,7 @@
 """`vlret cluster recover`: clean up after the driver, the `snakemake` on the login node, was killed."""
 
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from vlret.cluster.slurm import PROFILE, call, jobs_named
 from vlret.console import say
 from vlret.files import InputError
+from vlret.jobs import read_run
 
 LOGS = Path(".snakemake/log")
 LOCKS = Path(".snakemake/locks")
@@ -19,7 +21,7 @@ RUN = re.compile(r"SLURM run ID: (\S+)")
 COMMAND = re.compile(r"^\s*Command: (?:\S*/)?(snakemake .*)$", re.MULTILINE)
 
 
-def recover(profile: Path | None = None) -> None:
+def recover(profile: Path | None = None, force: bool = False) -> None:
     """Cancel the jobs of killed drivers of this folder, wait until they have ended, and unlock the folder.
 
     With `snakemake --unlock` instead, a new run would resubmit jobs that still run, and both copies would write to the
@@ -29,15 +31,23 @@ def recover(profile: Path | None = None) -> None:
     ----------
     profile
         Folder of the profile, `slurm` by default.
+    force
+        Also cancel the jobs of a driver that was started on another host, where it cannot be seen.
 
     Raises
     ------
     InputError
-        If a driver still runs here, Slurm does not answer, or jobs do not end.
+        If a driver still runs here or may run on another host, Slurm does not answer, or jobs do not end.
     """
     start = time.monotonic()
     if alive := drivers(Path.cwd()):
         raise InputError(f"process {alive[0]} runs snakemake in this folder; wait for it, or stop it with Ctrl-C")
+    if not force and (elsewhere := unfinished_elsewhere()):
+        path, host = elsewhere
+        raise InputError(
+            f"{path}: this run was started on {host}, where its driver may live: run `vlret cluster recover` there, "
+            f"or, if it was killed and {host} cannot be reached, `vlret cluster recover --force` here"
+        )
     runs = run_names()
     left = jobs_named(runs) if runs else {}
     if left:
@@ -61,6 +71,16 @@ def logs() -> list[Path]:
 def run_names() -> list[str]:
     """The job names of this folder's runs, newest first."""
     return [name for log in logs() for name in RUN.findall(log.read_text(encoding="utf-8", errors="replace"))]
+
+
+def unfinished_elsewhere() -> tuple[Path, str] | None:
+    """The log and the host of the newest run that submitted jobs, if that is another host and the log has no end."""
+    for log in logs():
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if RUN.search(text):
+            run = read_run(log, text)
+            return None if run.ended or run.host in ("", platform.node()) else (log, run.host)
+    return None
 
 
 def last_command() -> str | None:
