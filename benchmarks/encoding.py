@@ -36,12 +36,6 @@ def lowered(ours: BiEncoder, of) -> np.ndarray:
         return single(ours, of)
 
 
-def without_onednn(ours: BiEncoder, of) -> np.ndarray:
-    """With torch's default fp32 products, to show the gain without oneDNN."""
-    with torch.backends.mkldnn.flags(enabled=False):
-        return single(ours, of)
-
-
 def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
     count = given.passages
     drawn, ours = passages(count), model(config)
@@ -57,13 +51,11 @@ def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
         {
             "cvlp": lambda: embed(reference, drawn.texts, drawn.articles, table, tokens),
             "ours": lambda: single(ours, of),
-            "without": lambda: without_onednn(ours, of),
             "bf16": lambda: lowered(ours, of),
         },
         given,
     )
     print(f"{count} passages with visual features, fp32: ours {seconds['cvlp'] / seconds['ours']:.2f}x cvlp's speed")
-    print(f"  without oneDNN's products {seconds['cvlp'] / seconds['without']:.2f}x cvlp's speed")
     print(f"  bf16 {seconds['ours'] / seconds['bf16']:.2f}x ours in fp32; smallest cosine to it {similar:.4f}")
     print(f"  ours {count / seconds['ours']:.1f} passages/s, cvlp's {count / seconds['cvlp']:.1f}")
 

@@ -149,6 +149,10 @@ def test_published_towers_have_the_published_grids(tmp_path, name, grid, dim):
 def test_mismatches_are_one_line_errors(tmp_path):
     random_clip(tmp_path / "clip")
     weights = tmp_path / "clip/open_clip_model.safetensors"
+    with pytest.raises(InputError, match=r"a file: set `architecture` to its open_clip name"):
+        Clip(weights, "grid")
+    with pytest.raises(InputError, match=r"no open_clip_config\.json in it; name the weights file itself"):
+        Clip(tmp_path, "grid")
     with pytest.raises(InputError, match="architecture 'ViT-Z': unknown to open_clip"):
         Clip(weights, "grid", architecture="ViT-Z")
     with pytest.raises(InputError, match="missing parameters"):

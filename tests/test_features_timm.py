@@ -71,3 +71,13 @@ def test_a_folder_without_a_timm_model_is_rejected(tmp_path):
         path.write_text(json.dumps({**stored, **change}))
         with pytest.raises(InputError, match=message):
             Timm(tmp_path / "timm", "grid")
+
+
+def test_ones_own_model_is_a_folder_as_timm_saves_it(tmp_path):
+    model = timm.create_model("resnet18", num_classes=5)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    for place in (tmp_path, tmp_path / "weights.pt"):
+        with pytest.raises(InputError, match=r"write one with `timm\.models\.save_for_hf\(model, folder\)`"):
+            Timm(place, "pooled")
+    timm.models.save_for_hf(model, tmp_path / "folder")
+    assert Timm(tmp_path / "folder", "pooled").dim == 512

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
-from vlret.encoders.linear import Linear
 
 # Position tables begin with two unused rows.
 OFFSET = 2
@@ -52,7 +51,7 @@ class BartAttention(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.k_proj, self.v_proj, self.q_proj, self.out_proj = (Linear(dim, dim) for _ in range(4))
+        self.k_proj, self.v_proj, self.q_proj, self.out_proj = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, hidden: Tensor, states: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
         """Queries from `hidden`, keys and values from `states`, both `[batch, positions, dim]`."""
@@ -81,7 +80,7 @@ class BartLayer(nn.Module):
             self.encoder_attn_layer_norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         else:
             self.attn_adapter = slot
-        self.fc1, self.fc2 = Linear(dim, inner), Linear(inner, dim)
+        self.fc1, self.fc2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
         self.ff_adapter = AdapterSlot("feed-forward", layer, dim)
         self.final_layer_norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.activation_function]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
-from vlret.encoders.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class BertAttention(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
-        self.self = nn.ModuleDict({name: Linear(dim, dim) for name in ("query", "key", "value")})
+        self.self = nn.ModuleDict({name: nn.Linear(dim, dim) for name in ("query", "key", "value")})
         self.output = BertOutput(dim, config, AdapterSlot("self-attention", layer, dim))
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -74,7 +73,7 @@ class BertOutput(nn.Module):
 
     def __init__(self, inner: int, config: BertConfig, slot: AdapterSlot):
         super().__init__()
-        self.dense = Linear(inner, config.hidden_size)
+        self.dense = nn.Linear(inner, config.hidden_size)
         self.adapter = slot
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -91,7 +90,7 @@ class BertLayer(nn.Module):
         super().__init__()
         dim, inner = config.hidden_size, config.intermediate_size
         self.attention = BertAttention(config, layer)
-        self.intermediate = nn.ModuleDict({"dense": Linear(dim, inner)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(dim, inner)})
         self.output = BertOutput(inner, config, AdapterSlot("feed-forward", layer, dim))
         self.activation = ACTIVATIONS[config.hidden_act]
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.joint import Encoded
-from vlret.encoders.linear import Linear
 from vlret.encoders.pooling import pooling_of
 from vlret.encoders.visual import pool_cells
 from vlret.files import InputError
@@ -46,7 +45,7 @@ class Tower(nn.Module):
         self.encoder, self.pooling, self.normalise = encoder, pooling_of(pooling), normalise
         self.projection = nn.Identity()
         if projection:
-            self.projection = Linear(encoder.dim * self.pooling.width, projection, bias=False)
+            self.projection = nn.Linear(encoder.dim * self.pooling.width, projection, bias=False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The encoder's keyword arguments to vectors, `[batch, dim]`.

@@ -75,10 +75,17 @@ def load_clip(weights: Path, architecture: str | None = None) -> tuple[nn.Module
     weights = Path(weights)
     if weights.is_dir():
         place = weights / "open_clip_config.json"
+        if not place.is_file():
+            raise InputError(
+                f"{weights}: no open_clip_config.json in it; name the weights file itself, with `architecture`, or "
+                "write a folder with `open_clip.push_to_hf_hub.save_for_hf`"
+            )
         config, weights = read_json(place), weights_file(weights, "open_clip_")
         field = f"{place}: model_cfg"
     else:
         config, field = {"model_cfg": open_clip.get_model_config(architecture or "")}, "architecture"
+        if architecture is None:
+            raise InputError(f"{weights}: a file: set `architecture` to its open_clip name, such as ViT-B-32-quickgelu")
         if config["model_cfg"] is None:
             raise InputError(f"{weights}: architecture {architecture!r}: unknown to open_clip")
     sizes = dict(config.get("model_cfg", {}))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.joint import AdapterSlot, Encoded, Stack, key_mask, split_heads
-from vlret.encoders.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class T5Attention(nn.Module):
         super().__init__()
         inner = config.num_heads * config.d_kv
         self.heads, self.dropout = config.num_heads, config.dropout_rate
-        self.q, self.k, self.v = (Linear(config.d_model, inner, bias=False) for _ in range(3))
-        self.o = Linear(inner, config.d_model, bias=False)
+        self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
+        self.o = nn.Linear(inner, config.d_model, bias=False)
         if relative:
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
@@ -126,7 +125,7 @@ class T5FeedForwardLayer(nn.Module):
 
     def __init__(self, config: T5Config, layer: int):
         super().__init__()
-        wi, wo = Linear(config.d_model, config.d_ff, bias=False), Linear(config.d_ff, config.d_model, bias=False)
+        wi, wo = nn.Linear(config.d_model, config.d_ff, bias=False), nn.Linear(config.d_ff, config.d_model, bias=False)
         self.DenseReluDense = nn.ModuleDict({"wi": wi, "wo": wo})
         self.ff_adapter = AdapterSlot("feed-forward", layer, config.d_model)
         self.layer_norm = T5Norm(config.d_model, config.layer_norm_epsilon)

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlret.encoders.linear import Linear
-
 
 def pool_grid(cells: Tensor, grid: tuple[int, int], tokens: tuple[int, int]) -> Tensor:
     """Max-pool a grid to fewer cells, as VL-Adapter does with CLIP's grid.
@@ -84,7 +82,7 @@ class VisualEmbedding(nn.Module):
         self.pool = pool and tuple(tuple(size) for size in pool)
 
         def branch(width: int) -> nn.Sequential:
-            return nn.Sequential(Linear(width, dim), *([norm(dim)] if norms == "each" else []))
+            return nn.Sequential(nn.Linear(width, dim), *([norm(dim)] if norms == "each" else []))
 
         self.feat_embedding, self.absolute_vis_pos_embedding = branch(feature_dim), branch(5)
         self.img_order_embedding = nn.Embedding(images, dim) if order else None

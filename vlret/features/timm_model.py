@@ -35,7 +35,13 @@ class Timm(SquareBackbone):
     libraries = ("torch", "timm", "pillow")
 
     def __init__(self, weights: Path, output: str, resize: str | None = None):
-        place, file = Path(weights) / "config.json", weights_file(Path(weights))
+        place = Path(weights) / "config.json"
+        if not place.is_file():
+            raise InputError(
+                f"{weights}: not a folder with config.json and model.safetensors; write one with "
+                "`timm.models.save_for_hf(model, folder)`"
+            )
+        file = weights_file(Path(weights))
         config = read_json(place)
         try:
             cfg = config["pretrained_cfg"]

@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlret.console import progress
-from vlret.encoders.linear import product
 from vlret.jit import njit
 from vlret.retrieval.units import Units, chunk_count, chunks
 from vlret.runs import Ranking
@@ -88,7 +88,7 @@ class Shortlist:
         """
         slack, self.longest = self._slack(), max(self.longest, longest)
         self.bounds -= self._slack() - slack
-        products = product(self.tensor, vectors).float().cpu().numpy()
+        products = F.linear(self.tensor, vectors).float().cpu().numpy()
         places = np.zeros(len(products), np.int64)
         arrays = (products, places, self._slack(), self.scores, self.rows, self.counts, self.bounds)
         parts = [tuple(array[first:last] for array in arrays) for first, last in pairwise(self.edges)]
