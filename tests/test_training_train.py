@@ -235,6 +235,14 @@ def test_ablations_remove_one_modality(toy, trained):
         np.testing.assert_allclose(vectors["no-text"][first], vectors["no-text"][second], atol=2e-6)
 
 
+@pytest.mark.parametrize("repeated", [1, 2, 7, 50])
+def test_no_question_keeps_an_image_that_others_have_too(repeated):
+    images = np.concatenate([np.full(repeated, 3), np.arange(100, 150), np.arange(100, 110)])
+    moved = shuffled(images, seed=3)
+    assert (np.sort(moved) == np.sort(images)).all()
+    assert (moved != images).all()
+
+
 def test_shuffled_images_are_a_seeded_derangement():
     images = np.arange(50)
     moved = shuffled(images, seed=3)

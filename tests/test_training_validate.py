@@ -11,7 +11,7 @@ from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
 from vlret.training.fit import Progress
 from vlret.training.train import train
-from vlret.training.validate import Validation
+from vlret.training.validate import Validation, ranks
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +129,10 @@ def test_dropout_is_active_again_after_a_validation(worker):
     Validation(tasks(settings())[0], 1, seed=1, chunk=None).mrr(model, worker)
     losses = [model.add_gradients(step, 0, stream(settings())[1]) for step in (0, 1)]
     assert losses[0] != losses[1], "the same batch with different dropout"
+
+
+def test_scores_that_are_not_numbers_are_an_error_and_no_first_rank():
+    scores = torch.tensor([[0.5, 0.1], [torch.nan, torch.nan]])
+    with pytest.raises(InputError, match="validation: scores are not numbers"):
+        ranks(scores, torch.tensor([0, 1]))
+    assert ranks(scores[:1], torch.tensor([0])).tolist() == [1]

@@ -130,10 +130,16 @@ def ablate(
 
 
 def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
-    """`images` `[questions]`, shifted along a seeded random cycle, so that no question keeps its own."""
+    """`images` `[questions]`, shifted along a seeded random cycle, so that no question keeps its image.
+
+    Questions about one image are neighbours on the cycle, which is shifted past the most of them. Some keep their
+    image only if more than half of all questions share it.
+    """
     order = np.random.default_rng(seed).permutation(len(images))
+    _, first, inverse, counts = np.unique(images[order], return_index=True, return_inverse=True, return_counts=True)
+    order = order[np.argsort(first[inverse], kind="stable")]
     result = np.empty_like(images)
-    result[order] = images[np.roll(order, 1)]
+    result[order] = images[np.roll(order, counts.max(initial=1))]
     return result
 
 

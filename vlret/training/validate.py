@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vlret.encoders.inputs import prefetch
 from vlret.encoders.tasks import activate
+from vlret.files import InputError
 from vlret.training import distributed
 from vlret.training.batches import Batches, Task
 from vlret.training.gradcache import Piece
@@ -66,7 +67,12 @@ class Validation:
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """The rank of each question's label among the passages, from 1: `[questions, passages]` to `[questions]`.
 
-    Ties rank before the label, so that an encoder with constant output gains nothing.
+    Ties rank before the label, so that an encoder with constant output gains nothing. Raises `InputError` for a score
+    that is not a number, which no rank is worse than.
     """
+    if scores.isnan().any():
+        raise InputError(
+            "validation: scores are not numbers; set training.precision to bf16, or lower the learning rate"
+        )
     own = scores.gather(1, labels[:, None])
     return (scores >= own).sum(dim=1)
