@@ -10,9 +10,14 @@ from tiny import gradients, learner, settings, stream
 from torch import nn
 from torch._dynamo.utils import counters
 from toy import Toy
-from transformers import get_linear_schedule_with_warmup
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
 
 from vlret.files import InputError
+from vlret.settings import Training
 from vlret.training.learner import checkpoint_gradients, optimizer_of, rate_at
 from vlret.training.train import train
 
@@ -20,13 +25,21 @@ COMPILER = next(filter(shutil.which, [os.environ.get("CXX", "g++"), "clang++"]),
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
-def test_the_learning_rate_equals_transformers(warmup):
-    parameter = nn.Parameter(torch.zeros(1))
-    oracle = torch.optim.SGD([parameter], lr=1.0)
-    schedule = get_linear_schedule_with_warmup(oracle, warmup, 10)
+@pytest.mark.parametrize(
+    ("name", "oracle"),
+    [
+        ("linear", lambda optimizer, warmup: get_linear_schedule_with_warmup(optimizer, warmup, 10)),
+        ("cosine", lambda optimizer, warmup: get_cosine_schedule_with_warmup(optimizer, warmup, 10)),
+        ("constant", get_constant_schedule_with_warmup),
+    ],
+)
+def test_the_learning_rate_equals_transformers(name, oracle, warmup):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = oracle(optimizer, warmup)
     for step in range(11):
-        assert rate_at(step, warmup, 10) == pytest.approx(schedule.get_last_lr()[0])
-        oracle.step(), schedule.step()
+        given = Training(steps=10, warmup_steps=warmup, schedule=name)
+        assert rate_at(step, given) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step(), schedule.step()
 
 
 def test_only_matrices_decay():

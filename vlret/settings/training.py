@@ -84,6 +84,9 @@ class Training(Settings):
     ranks and that hold the original answer, where there are some."""
     learning_rate: AboveZero = 1e-4
     warmup_steps: Count = 0
+    """Steps over which the learning rate grows linearly from 0."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Of the learning rate after the warm-up: to 0 at the last step, linearly or along half a cosine, or as it is."""
     weight_decay: NotNegative = 0.01
     max_gradient_norm: AboveZero = 1.0
     accumulation: Positive = 1

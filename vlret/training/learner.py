@@ -1,5 +1,6 @@
 """A model with its losses, optimizer, learning rate and loss scaling; one training step, and its state."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -107,7 +108,7 @@ class Learner:
 
     def step(self, step: int, task: int, pieces: Iterator[Piece]) -> dict[str, Tensor | float]:
         """Take optimizer step `step` and return `loss`, `gradient_norm` and `learning_rate`."""
-        rate = self.training.learning_rate * rate_at(step, self.training.warmup_steps, self.training.steps)
+        rate = self.training.learning_rate * rate_at(step, self.training)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.add_gradients(step, task, pieces)
@@ -157,11 +158,17 @@ class Learner:
         return self.scaler.scale(loss / accumulation)
 
 
-def rate_at(step: int, warmup: int, steps: int) -> float:
-    """The learning rate's factor: linear from 0 over `warmup` steps, then linear to 0 at `steps`."""
-    if step < warmup:
-        return step / warmup
-    return max(0.0, (steps - step) / max(1, steps - warmup))
+def rate_at(step: int, training: Training) -> float:
+    """The learning rate's factor: linear from 0 over the warm-up, then by the schedule.
+
+    Cosine: Loshchilov and Hutter 2017, "SGDR", section 3, without restarts.
+    """
+    if step < training.warmup_steps:
+        return step / training.warmup_steps
+    if training.schedule == "constant":
+        return 1.0
+    left = max(0.0, (training.steps - step) / max(1, training.steps - training.warmup_steps))
+    return left if training.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def optimizer_of(modules: Sequence[nn.Module], training: Training) -> torch.optim.AdamW:
