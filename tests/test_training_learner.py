@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from vlret.files import InputError
-from vlret.settings import Training
-from vlret.training.learner import checkpoint_gradients, optimizer_of, rate_at
+from vlret.settings import ExperimentSettings, Training
+from vlret.training.learner import checkpoint_gradients, optimizer_of, parameters_by_part, rate_at
 from vlret.training.train import train
+from vlret.tuning.methods import build
 
 COMPILER = next(filter(shutil.which, [os.environ.get("CXX", "g++"), "clang++"]), None)
 
@@ -45,10 +46,26 @@ def test_the_learning_rate_equals_transformers(name, oracle, warmup):
 def test_only_matrices_decay():
     model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
     model[2].weight.requires_grad_(False)
-    matrices, rest = optimizer_of([model], settings()).param_groups
+    matrices, rest = optimizer_of({"encoder": list(model.parameters())}, settings()).param_groups
     assert [len(group["params"]) for group in (matrices, rest)] == [1, 4]
     assert (matrices["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert matrices["params"][0] is model[0].weight
+
+
+def test_parts_have_learning_rates_and_decay_of_their_own(tmp_path):
+    toy = Toy(tmp_path)
+    values = ExperimentSettings(
+        **toy.settings("adapter", by_part={"visual": {"learning_rate": 3e-4}, "added": {"weight_decay": 0}})
+    )
+    model = build(values, toy.corpus["weights"], 6)
+    parts = parameters_by_part(model)
+    assert parts.keys() == {"encoder", "visual", "added"}
+    assert sum(map(len, parts.values())) == len(list(model.parameters()))
+    optimizer = optimizer_of(parts, values.training)
+    found = {id(p): (g["factor"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    for part, factor, decay in (("visual", 0.1, 0.01), ("added", 1.0, 0.0)):
+        (each,) = {found[id(p)] for p in parts[part] if p.requires_grad and p.ndim > 1}
+        assert each == (pytest.approx(factor), decay)
 
 
 def steps(chosen, count=3, **sizes):

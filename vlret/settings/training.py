@@ -18,6 +18,7 @@ from vlret.settings.base import (
 )
 
 # Losses of cosines, which the lengths of vectors do not enter.
+ModelPart = Literal["visual", "head", "added", "encoder"]
 DIRECTIONS = ("clip", "cosine")
 
 
@@ -69,6 +70,13 @@ class Task(Settings):
     loss: Loss | None = None
 
 
+class PartRates(Settings):
+    """What differs for a part of the model."""
+
+    learning_rate: AboveZero | None = None
+    weight_decay: NotNegative | None = None
+
+
 class Training(Settings):
     """How an experiment is trained, as far as what it learns depends on it."""
 
@@ -88,6 +96,10 @@ class Training(Settings):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Of the learning rate after the warm-up: to 0 at the last step, linearly or along half a cosine, or as it is."""
     weight_decay: NotNegative = 0.01
+    """Of parameters with two or more dimensions; the others do not decay."""
+    by_part: dict[ModelPart, PartRates] = {}
+    """Part -> its own learning rate and weight decay: the visual embedding, the head, what the tuning method added, the
+    pretrained encoder."""
     max_gradient_norm: AboveZero = 1.0
     accumulation: Positive = 1
     """Batches a step."""

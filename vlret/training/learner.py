@@ -1,7 +1,7 @@
 """A model with its losses, optimizer, learning rate and loss scaling; one training step, and its state."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.tasks import activate
 from vlret.files import InputError
-from vlret.settings import Training
+from vlret.settings import PartRates, Training
 from vlret.training import distributed
 from vlret.training.batches import Task
 from vlret.training.gradcache import accumulate
@@ -97,7 +97,8 @@ class Learner:
         # Even a single task of another kind may not use a trained part, such as the visual embedding.
         unused = any(entry.kind != "viquae" for entry in training.tasks.values()) or len(tasks) > 1
         self.wrapped = distributed.wrap(self.pairs, unused)
-        self.optimizer = optimizer_of([self.pairs, self.objectives], training)
+        parts = {**parameters_by_part(model), "loss": list(self.objectives.parameters())}
+        self.optimizer = optimizer_of(parts, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
 
     @property
@@ -110,7 +111,7 @@ class Learner:
         """Take optimizer step `step` and return `loss`, `gradient_norm` and `learning_rate`."""
         rate = self.training.learning_rate * rate_at(step, self.training)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         loss = self.add_gradients(step, task, pieces)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.training.max_gradient_norm)
@@ -171,14 +172,34 @@ def rate_at(step: int, training: Training) -> float:
     return left if training.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
-def optimizer_of(modules: Sequence[nn.Module], training: Training) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT."""
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=False)
+def parameters_by_part(model: BiEncoder) -> dict[str, list[nn.Parameter]]:
+    """The parameters of the parts that `Training.by_part` names."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = "encoder" if name in model.pretrained else "added"
+        if ".visual_embedding." in name:
+            part = "visual"
+        elif ".projection." in name:
+            part = "head"
+        found.setdefault(part, []).append(parameter)
+    return found
+
+
+def optimizer_of(parts: Mapping[str, Sequence[nn.Parameter]], training: Training) -> torch.optim.AdamW:
+    """AdamW over the trained parameters; only those with two or more dimensions decay, as in BERT.
+
+    `factor` of each parameter group is its learning rate relative to the training's.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for part, parameters in parts.items():
+        own = training.by_part.get(part, PartRates())
+        factor = (own.learning_rate or training.learning_rate) / training.learning_rate
+        decay = training.weight_decay if own.weight_decay is None else own.weight_decay
+        for parameter in parameters:
+            if parameter.requires_grad:
+                groups.setdefault((factor, decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    listed = [{"params": group, "factor": key[0], "weight_decay": key[1]} for key, group in groups.items()]
+    return torch.optim.AdamW(listed, lr=training.learning_rate, fused=False)
 
 
 def checkpoint_gradients(model: nn.Module) -> None:
