@@ -38,7 +38,7 @@ vlret grid --configfile config/config.yaml mine.yaml                            
 
 Files given later lie over earlier ones: mappings merge key by key, lists and values replace what was there, `null`
 takes a key away, and `grid`, `fusions`, `ablations`, `negatives` and `tasks` are replaced whole. A key that no file
-gives has its default. A mistake stops the run with one line that names file and field. `docs/experiments.md` tells of
+gives has its default. A mistake stops the run with one line that names file and field. `docs/running.md` tells of
 grids, `docs/models.md` of models, tuning and training, `docs/retrieval.md` of search, fusion and significance,
 `docs/own-data.md` of your own data.
 

@@ -12,7 +12,7 @@ mkdir -p .snakemake
 exec 9> .snakemake/run.lock
 if ! flock --nonblock 9; then
     echo "workflow/run.sh: another run is active in this folder; name the tables of both grids in one run, or give this" \
-        "one its own folder with --directory (docs/experiments.md, Several grids)" >&2
+        "one its own folder with --directory (docs/running.md, Several grids)" >&2
     exit 1
 fi
 if compgen -G ".snakemake/locks/*" > /dev/null; then
