@@ -1,1 +1,1 @@
-"""Questions, articles, passages and judgements: from the files as published to Arrow tables."""
+"""Questions, articles, passages and judgements: from published files to Arrow tables."""

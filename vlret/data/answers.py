@@ -1,11 +1,11 @@
-r"""Where answers stand in passages: normalisation, and matching against passages that were normalised once.
+r"""Finding answers in passages: normalisation, and matching against passages that were normalised once.
 
-The definitions are meerqat's (`answer_preprocess`, `find_relevant`, as ViQuAE and cvlp use them), with one difference:
-an answer that normalises to nothing (such as `the` or `?`) matches no passage, where there it matches every one.
+The definitions are meerqat's (`answer_preprocess`, `find_relevant`, as used by ViQuAE and cvlp), with one difference:
+an answer that normalises to nothing (such as `the` or `?`) matches no passage; in meerqat it matches every one.
 
-Of two ways of matching one is theirs, `meerqat`: a word boundary (`\b`) on either side. Where an answer begins or ends
-with a symbol (`£50`, `90°`, `c♯`) or a vowel sign, as words of Hindi do, that wants a letter beside it. `whole-words`
-wants what meerqat's means: beside an answer stands no letter, no digit and none of their marks.
+There are two ways of matching. `meerqat` needs a word boundary (`\b`) on either side. If an answer begins or ends with
+a symbol (`£50`, `90°`, `c♯`) or a vowel sign (as Hindi words do), this requires a letter next to it. `whole-words` does
+what meerqat intends: no letter, digit or combining mark may be next to the answer.
 """
 
 import mmap
@@ -32,13 +32,13 @@ TEXTS, ENDS = "texts.utf8", "ends.npy"
 
 def preprocess(text: str) -> str:
     """Lower case, no ASCII punctuation (`new-york` becomes `newyork`), no `a`, `an`, `the`, single spaces."""
-    # Of UTF-8, whose longer characters hold no ASCII byte, because `str.translate` is slow beyond ASCII.
+    # On UTF-8 (no ASCII byte in longer characters), since `str.translate` is slow beyond ASCII.
     kept = text.lower().encode("utf-8", "surrogatepass").translate(None, PUNCTUATION).decode("utf-8", "surrogatepass")
     words = kept.split()
     if ARTICLES.search(" ".join([word for word in words if not word.isalnum()])):
         return " ".join(ARTICLES.sub(" ", " ".join(words)).split())
     line = f" {' '.join(words)} "
-    # Where articles stand between spaces alone, this is the same and takes a fraction of the time.
+    # Equivalent, and much faster, if articles are surrounded by spaces only.
     for article in (" a ", " an ", " the "):
         while article in line:
             line = line.replace(article, " ")
@@ -46,32 +46,32 @@ def preprocess(text: str) -> str:
 
 
 def contains(preprocessed: str, answer: str) -> bool:
-    """Whether an answer stands in a preprocessed text as whole words; `answer` is preprocessed here."""
+    """Whether a preprocessed text contains an answer as whole words; `answer` is preprocessed here."""
     return finder(answer)(preprocessed)
 
 
 def finder(answer: str) -> Callable[[str], bool]:
-    """What `contains` does, for one answer and many preprocessed texts."""
+    """`contains` for one answer and many preprocessed texts."""
     needle = Needle.of(answer)
     return lambda text: needle is not None and needle.stands_in(_bytes(text))
 
 
 def has_answer(output: dict) -> bool:
-    """Whether any answer of a question is left after normalisation."""
+    """Whether any answer of a question is non-empty after normalisation."""
     return any(preprocess(answer) for answer in [output["original_answer"] or "", *output["answer"]])
 
 
 class Needle(NamedTuple):
-    """A preprocessed answer as it is looked for.
+    """A preprocessed answer to search for.
 
     Attributes
     ----------
     text
         UTF-8.
     first, last
-        Whether no character of a word may stand before it, and behind it; otherwise one has to.
+        Whether a word character before it, or after it, rules out a match; otherwise one is required.
     marks
-        Whether marks are characters of words.
+        Whether marks are word characters.
     """
 
     text: bytes
@@ -81,7 +81,7 @@ class Needle(NamedTuple):
 
     @classmethod
     def of(cls, answer: str, matching: Matching = "meerqat") -> "Needle | None":
-        """An answer as published, preprocessed; None where nothing is left of it."""
+        """Preprocess an answer as published; None if nothing is left of it."""
         wanted = preprocess(answer)
         if not wanted:
             return None
@@ -90,9 +90,9 @@ class Needle(NamedTuple):
         return cls(_bytes(wanted), wanted[0].isalnum(), wanted[-1].isalnum(), False)
 
     def places(self, texts: bytes, ends: Sequence[int]) -> list[int]:
-        """Which of the texts hold the answer, in order.
+        """Which of the texts contain the answer, in order.
 
-        `texts`: preprocessed ones, each with a line feed at its end; `ends`: the place behind each line feed.
+        `texts`: preprocessed, each ending in a line feed; `ends`: the offset after each line feed.
         """
         found, at, size = [], texts.find(self.text), len(self.text)
         while at >= 0:
@@ -105,12 +105,12 @@ class Needle(NamedTuple):
         return found
 
     def stands_in(self, text: bytes) -> bool:
-        """Whether one preprocessed text holds the answer."""
+        """Whether one preprocessed text contains the answer."""
         return self.text in text and bool(self.places(text + b"\n", [len(text) + 1]))
 
 
 def _word_at(texts: bytes, at: int, marks: bool) -> bool:
-    """Whether a character of a word begins at a byte of UTF-8 texts."""
+    """Whether a word character begins at a byte of UTF-8 texts."""
     byte = texts[at]
     if byte < 128:
         return ASCII_WORD[byte]
@@ -120,12 +120,12 @@ def _word_at(texts: bytes, at: int, marks: bool) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    """Whether a character is a mark; not one that says how a symbol is drawn, as behind many an emoji."""
+    """Whether a character is a combining mark, except the variation selectors that follow emoji."""
     return unicodedata.category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
 
 
 def _word_before(texts: bytes, at: int, marks: bool) -> bool:
-    """Whether the character that ends before a byte of UTF-8 texts is of a word."""
+    """Whether a word character ends before a byte of UTF-8 texts."""
     if not at:
         return False
     start = at - 1
@@ -139,14 +139,14 @@ def _bytes(text: str) -> bytes:
 
 
 class PreprocessedPassages:
-    """The preprocessed texts of all passages, in a folder that is mapped into memory.
+    """The preprocessed texts of all passages, in a memory-mapped folder.
 
-    `texts.utf8` has each with a line feed at its end, `ends.npy` `[passages]` int64 the place behind each line feed.
+    `texts.utf8` has one per line, `ends.npy` (`[passages]` int64) the offset after each line feed.
 
     Parameters
     ----------
     texts
-        What `texts.utf8` holds.
+        The content of `texts.utf8`.
     ends
         `[passages]`.
     """
@@ -156,18 +156,18 @@ class PreprocessedPassages:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "PreprocessedPassages":
-        """Texts as published, preprocessed in memory."""
+        """Preprocess texts as published, in memory."""
         lines = list(cls.lines(texts))
         return cls(b"".join(lines), np.fromiter(accumulate(map(len, lines)), np.int64))
 
     @staticmethod
     def lines(texts: Iterable[str]) -> Iterator[bytes]:
-        """Texts as published, as `texts.utf8` holds them."""
+        """Preprocess texts as published to the lines of `texts.utf8`."""
         return (_bytes(preprocess(text)) + b"\n" for text in texts)
 
     @classmethod
     def write(cls, texts: Iterable[str], folder: Path) -> None:
-        """Preprocess texts as published, one at a time, and write them to a folder that is there."""
+        """Preprocess texts as published, one at a time, and write them to an existing folder."""
         ends = array("q")
         with open(folder / TEXTS, "wb") as stream:
             for line in cls.lines(texts):
@@ -177,7 +177,7 @@ class PreprocessedPassages:
 
     @classmethod
     def open(cls, folder: Path) -> "PreprocessedPassages":
-        """What `write` wrote; `InputError` where it is not whole."""
+        """Open what `write` wrote; raises `InputError` if it is incomplete."""
         try:
             ends = np.load(Path(folder) / ENDS)
             with open(Path(folder) / TEXTS, "rb") as stream:
@@ -192,7 +192,7 @@ class PreprocessedPassages:
         return len(self.ends)
 
     def join(self, rows: Sequence[int]) -> tuple[bytes, list[int]]:
-        """Some passages as one text, and where each ends in it: what `Needle.places` takes."""
+        """Some passages as one text, and the offset of each one's end: the arguments of `Needle.places`."""
         rows = np.asarray(rows, dtype=np.int64)
         starts, ends = self.starts[rows], self.ends[rows]
         parts = [self.texts[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -206,7 +206,7 @@ def find_relevant(
     passages: PreprocessedPassages,
     matching: Matching = "meerqat",
 ) -> tuple[list[int], list[int]]:
-    """The passages among `retrieved` that hold the original answer, and those that hold any answer; order is kept."""
+    """The `retrieved` passages that contain the original answer, and those that contain any, in their order."""
     texts, ends = passages.join(retrieved)
     original = Needle.of(original_answer, matching)
     with_original = set(original.places(texts, ends)) if original else set()
@@ -218,7 +218,7 @@ def find_relevant(
 
 
 def _needed(answers: Iterable[str], matching: Matching) -> list[Needle]:
-    """The shortest first, without those that hold an earlier one: where they stand, that one stands too."""
+    """Shortest first, without those that contain an earlier one, which matches wherever they do."""
     kept: list[Needle] = []
     needles = {needle for answer in answers if (needle := Needle.of(answer, matching))}
     for needle in sorted(needles, key=lambda needle: (len(needle.text), needle.text)):

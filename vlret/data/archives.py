@@ -1,7 +1,7 @@
-"""Archives of images from the open web, unpacked as data: a tar, packed or not, in one file or cut into parts.
+"""Unpacking archives of images from the open web: tar files, gzipped or not, whole or split into parts.
 
-Archives are unpacked rather than used in place: gzip cannot be entered in the middle, and a folder of images is what
-every stage, and every other tool, reads. A user who has unpacked them already names that folder as the source.
+Archives are unpacked rather than used in place: gzip has no random access, and every stage, and every other tool, reads
+a folder of images. Users who have already unpacked them give that folder as the source.
 """
 
 import gzip
@@ -21,14 +21,14 @@ END = bytes(1024)  # of every tar
 
 
 class Joined(io.RawIOBase):
-    """The bytes of files, one after the other, as one stream that is read once.
+    """Concatenated files as one stream that can be read once.
 
     Parameters
     ----------
     paths
         The files, in order.
     count
-        Called with the number of bytes of each read.
+        Called with the number of bytes after each read.
     """
 
     def __init__(self, paths: Sequence[Path], count: Callable[[int], object]):
@@ -43,11 +43,11 @@ class Joined(io.RawIOBase):
                     yield memoryview(chunk)
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def readinto(self, buffer) -> int:
-        """Fill a buffer from what comes next."""
+        """Fill a buffer with the next bytes."""
         self.left = self.left or next(self.chunks, memoryview(b""))
         size = min(len(buffer), len(self.left))
         buffer[:size], self.left = self.left[:size], self.left[size:]
@@ -56,22 +56,22 @@ class Joined(io.RawIOBase):
 
 
 def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
-    """Unpack the plain files of one archive to the folder `out`, all in it, without the archive's own folders.
+    """Unpack the regular files of one archive to the folder `out`, without the archive's subfolders.
 
     Parameters
     ----------
     archives
         The archive, or its parts in order, or the folder that holds them.
     most_bytes
-        More than that may not come out of it.
+        Upper limit of the unpacked size.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        For a name that leads out of the folder or stands twice, a link or a special file, more than `most_bytes`, too
-        little room on the disk, and a broken archive; nothing is left then.
+        For a name outside the folder, a repeated name, a link or special file, more than `most_bytes`, a full disk, or
+        a broken archive; nothing is left behind.
     """
     paths = list(_parts(archives))
     label = paths[0].name
@@ -82,7 +82,7 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
                 count, size = _unpack(stream, label, most_bytes, aside)
         except InputError:
             raise
-        except Exception as error:  # of what a broken file makes tarfile and gzip raise there is no whole list
+        except Exception as error:  # tarfile and gzip raise many undocumented types for broken files
             raise InputError(f"{label}: cannot be unpacked ({error_summary(error)})") from error
         if not count:
             raise InputError(f"{label}: no file in this archive")
@@ -90,7 +90,7 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
 
 
 def _opened(paths: Sequence[Path], count: Callable[[int], object]) -> BinaryIO:
-    """The tar that files hold, as a stream; OSError where it ends too early, which tarfile passes over."""
+    """The tar stream in the files; raises OSError if it is truncated, which tarfile ignores."""
     joined = io.BufferedReader(Joined(paths, count), CHUNK)
     if joined.peek(2)[:2] == GZIP:
         return gzip.GzipFile(fileobj=joined)
@@ -112,7 +112,7 @@ def _parts(archives: Sequence[Path]) -> Iterator[Path]:
 
 
 def _unpack(stream: BinaryIO, label: str, most_bytes: int, folder: Path) -> tuple[int, int]:
-    """How many files were written, and their bytes."""
+    """Number and total bytes of the files written."""
     count = size = 0
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
@@ -125,14 +125,14 @@ def _unpack(stream: BinaryIO, label: str, most_bytes: int, folder: Path) -> tupl
             with archive.extractfile(member) as source, open(folder / name, "xb") as sink:
                 shutil.copyfileobj(source, sink, CHUNK)
             count += 1
-            archive.members.clear()  # tarfile keeps all that it has read, of which there are millions
-        while stream.read(CHUNK):  # up to the checksum of gzip
+            archive.members.clear()  # tarfile remembers every member, and there are millions
+        while stream.read(CHUNK):  # so that gzip verifies its checksum
             pass
     return count, size
 
 
 def _safe_name(member: tarfile.TarInfo, label: str) -> str:
-    """The name of a plain file without its folders."""
+    """The name of a regular file, without its folders."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or not name.name or "\\" in member.name or "\0" in member.name:
         raise InputError(f"{label}: member {member.name!r} leads out of the folder; not unpacked")

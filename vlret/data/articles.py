@@ -1,7 +1,7 @@
-"""Articles as published (KILT's knowledge base, ViQuAE's with images) to Arrow, every record checked.
+"""Published articles (KILT's knowledge base, ViQuAE's with images) to Arrow, every record checked.
 
-Files are read as lines and handed on in chunks, which processes parse, check and turn into record batches. Of what was
-read, 24 bytes an article are kept, to find identifiers that stand twice.
+Files are read in chunks of lines, which worker processes parse, check and convert to record batches. Only 24 bytes per
+article stay in memory, to find repeated identifiers.
 """
 
 from array import array
@@ -34,17 +34,17 @@ ARTICLE = Features(
     }
 )
 KEPT = ("no text", "no image", "no wikidata id")
-# What several articles may have alike: column -> field, and the kind of problem that it is. Thousands of KILT's share
-# an entity with another: facebookresearch/KILT#43.
+# Values that articles may share: column -> field, kind of problem. Thousands of KILT's articles share an entity with
+# another: facebookresearch/KILT#43.
 ALIKE = {"id": ("wikipedia_id", "repeated"), "wikidata_id": ("wikidata_info.wikidata_id", "shared wikidata id")}
 
 ARTICLE_PROBLEMS = (*KEPT, *(kind for _, kind in ALIKE.values()), "malformed")
 
 
 class Chunk(NamedTuple):
-    """Lines, or rows of a table, that follow each other; `first` is the number of the first, from 1.
+    """Consecutive lines, or rows of a table; `first` is the number of the first, from 1.
 
-    `kind` is the type of articles that name none.
+    `kind` is the type of articles without one.
     """
 
     path: Path
@@ -53,12 +53,12 @@ class Chunk(NamedTuple):
     rows: Rows
 
     def records(self) -> Iterator[tuple[int, Record]]:
-        """The number of each record and what it says; blank lines are passed over."""
+        """Yield `(number, record)`, skipping blank lines."""
         return records_of(self.path, self.first, self.rows)
 
 
 class Articles(NamedTuple):
-    """What a chunk holds: articles, the line's number of each, titles by kind of problem, what was left out and why."""
+    """A parsed chunk: articles, their line numbers, titles by kind of problem, and errors of the dropped records."""
 
     path: Path
     batch: pa.RecordBatch
@@ -70,32 +70,32 @@ class Articles(NamedTuple):
 def import_articles(
     wikipedia: list[Path], limits: Mapping[str, int], out: Path, report: Path, workers: int = 1
 ) -> None:
-    """Read knowledge base files (KILT's fields plus `image`) in order to one dataset of articles.
+    """Read knowledge base files (KILT's fields plus `image`), in order, into one dataset of articles.
 
-    Files are JSON lines (`.gz` compressed), Parquet, saved datasets, or folders of these; lists of records may come as
-    records of lists. Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, the first is the title),
-    `image` (file name or null), `wikidata_id` (or null), `type` (what kind of thing it is about, such as `country`;
-    where a record has no such field, the name of its file or folder up to the first dot if there are several, as
-    ViQuAE's are by kind, else null).
+    Files are JSON lines (`.gz` if compressed), Parquet, saved datasets, or folders of these; lists of records may be
+    stored as records of lists. Columns: `id` (`wikipedia_id`), `title`, `paragraphs` (as published, title first),
+    `image` (file name or null), `wikidata_id` (or null), `type` (kind of entity, such as `country`; for a record
+    without this field, its file or folder's name up to the first dot if there are several, as ViQuAE's are split by
+    kind, else null).
 
     Parameters
     ----------
     wikipedia
         The files and folders.
     limits
-        Most records by kind: `no text`, `no image`, `no wikidata id`, `shared wikidata id` (with an earlier one) and
-        `repeated` (an `id`), which are kept, and `malformed`, which are left out.
+        Maximum records by kind: `no text`, `no image`, `no wikidata id`, `shared wikidata id` (with an earlier article)
+        and `repeated` (its `id`), which are kept, and `malformed`, which are dropped.
     out
         The table to write.
     report
-        JSON: how many there are of each kind, with examples.
+        JSON: count and examples of each kind.
     workers
-        Processes that parse; what is written does not depend on how many.
+        Processes that parse; the result does not depend on their number.
 
     Raises
     ------
     InputError
-        For more of a kind than `limits` allows, a broken file, and when there is no article at all.
+        For more of a kind than `limits` allows, a broken file, or no article at all.
     """
     names = ", ".join(str(known_as(path)) for path in wikipedia)
     problems, places = Problems(ARTICLE_PROBLEMS, limits), Places()
@@ -118,19 +118,19 @@ def import_articles(
 
 
 def read_articles(wikipedia: list[Path], workers: int = 1) -> Iterator[Articles]:
-    """The articles of some files, in their order, a chunk at a time."""
+    """The articles of files, in order, a chunk at a time."""
     kinds = [path.name.partition(".")[0] if len(wikipedia) > 1 else None for path in wikipedia]
     read = in_order(_read, _chunks(zip(wikipedia, kinds, strict=True)), workers)
     return progress(read, None, "article", "articles", size=lambda articles: len(articles.numbers))
 
 
 def no_article(wikipedia: list[Path]) -> str:
-    """What is said of files that hold no article."""
+    """The message for files without an article."""
     return f"{', '.join(str(known_as(path)) for path in wikipedia)}: the knowledge base is empty"
 
 
 def _chunks(paths: Iterable[tuple[Path, str | None]]) -> Iterator[Chunk]:
-    """Files in order, each with its kind, in chunks that do not depend on who reads them."""
+    """Cut files, each with its kind, into chunks; independent of the number of workers."""
     for file, kind in ((file, kind) for path, kind in paths for file in files_of(path)):
         first = 1
         for rows in read_rows(file):
@@ -178,7 +178,7 @@ def _entity(record: Record) -> str | None:
 
 
 def _paragraphs(record: Record) -> list[str]:
-    """From `{"paragraph": [...]}` (the hub's), from `[...]` (KILT's own file) or from `[{"paragraph": ...}, ...]`."""
+    """Read `{"paragraph": [...]}` (the hub's), `[...]` (KILT's own file) or `[{"paragraph": ...}, ...]`."""
     texts = record.get("text", object, {})
     if isinstance(texts, str):
         advice = 'write {"paragraph": [the title, a paragraph, …]}'
@@ -191,7 +191,7 @@ def _paragraphs(record: Record) -> list[str]:
 
 
 class Places:
-    """Where each article was read, and a hash of what others may have alike: bounded memory for millions of them."""
+    """The place of each article and hashes of its identifiers: bounded memory for millions of articles."""
 
     def __init__(self):
         self.numbers, self.files = array("L"), []
@@ -206,7 +206,7 @@ class Places:
             hashes.extend(0 if value is None else hash(value) or 1 for value in articles.batch[column].to_pylist())
 
     def alike(self) -> Iterator[RecordError]:
-        """What has a value that an earlier article has too, with both places, in order."""
+        """An error for each article that shares a value with an earlier one, naming both places, in order."""
         for column, (field, kind) in ALIKE.items():
             pairs = self._same_hash(column)
             records = self._look_up({row for pair in pairs for row in pair})
@@ -217,14 +217,14 @@ class Places:
                     yield RecordError(f"{places}; remove one", kind)
 
     def _same_hash(self, column: str) -> list[tuple[int, int]]:
-        """Rows of articles, each with the last before it that has the same hash."""
+        """Pairs of rows: an article, and the last one before it with the same hash."""
         hashes = np.frombuffer(self.hashes[column], np.int64)
         order = np.argsort(hashes, kind="stable")
         same = (hashes[order[1:]] == hashes[order[:-1]]) & (hashes[order[1:]] != 0)
         return sorted(zip(order[1:][same].tolist(), order[:-1][same].tolist(), strict=True))
 
     def _look_up(self, rows: set[int]) -> dict[int, Record]:
-        """The records of some articles, each file of theirs read again once."""
+        """The records of some articles by row; each of their files is read once more."""
         wanted: dict[Path, dict[int, list[int]]] = {}
         for row in rows:
             path = self.files[bisect_right(self.files, row, key=lambda file: file[0]) - 1][1]

@@ -1,4 +1,4 @@
-"""What a config declares of its datasets: where their files come from, and which datasets belong together."""
+"""What a config declares about its datasets: where their files come from, and which ones belong together."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from vlret.explained import meant
 from vlret.files import InputError
 from vlret.settings import Config, EntitySource, PublishedSource, SampleSource
 
-# What each key of a dataset's `source` is for, as `vlret.data.sources.resolve` calls it.
+# The purpose, in terms of `vlret.data.sources.resolve`, of each key of a dataset's `source`.
 PURPOSES = {
     "questions": "questions",
     "trivia": "trivia",
@@ -21,19 +21,19 @@ PURPOSES = {
     "entities": "entities",
 }
 
-TAKEN = ("by-hand", "downloads", "pretraining", "settings")  # folders of results/ that are no dataset's
+TAKEN = ("by-hand", "downloads", "pretraining", "settings")  # folders of results/ that are not datasets
 
 
 def declared(config: Config, table: Mapping[str, Mapping]) -> dict[str, dict[str, dict]]:
-    """By dataset and key of its `source`, where those files come from; nothing for what is made for the sample.
+    """By dataset and key of its `source`, where the files come from; empty for the sample, which is generated.
 
-    Each is what `vlret.data.sources.resolve` makes of it; its `name` is that of one folder, the same for datasets that
-    share a published source, and one of the dataset's own otherwise. `table` is `config/sources.yaml`.
+    Each is a result of `vlret.data.sources.resolve`; its `name` names a folder, shared by datasets with the same
+    published source, otherwise the dataset's own. `table` is `config/sources.yaml`.
 
     Raises
     ------
     InputError
-        For a source that cannot be resolved, or one that two datasets look for in two places.
+        For a source that cannot be resolved, or one that two datasets look for in different places.
     """
     found: dict[str, dict[str, dict]] = {}
     places: dict[str, tuple[str, dict]] = {}
@@ -55,14 +55,14 @@ def declared(config: Config, table: Mapping[str, Mapping]) -> dict[str, dict[str
 
 
 def made_for_us(source: SampleSource | EntitySource | PublishedSource) -> str | None:
-    """The rule that makes a dataset's questions, where they are not read as they were fetched; None elsewhere."""
+    """The rule that makes a dataset's questions; None if they are read as fetched."""
     if isinstance(source, SampleSource):
         return "sample"
     return "trivia" if isinstance(source, PublishedSource) and source.trivia is not None else None
 
 
 def undeclared(config: Config) -> str | None:
-    """A dataset that nobody declared, or one that lacks what its questions, articles or passages would be made of."""
+    """The error of an undeclared dataset, or one without a source of questions, articles or passages; else None."""
     asked = [name for name, entry in config.datasets.items() if not isinstance(entry.source, EntitySource)]
     if config.dataset not in asked:
         near = meant(config.dataset, asked, before="; ")
@@ -77,7 +77,7 @@ def undeclared(config: Config) -> str | None:
 
 
 def _entities(name: str, config: Config, asked: list[str]) -> str | None:
-    """A dataset whose entities' images shall be taken, and which has no questions and articles."""
+    """The error of an entity dataset that refers to one without questions and articles; else None."""
     source = config.datasets[name].source
     for key, others in (("of", [source.of]), ("without", source.without)):
         for other in others:
@@ -87,7 +87,7 @@ def _entities(name: str, config: Config, asked: list[str]) -> str | None:
 
 
 def _articles(name: str, config: Config, asked: list[str]) -> str | None:
-    """A knowledge base that is nowhere, or in two places."""
+    """The error of a dataset without a knowledge base, or with two; else None."""
     entry, base = config.datasets[name], knowledge_base(config, name)
     published = entry.source if isinstance(entry.source, PublishedSource) else None
     if base != name:
@@ -108,7 +108,7 @@ def _articles(name: str, config: Config, asked: list[str]) -> str | None:
 
 
 def missing(file: str) -> None:
-    """Say that a file of the user's own is not there, for the job that stands for it until it is.
+    """Report a missing file of the user's own; the job that stands in for the file calls this.
 
     Parameters
     ----------

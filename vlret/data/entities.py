@@ -1,7 +1,7 @@
-"""Data to pre-train on: entities of a knowledge base with several images (cvlp's wikimage and multimedia).
+"""Pre-training data: entities of a knowledge base with several images (cvlp's wikimage and multimedia).
 
-An entity's article stands with its first image; its other images are questions without words about it. Tasks of kind
-`match_image` and `match_article` read them so.
+An entity's article gets its first image; each other image becomes a question without text about it, as tasks of kind
+`match_image` and `match_article` expect.
 """
 
 import hashlib
@@ -41,33 +41,33 @@ def build(
 ) -> None:
     """Write `out/articles`, `out/passages` and `out/questions`, the tables of a dataset of entities.
 
-    Entities are split before those with few passages are left out: with one seed and table, those of multimedia (at
-    least 2 passages) are in the split that they have in wikimage (0).
+    Entities are split before those with few passages are dropped: with the same seed and table, those of multimedia (at
+    least 2 passages) are in the same split as in wikimage (0).
 
     Parameters
     ----------
     articles, passages
         The knowledge base's tables.
     images
-        Folder of all images of `table`; a missing one counts as none.
+        Folder of all images of `table`; missing ones are ignored.
     table
-        JSON: `wikidata_id` -> images of the entity, as file names or addresses, such as cvlp's `wikimage.json`
+        JSON: `wikidata_id` -> images of the entity, as file names or URLs, such as cvlp's `wikimage.json`
         (`find_images`).
     without
-        Tables of questions whose entities are left out.
+        Tables of questions whose entities are excluded.
     least_passages
-        An entity with fewer passages is left out.
+        Entities with fewer passages are excluded.
     split
         Shares of the entities in `train`, `validation` and `test`.
     seed
-        Of all that is drawn.
+        Seed of the split.
     out
-        The folder to write; `out/entities.json` tells what was counted.
+        The folder to write; `out/entities.json` has the counts.
 
     Raises
     ------
     InputError
-        For a table of another form, and a split without entities.
+        For a table of another format, and a split without entities.
     """
     held = find_images(table, images)
     asked = [load_from_disk(str(path)) for path in without]
@@ -101,7 +101,7 @@ def build(
 
 
 class Images(NamedTuple):
-    """What images of a table are there: entity -> file names, each once; and what is not."""
+    """Images of a table: entity -> file names that exist, each once; and the missing ones."""
 
     found: dict[str, list[str]]
     missing: list[str]
@@ -110,8 +110,8 @@ class Images(NamedTuple):
 def find_images(table: Path, images: Path) -> Images:
     """Look for the images of a table in a folder.
 
-    An address is there as `file_of` names it, or, where no other name of the table ends as it does, as its last part,
-    perhaps with its `%20`s resolved.
+    A URL's file is named as by `file_of` or, if no other name in the table has the same last part, by that part, with
+    or without `%20`s decoded.
     """
     found, missing = {}, []
     table, images = known_as(table), known_as(images)
@@ -138,7 +138,7 @@ def _check_names(table: Path, entity: str, names: object) -> None:
 
 
 def file_of(address: str) -> str:
-    """The file that an address is fetched to: its last part, and a digest of all of it, since others may end alike."""
+    """The file name for a URL: its last part, and a digest of the whole, since several may end alike."""
     stem, _, suffix = _readings(address)[-1].rpartition(".")
     digest = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     parts = [re.sub(r"[^\w-]+", "_", part).encode("utf-8", "ignore") for part in (stem or suffix, suffix)]
@@ -147,20 +147,20 @@ def file_of(address: str) -> str:
 
 
 def _file(name: str, there: set[str], ends: Mapping[str, int]) -> str | None:
-    """The file of the folder that a name of the table stands for; `ends` counts the names that end alike."""
+    """The file in the folder for a name in the table; `ends` counts the names with the same last part."""
     readings = _readings(name)
     alone = readings if ends[readings[-1]] == 1 else ()
     return next((reading for reading in (name, file_of(name), *alone) if reading in there), None)
 
 
 def _readings(name: str) -> tuple[str, str, str]:
-    """The last part of an address, or a file name: as it is, with its `%20`s resolved, and with `_` for spaces."""
+    """The last part of a URL, or a file name: unchanged, with `%20`s decoded, and with `_` for spaces as well."""
     last = re.split("[?#]", name)[0].rpartition("/")[2]
     return last, unquote(last), unquote(last).replace(" ", "_")
 
 
 def split_entities(entities: Sequence[str], split: Split, seed: int) -> dict[str, str]:
-    """Entity -> split; which one depends on the seed and on the set of entities."""
+    """Entity -> split, determined by the seed and the set of entities."""
     shuffled = np.random.default_rng(seed).permutation(sorted(entities))
     ends = np.rint(np.cumsum([getattr(split, name) for name in SPLITS]) * len(shuffled)).astype(int)
     return {str(entity): SPLITS[np.searchsorted(ends, at, "right")] for at, entity in enumerate(shuffled)}
@@ -176,7 +176,7 @@ def _articles(
 def _questions(
     kept: Sequence[str], images: Mapping[str, list[str]], places: Mapping[str, str]
 ) -> dict[str, list[dict]]:
-    """A question an image but for the first: `entity-1`, `entity-2`, …"""
+    """A question for each image after the first: `entity-1`, `entity-2`, …"""
     splits: dict[str, list[dict]] = {name: [] for name in SPLITS}
     nothing = {"original_answer": "", "answer": [], "provenance": []}
     for article, entity in enumerate(kept):
@@ -187,7 +187,7 @@ def _questions(
 
 
 def _passages(cut: Dataset, ranges: Sequence[tuple[int, int]]) -> Iterator[dict]:
-    """The passages of some articles, whose rows are counted anew."""
+    """The passages of some articles, whose rows are renumbered."""
     for article, (first, end) in enumerate(ranges):
         part = cut[int(first) : int(end)]
         for title, text in zip(part["title"], part["text"], strict=True):

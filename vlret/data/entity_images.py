@@ -1,6 +1,6 @@
-"""The images of entities from their addresses, one after the other, as Wikimedia asks of programs.
+"""Fetching images of entities from their URLs, sequentially, as Wikimedia asks of programs.
 
-https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy: a program says who it is.
+Programs must identify themselves: https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy
 """
 
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from vlret.data.transfer import Unwritable, transfer
 from vlret.files import InputError, error_summary, remove, write_json
 
 MOST_BYTES = 200_000_000  # of an image
-UNFINISHED = ".unfinished"  # folder of what has come in part
-START = 2**16  # bytes that tell an image from something else
+UNFINISHED = ".unfinished"  # folder of partial downloads
+START = 2**16  # bytes read to tell an image from something else
 
 
 def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
-    """Fetch what a table of images names and the folder `out` lacks; may be broken off and called again.
+    """Fetch the images of a table that the folder `out` lacks; an interrupted call can be repeated.
 
-    An address that cannot be used, or behind which there is no image, costs itself.
+    A URL that cannot be used, or is not of an image, is skipped and reported.
 
     Parameters
     ----------
     table
-        As `vlret.data.entities.build` has it; file names in it that are no addresses must be in `out` already.
+        As in `vlret.data.entities.build`; plain file names in it must exist in `out` already.
     contact
-        An address, of mail or of the web, by which a server's operators find who runs this.
+        E-mail or web address by which server operators can reach the user.
     out
         The folder of the images.
     report
-        How many images are there, and which could not be fetched and why.
+        JSON: number of images, and which could not be fetched and why.
 
     Raises
     ------
     InputError
-        For a table of another form, where no image can be had, and where no file can be written.
+        For a table of another format, if no image can be fetched, and if no file can be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     missing = list(dict.fromkeys(find_images(table, out).missing))
@@ -51,9 +51,9 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
             raise
         except InputError as error:
             failures[address] = str(error)
-        except Exception as error:  # of what an address may be, and servers say to it, there is no whole list
+        except Exception as error:  # URLs and servers can fail in too many ways to list
             failures[address] = f"{address}: cannot be fetched: {error_summary(error)}"
-    with suppress(OSError):  # not empty: the next call goes on
+    with suppress(OSError):  # not empty: the next call resumes
         (out / UNFINISHED).rmdir()
     found = find_images(table, out)
     count = len({file for files in found.found.values() for file in files})
@@ -65,9 +65,9 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
 
 
 def _fetch(address: str, out: Path, headers: Mapping[str, str]) -> None:
-    """Fetch one image; what is none by its bytes is removed, and an `InputError`.
+    """Fetch one image; removes it and raises `InputError` if its bytes are not those of an image.
 
-    What has come in part lies in a folder of its own: among millions of images it would take long to find.
+    Partial downloads have a folder of their own: among millions of images they would take long to find.
     """
     fetched = out.parent / UNFINISHED / out.name
     fetched.parent.mkdir(exist_ok=True)

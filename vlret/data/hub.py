@@ -6,23 +6,23 @@ from pathlib import Path
 from vlret.data.pinned import Remote, bring
 from vlret.files import InputError
 
-# What a text encoder is loaded from; weights of other frameworks and quantised ones are left where they are.
+# What a text encoder is loaded from; weights of other frameworks and quantised ones are not fetched.
 SAFE = ("model.safetensors", "open_clip_model.safetensors")
 WANTED = ("*.json", "*.txt", "*.model", "*_Dense/model.safetensors", *SAFE)
 PICKLED = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "*_Dense/pytorch_model.bin")
 
 
 def fetch_repository(repository: str, revision: str, out: Path) -> None:
-    """Fetch what an encoder is loaded from into the folder `out`, as `vlret.data.pinned.bring` has it.
+    """Fetch the files of an encoder into the folder `out`, by `vlret.data.pinned.bring`.
 
     Parameters
     ----------
     repository
-        Of a model, such as `google-t5/t5-base`.
+        A model, such as `google-t5/t5-base`.
     revision
-        A commit, or a branch or tag, whose commit is then noted and holds from then on.
+        A commit, or a branch or tag, whose commit is recorded and used from then on.
     out
-        The folder to write; what was fetched before is not fetched again.
+        The folder to write; files already fetched are not fetched again.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def fetch_repository(repository: str, revision: str, out: Path) -> None:
 
 
 def _weights(files: Iterable[str]) -> list[tuple[str, str]]:
-    """The files of a model that are read; pickled weights where there are no others."""
+    """The files needed of a model; pickled weights only if there are no others."""
     from huggingface_hub.utils import filter_repo_objects
 
     safe = any(name in files for name in SAFE)
@@ -45,7 +45,7 @@ def _weights(files: Iterable[str]) -> list[tuple[str, str]]:
 def describe_repository(repository: str, revision: str, kind: str) -> tuple[str, dict[str, Remote]]:
     """The commit of a repository at a revision, and all its files by name; `kind` is `model` or `dataset`.
 
-    The hub tells the SHA-256 of files in large file storage alone. Raises `InputError` if the hub cannot be reached, or
+    The hub gives the SHA-256 only of files in large file storage. Raises `InputError` if the hub cannot be reached, or
     has no such repository or revision.
     """
     from huggingface_hub import HfApi, hf_hub_url

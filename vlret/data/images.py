@@ -1,8 +1,8 @@
-"""The one place that opens an image file: any of the usual formats in, an upright RGB image over white out.
+"""The only place that opens image files: any common format in, an upright RGB image over white out.
 
-Image files come from the open web. What a file says of itself is checked before a pixel is decoded, a file that ends
-too early is an error instead of a half-grey image, and SVG is drawn by a child process that has little memory, little
-time and no reason to look at another file.
+Image files come from the open web. The header is checked before any pixel is decoded, a truncated file is an error
+instead of a half-grey image, and SVG is drawn by a child process with limited memory and time and without references to
+other files.
 """
 
 import io
@@ -22,7 +22,7 @@ from vlret.data.own import known_as
 from vlret.files import InputError, error_summary, one_line
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
-SIGNS = (  # the bytes that files of each begin with
+SIGNS = (  # the first bytes of each format
     ("JPEG", rb"\xff\xd8\xff"),
     ("PNG", rb"\x89PNG\r\n\x1a\n"),
     ("GIF", rb"GIF8[79]a"),
@@ -36,7 +36,7 @@ MOST_SVG_DEPTH = 200
 SVG_SECONDS = 20
 SVG_MEMORY = 2 * 2**30
 
-# EXIF 2.3, tag 0x0112: how to turn the stored image so that it stands upright.
+# EXIF 2.3, tag 0x0112: how to turn the stored image upright.
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,7 +65,7 @@ sys.stdout.buffer.write(png)
 
 
 class ImageError(InputError):
-    """A file that cannot be read as an image: `path`, and `reason` without the path."""
+    """A file that cannot be read as an image: its `path`, and the `reason`."""
 
     def __init__(self, path: Path | str, reason: str):
         super().__init__(path, reason)
@@ -79,17 +79,17 @@ class ImageError(InputError):
 def open_image(path: Path, svg_width: int = 512) -> Image.Image:
     """Read a JPEG, PNG, GIF (first frame), WebP, TIFF or SVG file as an upright RGB image over white.
 
-    The content decides about the format, not the name. SVG is drawn to fit a square of `svg_width` pixels a side.
-    Colour profiles are ignored. Raises `ImageError` (one line: file and reason) where the file is missing, truncated,
-    not an image, less than 2 pixels wide or high, or of more than 100 megapixels (known from the header), whatever
-    libraries raise at it; and `MemoryError`.
+    The content determines the format, not the name. SVG is drawn to fit a square of `svg_width` pixels a side. Colour
+    profiles are ignored. Raises `ImageError` (one line: file and reason) if the file is missing, truncated, not an
+    image, less than 2 pixels wide or high, or larger than 100 megapixels (by its header), whatever the libraries raise,
+    except `MemoryError`.
     """
     with _of_file(Path(path)) as file:
         return over_white(render_svg(file.read_bytes(), svg_width) if _looks_like_svg(file) else _decode(file))
 
 
 def check_image(path: Path) -> None:
-    """Raise the `ImageError` of `open_image` where the beginning of a file tells it: no pixel is decoded or drawn."""
+    """Raise the `ImageError` of `open_image` as far as the header shows it; decodes and draws no pixel."""
     with _of_file(Path(path)) as file:
         if _looks_like_svg(file):
             _without_references(file.read_bytes())
@@ -99,7 +99,7 @@ def check_image(path: Path) -> None:
 
 @contextmanager
 def _of_file(path: Path) -> Iterator[Path]:
-    """A file that is there; whatever is raised over it is an `ImageError` that names it as the user does."""
+    """Yield an existing file; turns exceptions of the block into an `ImageError` with the user's name of the file."""
     try:
         if not path.is_file():
             raise ImageError(path, "not a file" if path.exists() else "no such file")
@@ -115,8 +115,8 @@ def _of_file(path: Path) -> Iterator[Path]:
 def render_svg(svg: bytes, width: int) -> Image.Image:
     """Draw an SVG as large as fits a square of `width` pixels a side; RGBA.
 
-    References to anything outside the document are dropped, text is not drawn (there are no fonts), and drawing must
-    end within 20 s and 2 GiB. Raises `ImageError` with `SVG` for a path.
+    References to anything outside the document are dropped, text is not drawn (there are no fonts), and drawing is
+    limited to 20 s and 2 GiB. Raises `ImageError` with `SVG` as the path.
     """
     if len(svg) > MOST_SVG_BYTES:
         raise ImageError("SVG", f"{len(svg)} bytes of SVG, at most {MOST_SVG_BYTES} are read; simplify it")
@@ -135,7 +135,7 @@ def render_svg(svg: bytes, width: int) -> Image.Image:
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB; what is transparent becomes white."""
+    """Convert an image of any mode to 8-bit RGB; transparency becomes white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -146,7 +146,7 @@ def over_white(image: Image.Image) -> Image.Image:
 
 
 def content_kind(start: bytes) -> str | None:
-    """What a file is by its first bytes: one of `FORMATS`, `SVG`, or None for anything else, a web page among them."""
+    """The format of a file by its first bytes: one of `FORMATS`, `SVG`, or None for anything else, even web pages."""
     for kind, sign in SIGNS:
         if re.match(sign, start, re.DOTALL):
             return kind
@@ -154,7 +154,7 @@ def content_kind(start: bytes) -> str | None:
 
 
 def _root_element(xml: bytes) -> bytes:
-    """The name, without its space, of the first element of XML; nothing where that is not among the bytes."""
+    """The name, without namespace, of the root element of XML; empty if it is not among the bytes."""
     at, skipped = 0, ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!DOCTYPE", b">"))
     while True:
         at += len(xml[at:]) - len(xml[at:].lstrip())
@@ -171,11 +171,11 @@ def _root_element(xml: bytes) -> bytes:
 
 
 def _decode(source: Path | io.BytesIO, pixels: bool = True) -> Image.Image:
-    """An image, upright; without `pixels` as its header tells of it."""
+    """Decode an upright image; without `pixels`, only its header."""
     too_large = f"more than {MOST_PIXELS // 10**6} megapixels; scale it down"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of is either checked below or harmless
+            warnings.simplefilter("ignore")  # Pillow's warnings are checked below or harmless
             with Image.open(source, formats=FORMATS) as image:
                 _check_size(image, too_large)
                 if not pixels:
@@ -189,7 +189,7 @@ def _decode(source: Path | io.BytesIO, pixels: bool = True) -> Image.Image:
         raise ImageError("image", too_large) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("image", f"not an image of a known format ({', '.join(FORMATS)}, SVG)") from error
-    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+    except Exception as error:  # Pillow's decoders raise nearly anything for broken files
         raise ImageError("image", f"broken or truncated ({error_summary(error)})") from error
 
 
@@ -204,13 +204,13 @@ def _check_size(image: Image.Image, too_large: str) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
-    except Exception:  # broken metadata do not spoil the pixels
+    except Exception:  # the pixels are usable without metadata
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey by its full range, 32-bit grey (which has no agreed range) from its darkest to its lightest pixel."""
+    """Scale 16-bit grey by its full range, 32-bit grey (which has no standard range) from its minimum to maximum."""
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
@@ -224,14 +224,14 @@ def _looks_like_svg(path: Path) -> bool:
 
 
 def _as_utf8(start: bytes) -> bytes:
-    """The beginning of a text without the mark of its byte order."""
+    """The beginning of a text as UTF-8, without its byte order mark."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return start.decode("utf-16", errors="ignore").encode()
     return start.removeprefix(b"\xef\xbb\xbf")
 
 
 def _without_references(svg: bytes) -> bytes:
-    """The document without anything that could make the renderer open a file, run out of stack, or fetch a page."""
+    """The document without external references; raises `ImageError` if it is invalid or nested too deep."""
     depth = 0
     root = None
     try:
@@ -246,7 +246,7 @@ def _without_references(svg: bytes) -> bytes:
                         del element.attrib[name]
     except ImageError:
         raise
-    except Exception as error:  # not only of its syntax: also of the encoding that it names
+    except Exception as error:  # besides syntax: an unknown encoding
         raise ImageError("SVG", f"neither a known image format nor valid SVG ({error_summary(error)})") from error
     if root.tag.rpartition("}")[2] != "svg":
         raise ImageError("SVG", f"XML, but its root is <{root.tag.rpartition('}')[2]}>, not <svg>")

@@ -1,4 +1,4 @@
-"""One function over many chunks, by several processes, in order: the results are the same for any number of them."""
+"""Map a function over chunks by several processes, in order: same results for any number of processes."""
 
 import multiprocessing
 from collections import deque
@@ -10,19 +10,19 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # chunks for each worker that may be done before the first of them is used
+AHEAD = 2  # chunks per worker that may be done before the first of them is used
 
 
 def in_order(work: Callable[[T], R], chunks: Iterable[T], workers: int) -> Iterator[R]:
-    """Yield `work` of each of `chunks`, in their order.
+    """Yield `work(chunk)` for each of `chunks`, in order.
 
-    With one worker, or one chunk, no process is started. What `work` raises is raised here, in its chunk's turn; only
-    `AHEAD` chunks a worker are taken from `chunks` before their turn, so that memory is bounded.
+    With one worker, or one chunk, no process is started. Exceptions of `work` are raised here, in the chunk's turn. To
+    bound memory, at most `AHEAD` chunks per worker are taken from `chunks` early.
 
     Parameters
     ----------
     work
-        A function of a module, or `partial` of one, since it travels to the workers, as chunks and results do.
+        A module-level function, or `partial` of one: it is pickled, as are chunks and results.
     workers
         Processes, at least one.
     """
@@ -31,9 +31,9 @@ def in_order(work: Callable[[T], R], chunks: Iterable[T], workers: int) -> Itera
     if workers == 1 or len(first) < 2:
         yield from map(work, chain(first, chunks))
         return
-    # Not forked from here: this process may have threads of Arrow's, whose locks a copy would hold for ever.
+    # Not forked from here: a copy of this process would never release the locks of Arrow's threads.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vlret.data.tables"])  # what takes long to import, once for all workers
+    context.set_forkserver_preload(["vlret.data.tables"])  # slow imports, once for all workers
     pool = ProcessPoolExecutor(workers, context)
     waiting: deque[Future[R]] = deque()
     try:

@@ -1,8 +1,8 @@
-"""Articles cut into passages: groups of whole sentences, or one sentence each.
+"""Cutting articles into passages: groups of whole sentences, or single sentences.
 
-The rules are meerqat's `uniform_sents` with `special_fields` (ViQuAE, cvlp): the first paragraph (the title) and
-headings and list items are dropped, the rest is joined without a separator, sentences are grouped greedily. The title
-is a column of its own, and not part of `text`.
+The rules are meerqat's `uniform_sents` with `special_fields` (ViQuAE, cvlp): the first paragraph (the title), headings
+and list items are dropped, the rest is joined without a separator, and sentences are grouped greedily. The title is a
+separate column, not part of `text`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,12 +26,12 @@ SPECIAL = ("Section::::", "BULLET::::")
 
 
 def body(paragraphs: list[str]) -> str:
-    """The running text of an article: no title, no headings, no list items, nothing put between paragraphs."""
+    """The running text of an article: paragraphs without separator, no title, headings or list items."""
     return "".join(paragraph for paragraph in paragraphs[1:] if not paragraph.startswith(SPECIAL))
 
 
 def by_tokens(text: str, tokens: int) -> list[str]:
-    """Passages of whole sentences, joined by a space, of at most `tokens` tokens; a longer sentence stands alone."""
+    """Passages of whole sentences, joined by a space, of at most `tokens` tokens; a longer sentence is one passage."""
     passages: list[str] = []
     group: list[str] = []
     length = 0
@@ -45,7 +45,7 @@ def by_tokens(text: str, tokens: int) -> list[str]:
 
 
 def by_sentence(text: str) -> list[str]:
-    """One passage a sentence, without white space around it."""
+    """One passage per sentence, stripped of white space."""
     return [stripped for sentence, _ in sentences(text) if (stripped := sentence.strip())]
 
 
@@ -53,24 +53,24 @@ def by_sentence(text: str) -> list[str]:
 def split(articles: Path, settings: Passages, out: Path, workers: int = 1) -> None:
     """Cut a dataset of articles into a dataset of passages; a passage's id is its row.
 
-    Columns of the result: `article` (int32 row of the article), `title`, `text`; passages of an article are contiguous,
-    in order. An article without text has none.
+    Columns: `article` (int32 row of the article), `title`, `text`. Passages of an article are contiguous and in order;
+    an article without text has none.
 
     Parameters
     ----------
     articles
         The table of `vlret.data.articles.import_articles`.
     settings
-        Whether a passage is a sentence, or whole sentences of at most so many tokens together.
+        The unit: one sentence, or whole sentences up to a number of tokens.
     out
         The table to write.
     workers
-        Processes that cut; what is written does not depend on how many.
+        Processes that cut; the result does not depend on their number.
 
     Raises
     ------
     InputError
-        When no article has text.
+        If no article has text.
     """
     total = len(load_from_disk(str(articles)))
     cut = in_order(partial(_cut, settings), _numbered(read_batches(articles, ["title", "paragraphs"])), workers)
@@ -89,7 +89,7 @@ def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
 
 
 def _cut(settings: Passages, numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
-    """How many articles a batch has, and their passages."""
+    """The number of articles in a batch, and their passages."""
     first, batch = numbered
     bodies = map(body, batch["paragraphs"].to_pylist())
     if settings.unit == "sentence":

@@ -1,4 +1,4 @@
-"""Folders of files from elsewhere: pinned to a commit, noted with sizes and checksums, gone on with when broken off."""
+"""Folders of fetched files: pinned to a commit, recorded with sizes and checksums, resumed after an interruption."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from vlret.locks import locked
 
 
 class Remote(NamedTuple):
-    """A file that can be fetched; its size and SHA-256 are None where nobody tells them."""
+    """A file that can be fetched; size and SHA-256 are None if unknown."""
 
     url: str
     bytes: int | None
@@ -29,27 +29,27 @@ def bring(
     sums: Mapping[str, Mapping],
     out: Path,
 ) -> None:
-    """Fetch files into the folder `out`; `source.json` there says what they are.
+    """Fetch files into the folder `out`; `source.json` in it describes them.
 
-    What has come stays in `.{out.name}.unfinished` until all is there, so that a fetch that was broken off goes on.
-    Commit, sizes and checksums of the first time are written beside `out`, to `{out.name}.json`, and hold for every
-    later fetch of what is told of by the same words.
+    Partial results are kept in `.{out.name}.unfinished`, so that an interrupted fetch resumes. Commit, sizes and
+    checksums of the first fetch are recorded beside `out`, in `{out.name}.json`; every later fetch of the same `told`
+    must match them.
 
     Parameters
     ----------
     told
-        What is fetched: `repository` and `revision`, or `url`; `name` where it has one.
+        What to fetch: `repository` and `revision`, or `url`; `name` if it has one.
     look
-        From the commit that was noted before, or None, to the commit and all files there by name.
+        Maps the recorded commit, or None, to the commit and all its files by name.
     choose
-        From these files to the names of those that are wanted, each with its place in `out`.
+        Maps these files to the names of the wanted ones, each with its path in `out`.
     sums
-        Name -> `{bytes, sha256}`, where they are known beforehand.
+        Name -> `{bytes, sha256}`, as far as known.
 
     Raises
     ------
     InputError
-        If a file is not as it should be, or not as it was the first time, or the disk has no room.
+        If a file differs from what is known or recorded of it, or the disk lacks space.
     """
     record, work = out.parent / f"{out.name}.json", out.parent / f".{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock"):
@@ -64,7 +64,7 @@ def bring(
             for known in (sums.get(name, {}), before.get("files", {}).get(name, {})):
                 wanted[name] = _agree(name, wanted[name], known, record)
         if not out.exists() and not work.exists() and (kept := kept_of(out)):
-            os.replace(kept[-1], work)  # all of it is there, and but the link to it was deleted
+            os.replace(kept[-1], work)  # complete: only the link to it was deleted
         done = {**told, **_fetch(commit, wanted, places, work)}
         write_json(work / RECORD, done)
         write_json(record, done)
@@ -74,7 +74,7 @@ def bring(
 
 
 def contradiction(source: Mapping, record: Mapping) -> str | None:
-    """What of a source's pins is not so of the files that were fetched, as their record tells; None if all is."""
+    """How a source's pins contradict the record of its fetched files; None if they do not."""
     commit, revision = record.get("commit"), source.get("revision")
     if revision not in (None, commit, record.get("revision")):
         return f"{source['name']}: pinned to {revision}, but what lies there was fetched at {commit}"
@@ -86,7 +86,7 @@ def contradiction(source: Mapping, record: Mapping) -> str | None:
 
 
 def _inside(place: str, told: Mapping) -> str:
-    """A place that is in the folder; `InputError` for one that leads out of it."""
+    """Return a path inside the folder; raises `InputError` for one outside it."""
     path = PurePosixPath(place)
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"{told.get('repository', told.get('url'))}: a file called {place} would lie elsewhere")
@@ -94,7 +94,7 @@ def _inside(place: str, told: Mapping) -> str:
 
 
 def _fetch(commit: str, wanted: Mapping[str, Remote], places: Sequence[tuple[str, str]], work: Path) -> dict:
-    """Fetch to the folder `work` what is not there yet; `{commit, files}`, with the sums of each file."""
+    """Fetch missing files to the folder `work`; returns `{commit, files}`, with the sums of each file."""
     done = read_json(work / RECORD) if (work / RECORD).is_file() else {}
     if done.get("commit") != commit:
         remove(work)
@@ -111,13 +111,13 @@ def _fetch(commit: str, wanted: Mapping[str, Remote], places: Sequence[tuple[str
 
 
 def _left(remote: Remote, path: Path) -> int:
-    """How many bytes of a file have to come still, as far as is known."""
+    """The bytes of a file still to fetch, as far as known."""
     come = [file.stat().st_size for file in (path, partial_of(path)) if file.is_file()]
     return max(0, (remote.bytes or 0) - sum(come))
 
 
 def _check_room(folder: Path, wanted: int) -> None:
-    """Raise `InputError` where a disk has no room for that many bytes."""
+    """Raise `InputError` if the disk has less space than `wanted` bytes."""
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise InputError(
@@ -126,7 +126,7 @@ def _check_room(folder: Path, wanted: int) -> None:
 
 
 def _agree(name: str, remote: Remote, known: Mapping, record: Path) -> Remote:
-    """A file with what is known of it taken up; raises `InputError` where the server says something else."""
+    """Complete a file's description by known fields; raises `InputError` if the server contradicts them."""
     for field, value in known.items():
         if getattr(remote, field) not in (None, value):
             raise InputError(

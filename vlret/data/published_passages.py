@@ -1,6 +1,6 @@
-"""Passages as published (`title [SEP] text` with the row of the article), taken in place of cutting articles.
+"""Published passages (`title [SEP] text` with the row of the article), used instead of cutting articles.
 
-Their rows are the passage ids of the published runs and judgements.
+Their row numbers are the passage ids of the published runs and judgements.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,22 +19,22 @@ SEPARATOR = " [SEP] "
 
 
 def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
-    """Read published passages to the table that `vlret.data.passages.split` makes: `article`, `title`, `text`.
+    """Read published passages into a table like that of `vlret.data.passages.split`: `article`, `title`, `text`.
 
     Parameters
     ----------
     passages
-        What `vlret.data.records.read_records` reads, with the fields `passage` and `index`.
+        Files for `vlret.data.records.read_records`, with the fields `passage` and `index`.
     articles
-        The table of articles, in the order that `index` counts.
+        The table of articles, in the order to which `index` refers.
     out
         The table to write.
 
     Raises
     ------
     InputError
-        For a passage that does not begin with its article's title, an index beyond the articles, passages that are not
-        in the order of the articles, and when there is none.
+        For a passage that does not begin with its article's title, an index out of range, passages not in the order of
+        the articles, and if there is none.
     """
     titles = load_from_disk(str(articles)).data.column("title").to_pylist()
 
@@ -51,7 +51,7 @@ def import_passages(passages: list[Path], articles: Path, out: Path) -> None:
 def read_passages(
     passages: Iterable[Path], titles: list[str]
 ) -> Iterator[tuple[dict, None] | tuple[None, RecordError]]:
-    """What each record is made into, or what is wrong with it."""
+    """Yield each record's row, or its error."""
     before = 0
     for record in progress(read_records(passages), None, "passage", "passages"):
         try:
@@ -64,7 +64,7 @@ def read_passages(
 
 
 def no_passage(passages: Iterable[Path]) -> str:
-    """What is said of files that hold no passage."""
+    """The message for files without a passage."""
     return f"{', '.join(str(known_as(path)) for path in passages)}: no passage in these files"
 
 

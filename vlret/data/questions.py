@@ -1,4 +1,4 @@
-"""Questions as published (ViQuAE's JSON lines, TriviaQA's) to Arrow, every record checked and linked to its article."""
+"""Published questions (JSON lines of ViQuAE, TriviaQA) to Arrow, every record checked and linked to its article."""
 
 import json
 import re
@@ -47,38 +47,38 @@ def import_questions(
     report: Path,
     batch: LargestBatch | None = None,
 ) -> None:
-    """Read the questions of three splits to a `DatasetDict`, each linked to its article in column `article`.
+    """Read the questions of three splits into a `DatasetDict`, each linked to its article by column `article`.
 
-    Column `original_question` is the question that names its entity, null where a record has none; questions without
-    images name theirs in `input`. Lists of records may come as records of lists, as dataset hubs store them.
+    Column `original_question` is the question that names its entity, null if a record has none; questions without
+    images name it in `input`. Lists of records may be stored as records of lists, as dataset hubs do.
 
     Parameters
     ----------
     train, validation, test
-        What `vlret.data.records.read_records` reads.
+        Files for `vlret.data.records.read_records`.
     articles
         The table of `import_articles`.
     images
-        The folder that must hold the file that `image` names; None for questions without images.
+        The folder that must contain the files in field `image`; None for questions without images.
     link
-        `wikidata`: the article with the record's `wikidata_id`; of several, the first whose title `output.provenance`
-        names, or else the first. `provenance`: that as well, and for a record without a `wikidata_id` (TriviaQA's) the
-        first article of `output.provenance`, whose entity, or else its id, is the question's.
+        `wikidata`: the article with the record's `wikidata_id`; of several, the first whose title is in
+        `output.provenance`, else the first. `provenance`: likewise, but a record without a `wikidata_id` (TriviaQA's)
+        gets the first article of `output.provenance`, and that article's entity, else its id.
     limits
-        Most records by kind. Those with `no answer` are kept; `malformed` (whatever else is wrong with them, an id of
-        several words or half a character in a text too), `repeated` (an id, in any split), with `no article` or a
-        `missing image` are left out where limits allow it.
+        Maximum records by kind. Those with `no answer` are kept; those that are `malformed` (anything else wrong, such
+        as an id with spaces or a lone surrogate) or `repeated` (an id, in any split), or have `no article` or a
+        `missing image`, are dropped if limits allow it.
     out
         The table to write.
     report
-        JSON: how many questions and entities there are, and how many problems of each kind, with examples.
+        JSON: counts of questions, entities and problems of each kind, with examples.
     batch
-        The largest that a training will draw from the training questions, all of distinct entities.
+        The largest batch of distinct entities that a training draws from the training questions.
 
     Raises
     ------
     InputError
-        For more problems than allowed, a broken file, a split without questions, and fewer entities than `batch` holds.
+        For more problems than allowed, a broken file, a split without questions, or fewer entities than `batch` needs.
     """
     find, ids = Links(articles, link), Unique("id")
     splits, counts = {}, {}
@@ -107,9 +107,9 @@ def import_questions(
 def read_questions(
     paths: Iterable[Path], find: "Links", images: Path | None, ids: Unique, look: bool = True
 ) -> Iterator[tuple[Record, dict, None] | tuple[Record, None, RecordError]]:
-    """Each record with the row that is made of it, or with what is wrong with it.
+    """Yield each record with its row, or with its error.
 
-    `ids` knows the ids of all splits. Without `look` nothing is said of images that are not in their folder.
+    `ids` has the ids of all splits. Without `look`, missing images are not errors.
     """
     make = partial(_question, find=find, images=images, look=look)
     for record in read_records(paths):
@@ -123,14 +123,14 @@ def read_questions(
 
 
 def no_question(path: Path) -> str:
-    """What is said of the file of a split that has no question."""
+    """The message for a split's file without a question."""
     return f"{known_as(path)}: no question in this file; every split needs some"
 
 
 class Links:
-    """Finds the article of a question; of millions of articles, only what questions ask for is held in memory.
+    """Finds the article of a question; of millions of articles, only the columns in use are in memory.
 
-    `articles` is a table, or where one was saved.
+    `articles` is a table, or the path of a saved one.
     """
 
     def __init__(self, articles: Path | Dataset, link: str):
@@ -139,14 +139,14 @@ class Links:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """Entity -> row of its article, the first of several."""
+        """Entity -> row of its (first) article."""
         rows = rows_by_entity(self.table)
         rows.pop(None, None)
         return rows
 
     @cached_property
     def further(self) -> dict[str, list[int]]:
-        """Entity -> rows of its articles but the first, for entities of several."""
+        """Entity -> rows of its articles after the first, if it has several."""
         found: dict[str, list[int]] = {}
         for row, entity in enumerate(self.table.data.column("wikidata_id").to_pylist()):
             if self.rows.get(entity, row) != row:
@@ -159,7 +159,7 @@ class Links:
         return rows_by_title(self.table)
 
     def __call__(self, record: Record, provenance: list[dict]) -> tuple[int, str]:
-        """The row of its article, and its entity; raises `RecordError` of kind `no article`."""
+        """The question's article row and entity; raises `RecordError` of kind `no article`."""
         if self.link == "wikidata" or record.get("wikidata_id", str, None):
             entity = record.text("wikidata_id")
             if entity not in self.rows:
@@ -173,19 +173,19 @@ class Links:
         return rows[0], article["wikidata_id"] or article["id"]
 
     def _other_spelling(self, entity: str) -> str | None:
-        """The id in a Wikidata address, or the same with a capital Q, if an article has it."""
+        """The id in a Wikidata URL, or with a capital Q, if an article has it."""
         found = re.fullmatch(r"(?:\S*/)?q([0-9]+)", entity.strip(), re.IGNORECASE)
         return f"Q{found[1]}" if found and f"Q{found[1]}" in self.rows else None
 
     def _row(self, entity: str, provenance: list[dict]) -> int:
-        """The article of an entity: of several, one that the provenance names, or else the first."""
+        """The article of an entity: of several, the first one named by the provenance, else the first."""
         rows = [self.rows[entity], *self.further.get(entity, ())]
         named = {entry["title"][0] for entry in provenance if entry["title"]} if len(rows) > 1 else ()
         return next((row for row in rows if named and self.table[row]["title"] in named), rows[0])
 
 
 def rows_by_entity(articles: Dataset) -> dict[str | None, int]:
-    """`wikidata_id` -> row of the article, the first of several."""
+    """`wikidata_id` -> row of its (first) article."""
     rows: dict[str | None, int] = {}
     for row, entity in enumerate(articles.data.column("wikidata_id").to_pylist()):
         rows.setdefault(entity, row)
@@ -193,12 +193,12 @@ def rows_by_entity(articles: Dataset) -> dict[str | None, int]:
 
 
 def rows_by_title(articles: Dataset) -> dict[str, int]:
-    """Title -> row of the article; of articles with one title the last (meerqat's `title2index`)."""
+    """Title -> row of the article, the last of those with the same title (meerqat's `title2index`)."""
     return {title: row for row, title in enumerate(articles.data.column("title").to_pylist())}
 
 
 def linked_rows(provenance: list[dict], rows: dict[str, int]) -> list[int]:
-    """The articles that a question's provenance names by the first title of each entry, each once, in its order."""
+    """The articles in a question's provenance, by the first title of each entry, each once, in order."""
     titles = (entry["title"][0] for entry in provenance if entry["title"])
     return list(dict.fromkeys(rows[title] for title in titles if title in rows))
 
@@ -232,7 +232,7 @@ def _image(record: Record, images: Path, look: bool) -> str:
 
 
 def read_output(record: Record) -> dict:
-    """`output` as `{original_answer, answer, provenance}`, from that or from KILT's list with a record an answer."""
+    """`output` as `{original_answer, answer, provenance}`, from that or from KILT's list of one record per answer."""
     found = record.get("output", object, None)
     if isinstance(found, list) and not any(isinstance(part, str) for part in found):
         parts = [Record(part, f"{record.place}, output") for part in found]
@@ -255,7 +255,7 @@ def read_output(record: Record) -> dict:
 
 
 def _no_output(record: Record, found: object) -> RecordError:
-    """What is said where the answers stand elsewhere, or as bare texts."""
+    """The error for a missing `output`, or one of plain strings; suggests how to write it."""
     wrong = "is missing" if found is None else f"is {type(found).__name__}, expected dict"
     bare = found or next((record.values[key] for key in ("answer", "answers") if key in record.values), None)
     texts = [bare] if isinstance(bare, str) else bare
@@ -266,7 +266,7 @@ def _no_output(record: Record, found: object) -> RecordError:
 
 
 def _entries(record: Record, field: str) -> list[dict]:
-    """A list of records with a title, from that or from a record of lists."""
+    """A list of records with a title, stored as such or as a record of lists."""
     found = record.get(field, object, [])
     lists = isinstance(found, dict) and isinstance(found.get("title"), list)
     entries = [{"title": titles} for titles in found["title"]] if lists else found

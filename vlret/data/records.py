@@ -1,8 +1,8 @@
-"""Records of published files, each with its place, and what is wrong with them.
+"""Records of published files, each with its place and its problems.
 
-A kind of problem has a limit: so many records of it are allowed, all or none where the config's `limits` (`{kind: most
-records}`) says nothing. Such records are counted, and the report has examples. What is allowed none stops the run at
-the first, with file, line and field.
+Each kind of problem has a limit on its number of records: that of the config's `limits` (`{kind: maximum}`), else any
+number or none. Records with problems are counted, and the report has examples. If none are allowed, the first stops the
+run, naming file, line and field.
 """
 
 import json
@@ -21,29 +21,29 @@ from vlret.data.own import known_as, nearest
 from vlret.files import InputError, error_summary, read_lines, read_record
 
 T = TypeVar("T")
-Rows = list[bytes] | pa.RecordBatch | pa.Table  # lines of JSON, or rows of a table, that follow each other
+Rows = list[bytes] | pa.RecordBatch | pa.Table  # consecutive lines of JSON, or rows of a table
 
 EXAMPLES = 10
 REQUIRED = object()
 BATCH = 1000  # lines or rows in memory
-MARK = "\ufeff"  # of byte order, which a file may begin with and which is lost there
+MARK = "\ufeff"  # byte order mark, dropped at the beginning of a file
 ANY = None
-# How many records of a kind are allowed where the config says nothing. Any number of those that are kept, none of those
-# that are left out; of articles, those that are `repeated` are kept where the config allows them.
+# Default limits: any number of records that are kept, none that are dropped. `repeated` articles are kept if the config
+# allows them.
 KINDS = {
     "no text": ANY,
     "no image": ANY,
     "no wikidata id": ANY,
     "no answer": ANY,
     "shared wikidata id": ANY,
-    "unreadable image": ANY,  # of articles: vlret.features.extract counts them
+    "unreadable image": ANY,  # of articles, counted by vlret.features.extract
     "malformed": 0,
     "repeated": 0,
     "no article": 0,
     "missing image": 0,
     "no question": 0,
 }
-# Fields of records; none is a misspelling of another.
+# Known fields, none of which is a misspelling of another.
 FIELDS = frozenset(
     (
         *("id", "input", "original_question", "image", "wikidata_id", "output", "meta"),
@@ -52,7 +52,7 @@ FIELDS = frozenset(
         *("passage", "index", "question_id", "question", "value"),
     )
 )
-# How files begin that are no JSON lines, and what to do with them.
+# The beginnings of files that are not JSON lines, and what to do with them.
 FORMATS = (
     (rb"\x1f\x8b", "it is compressed; let its name end in .gz"),
     (rb"PAR1", "it is Parquet; let its name end in .parquet"),
@@ -63,14 +63,14 @@ FORMATS = (
     (rb"\{\s*$", "one object a line, not spread over several"),
     (rb"[^{]*[,;\t]", "it looks like CSV; JSON lines are needed"),
 )
-LONGEST = 60  # characters of what a message tells to write
-MOST_KEYS = 8  # that a message lists
+LONGEST = 60  # characters of a value that a message suggests
+MOST_KEYS = 8  # keys that a message lists
 
 
 class RecordError(InputError):
-    """What is wrong with one record, its place first, and the kind of problem that it is.
+    """A mistake in one record, its place first, and the kind of problem.
 
-    `others` are further mistakes in it.
+    `others` are further mistakes in the record.
     """
 
     def __init__(self, message: str, kind: str = "malformed"):
@@ -79,27 +79,27 @@ class RecordError(InputError):
         self.others: list[RecordError] = []
 
     def __reduce__(self):
-        """Travel between processes with all of it."""
+        """Pickle with all attributes."""
         return type(self), (str(self), self.kind), vars(self)
 
     def all(self) -> list["RecordError"]:
-        """It, and the further mistakes in its record."""
+        """This mistake and the others in its record."""
         return [self, *self.others]
 
 
 class FormatError(RecordError):
-    """A line as they stand in files of another format."""
+    """A line that looks like a file of another format."""
 
 
 class Problems:
-    """Counts what is wrong with records, by kind, with the first examples; stops where there are too many.
+    """Counts problems of records by kind, with the first examples; raises if there are too many.
 
     Parameters
     ----------
     kinds
-        Those that a stage looks for, some of `KINDS`.
+        The kinds that a stage looks for, some of `KINDS`.
     limits
-        The config's; kinds of other stages may stand in it.
+        The config's limits; may include kinds of other stages.
     """
 
     def __init__(self, kinds: Iterable[str], limits: Mapping[str, int]):
@@ -111,16 +111,16 @@ class Problems:
         self.examples: dict[str, list[str]] = {kind: [] for kind in self.limits}
 
     def add(self, kind: str, example: str) -> None:
-        """Note one record that is kept."""
+        """Count one record that is kept."""
         self.extend(kind, [example])
 
     def extend(self, kind: str, examples: Sequence[str]) -> None:
-        """Note records that are kept."""
+        """Count records that are kept."""
         self.counts[kind] += len(examples)
         self.examples[kind] += examples[: EXAMPLES - len(self.examples[kind])]
 
     def note(self, error: RecordError) -> None:
-        """Note what is wrong with one record; raises `InputError` where that is one more of its kind than allowed."""
+        """Count one record's error; raises `InputError` if it exceeds the limit of its kind."""
         self.add(error.kind, str(error))
         limit = self.limits[error.kind]
         if limit is not ANY and self.counts[error.kind] > limit:
@@ -128,11 +128,11 @@ class Problems:
             raise InputError(f"{error}{more}") from error
 
     def excess(self) -> list[str]:
-        """The kinds that have more records than their limit."""
+        """The kinds whose limit is exceeded."""
         return [kind for kind, limit in self.limits.items() if limit is not ANY and self.counts[kind] > limit]
 
     def check(self, source: str) -> None:
-        """Raise `InputError` where a kind has more records than its limit."""
+        """Raise `InputError` if a kind's limit is exceeded."""
         for kind in self.excess():
             raise InputError(
                 f"{source}: {self.counts[kind]} records with {kind} (such as {self.examples[kind][0]}), limits allow "
@@ -144,20 +144,20 @@ class Problems:
         return {kind: {"count": count, "examples": self.examples[kind]} for kind, count in self.counts.items()}
 
     def __str__(self) -> str:
-        """Counts in words, of the kinds that are kept and of those that were found."""
+        """Counts as text, of the kinds that have no limit and of those that were found."""
         told = [kind for kind in self.counts if self.counts[kind] or KINDS[kind] is ANY]
         return ", ".join(f"{self.counts[kind]} with {kind}" for kind in told) or "no problem"
 
 
 class Unique:
-    """Refuses a value that it has seen before."""
+    """Rejects repeated values."""
 
     def __init__(self, field: str):
         self.field = field
         self.places: dict[str, str] = {}
 
     def add(self, value: str, record: "Record") -> None:
-        """Note `value` of `record`; raises `InputError` with both places where it stands twice."""
+        """Remember `value` of `record`; raises `RecordError` with both places if it is repeated."""
         if value in self.places:
             raise RecordError(
                 f"{record.place}: field {self.field!r} is {value}, as at {self.places[value]}; remove one", "repeated"
@@ -166,10 +166,10 @@ class Unique:
 
 
 class Record:
-    """One JSON record with its place, so that a wrong field can be named.
+    """One JSON record with its place, so that errors can name field and place.
 
-    `content` is a line of JSON, a row of a table, or the record's values; what is not read yet is read when it is asked
-    for, so that one that cannot be read costs no other.
+    `content` is a line of JSON, a row of a table, or the record's values. It is parsed lazily, so that an unreadable
+    record affects no other.
     """
 
     def __init__(self, content: object, place: str):
@@ -177,7 +177,7 @@ class Record:
 
     @cached_property
     def values(self) -> object:
-        """The record's values; raises `RecordError` where its line or row cannot be read."""
+        """The record's values; raises `RecordError` if its line or row cannot be read."""
         if isinstance(self.content, bytes):
             return _parsed(self.content, self.place)
         try:
@@ -188,7 +188,7 @@ class Record:
         return self.content
 
     def get(self, field: str, kind: type, default: object = REQUIRED) -> object:
-        """The value at a dotted field name; raises `RecordError` where it is missing (or null) or of another type."""
+        """The value at a dotted field name; raises `RecordError` if it is missing (or null) or of another type."""
         value, names = self.values, field.split(".")
         for depth, name in enumerate(names):
             if value is not None and not isinstance(value, dict):
@@ -208,7 +208,7 @@ class Record:
         return self._writable(value, field) if isinstance(value, str) else value
 
     def _writable(self, value: str, field: str) -> str:
-        """A string that UTF-8 can hold, as JSON's need not be."""
+        """Return a string that UTF-8 can encode, unlike some in JSON."""
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -242,15 +242,15 @@ class Record:
 
 
 class Together:
-    """Reads the fields of a record one after the other, so that each that is wrong is told of."""
+    """Reads the fields of a record and collects all their errors."""
 
     def __init__(self):
         self.errors: list[RecordError] = []
 
     def __call__(self, read: Callable[..., T], *arguments: object) -> T | None:
-        """What `read` gives; None, and a note, where it raises `RecordError`.
+        """Return the result of `read`; if it raises `RecordError`, collect that and return None.
 
-        What cannot be read at all says so whichever field is asked for, and counts once.
+        An unreadable record gives the same error for every field, and counts once.
         """
         try:
             return read(*arguments)
@@ -260,14 +260,14 @@ class Together:
             return None
 
     def check(self) -> None:
-        """Raise the first error, with the others, if there was any."""
+        """Raise the first error, with the others attached, if there is any."""
         if self.errors:
             first, *first.others = self.errors
             raise first
 
 
 def written_as(value: object, kind: type) -> str:
-    """The end of a message that tells how a value of the wrong type is written rightly; nothing where that is open."""
+    """The end of a message: how to write a value of the wrong type correctly; empty if unknown."""
     right: object = None
     if kind is list and isinstance(value, str):
         right = [value]
@@ -283,12 +283,12 @@ def written_as(value: object, kind: type) -> str:
 
 @lru_cache(maxsize=1024)
 def _misspelt(name: str, keys: frozenset[str]) -> str | None:
-    """The key that was most likely meant to be `name`."""
+    """The key that is most likely a misspelling of `name`."""
     return nearest(name, sorted(keys - FIELDS))
 
 
 def _keys(values: Mapping) -> str:
-    """The end of a message about a missing field: those that are there."""
+    """The end of a message about a missing field: the keys that exist."""
     if not values:
         return ""
     listed = ", ".join(str(key)[:LONGEST] for key in list(values)[:MOST_KEYS])
@@ -296,7 +296,7 @@ def _keys(values: Mapping) -> str:
 
 
 def _parsed(line: bytes, place: str) -> dict:
-    """The object on a line of JSON; raises `RecordError` with what the line looks like instead."""
+    """Parse an object from a line of JSON; raises `RecordError` with what the line looks like instead."""
     try:
         return read_record(line, place)
     except InputError as error:
@@ -308,7 +308,7 @@ def _parsed(line: bytes, place: str) -> dict:
 
 
 def _mended(line: bytes) -> str:
-    """What to do with a line that is nearly an object."""
+    """The end of a message: how to correct a line that is almost an object."""
     try:
         text = line.decode()
     except UnicodeDecodeError:
@@ -319,20 +319,20 @@ def _mended(line: bytes) -> str:
 
 
 def taken(make: Callable[[Record], T], record: Record) -> T:
-    """What `make` makes of a record, which alone pays for what goes wrong: its `RecordError`, whatever was raised."""
+    """Return `make(record)`; any exception but `InputError` becomes a `RecordError` of this record."""
     try:
         return make(record)
     except InputError:
         raise
-    except Exception as error:  # what a record may hold, and what libraries say to that, has no end
+    except Exception as error:  # libraries raise anything for unforeseen values
         raise RecordError(f"{record.place}: cannot be used ({error_summary(error)})") from error
 
 
 def read_records(paths: Iterable[Path]) -> Iterator[Record]:
-    """The records of files, one file after the other: JSON lines (also `.gz`), Parquet, saved datasets, or folders.
+    """The records of files, in order: JSON lines (also `.gz`), Parquet, saved datasets, or folders of these.
 
-    Raises `InputError` for a file that is missing, broken, or of another kind; a line or row that cannot be read is
-    a record that says so when it is asked for something.
+    Raises `InputError` for a file that is missing, broken, or of another format; an unreadable line or row gives a
+    record whose methods raise `RecordError`.
     """
     for path in chain.from_iterable(files_of(Path(path)) for path in paths):
         first = 1
@@ -342,7 +342,7 @@ def read_records(paths: Iterable[Path]) -> Iterator[Record]:
 
 
 def records_of(path: Path, first: int, rows: Rows) -> Iterator[tuple[int, Record]]:
-    """The number of each record of a file's lines or rows, from that of the `first`; blank lines are passed over."""
+    """Yield `(number, record)` for a file's lines or rows, counted from `first`; blank lines are skipped."""
     if isinstance(rows, list):
         for number, line in enumerate(rows, start=first):
             if line.strip():
@@ -350,16 +350,16 @@ def records_of(path: Path, first: int, rows: Rows) -> Iterator[tuple[int, Record
         return
     try:
         contents = rows.to_pylist()
-    except Exception:  # one of them, which says so itself
+    except Exception:  # one row, whose record raises the error
         contents = [rows.slice(row, 1) for row in range(len(rows))]
     for number, content in enumerate(contents, start=first):
         yield number, Record(content, f"{path}, row {number}")
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file or a saved dataset as it is, and all files of any other folder in the order of their names.
+    """A file or a saved dataset itself; for any other folder, all files in it, sorted by name.
 
-    Links to the user's own files give way to these, so that errors name what the user knows.
+    Links to the user's own files are resolved, so that errors name what the user knows.
     """
     path = known_as(path)
     if not path.is_dir() or (path / "state.json").is_file():
@@ -370,9 +370,9 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read_rows(path: Path) -> Iterator[Rows]:
-    """The lines of a file, or the rows of a saved dataset or a Parquet file, some at a time.
+    """The lines of a file, or the rows of a saved dataset or a Parquet file, in batches.
 
-    Raises `InputError` where it is missing or broken.
+    Raises `InputError` if it is missing or broken.
     """
     kind, read = ("lines", _lines)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Which passages answer a question: static judgements, before any run, and dynamic ones, of what runs retrieved."""
+"""Relevance judgements: static ones, before any run, and dynamic ones, of the passages that runs retrieved."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -22,7 +22,7 @@ EVALUATED = ("validation", "test")  # what runs are evaluated on
 
 
 def normalise(passages: Path, out: Path, titles: str = "") -> None:
-    """Write the texts of a passages dataset as `vlret.data.answers.PreprocessedPassages`.
+    """Write the texts of a table of passages as `vlret.data.answers.PreprocessedPassages`.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def normalise(passages: Path, out: Path, titles: str = "") -> None:
     out
         The folder to write.
     titles
-        What stands between title and text, spaces around it: meerqat looks for answers in `title [SEP] text`. Without
-        it, texts have no titles.
+        Separator of title and text, spaces added: meerqat looks for answers in `title [SEP] text`. If empty, titles are
+        left out.
     """
     total = len(load_from_disk(str(passages)))
 
@@ -56,11 +56,11 @@ def judge(
     articles: Path | None = None,
     matching: Matching = "meerqat",
 ) -> None:
-    """Write the static judgements of every question of a dataset, `out/{split}.trec` and `out/{split}.jsonl`.
+    """Write static judgements of every question of a dataset to `out/{split}.trec` and `out/{split}.jsonl`.
 
-    Relevant is a passage of a linked article whose normalised text contains any answer. The JSON lines have, as in
-    meerqat's datasets, `provenance_indices`, the relevant passages, and `original_answer_provenance_indices`, those
-    that contain the original answer.
+    A passage of a linked article is relevant if its normalised text contains any answer. As in meerqat's datasets, the
+    JSON lines have `provenance_indices`, the relevant passages, and `original_answer_provenance_indices`, those with
+    the original answer.
 
     Parameters
     ----------
@@ -71,19 +71,19 @@ def judge(
     out
         The folder to write.
     report
-        By split, questions without an answer and without a relevant passage, which stay in the qrels, with their rows.
+        By split, questions (with rows) without an answer or without a relevant passage; they stay in the qrels.
     link
         `wikidata`: the article of column `article`. `provenance`: all articles whose title is the first of an entry of
-        `output.provenance`, of articles with one title the last (meerqat's `find_relevant_item`).
+        `output.provenance`, the last of those with the same title (meerqat's `find_relevant_item`).
     articles
-        The table of articles, which links by `provenance` need.
+        The table of articles, required for `provenance`.
     matching
-        How an answer stands in a text, see `vlret.data.answers`.
+        How answers are matched, see `vlret.data.answers`.
 
     Raises
     ------
     InputError
-        When no question of a split has a relevant passage, and for normalised texts of other passages.
+        If no question of a split has a relevant passage, and for normalised texts of other passages.
     """
     if link == "provenance" and articles is None:
         raise InputError("link 'provenance' needs the table of articles")
@@ -96,7 +96,7 @@ def judge(
     linked = {}
     for records in splits.values():
         for question, rows in zip(records["id"], _linked(records, titles), strict=True):
-            # Of another type, the rows would make a copy of all passages' articles.
+            # With another dtype, searchsorted would copy the articles of all passages.
             wanted = np.asarray(rows, owners.dtype)
             firsts, ends = (np.searchsorted(owners, wanted, side).tolist() for side in ("left", "right"))
             linked[question] = list(chain.from_iterable(map(range, firsts, ends)))
@@ -104,7 +104,7 @@ def judge(
 
 
 def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterator[list[int]]:
-    """The rows of the articles that each question is linked to, by their titles if given."""
+    """The rows of each question's linked articles, by `titles` if given."""
     if titles is None:
         return ([row] for row in records["article"])
     return (linked_rows(output["provenance"], titles) for output in records["output"])
@@ -113,11 +113,11 @@ def _linked(records: Dataset, titles: Mapping[str, int] | None) -> Iterator[list
 def pool(
     runs: list[Path], questions: Path, normalised: Path, out: Path, report: Path, matching: Matching = "meerqat"
 ) -> None:
-    """Write the dynamic judgements `out/validation.trec` and `out/test.trec` of the runs of one table.
+    """Write dynamic judgements of the runs of one table to `out/validation.trec` and `out/test.trec`.
 
-    Relevant is a passage that any of the runs ranks for the question, however low, and whose normalised text
-    contains any answer, whatever its article (meerqat's `ir.search`, where each search adds to the same judgements).
-    All runs are pooled, so that all can be judged alike.
+    A passage is relevant if any run ranks it for the question, at any rank, and its normalised text contains any
+    answer, whatever its article (meerqat's `ir.search`, where each search adds to the same judgements). All runs are
+    pooled, so that all are judged alike.
 
     Parameters
     ----------
@@ -130,14 +130,14 @@ def pool(
     out
         The folder to write.
     report
-        By split, questions without an answer and without a relevant passage, as `judge` has it.
+        By split, questions without an answer or without a relevant passage, as in `judge`.
     matching
-        How an answer stands in a text, see `vlret.data.answers`.
+        How answers are matched, see `vlret.data.answers`.
 
     Raises
     ------
     InputError
-        When no question of a split has a relevant passage, and for a run of other passages.
+        If no question of a split has a relevant passage, and for a run of other passages.
     """
     splits = load_from_disk(str(questions))
     splits = {split: splits[split] for split in EVALUATED}
@@ -170,7 +170,7 @@ def _write(
     advice: str,
     indices: bool = False,
 ) -> None:
-    """Judge the candidates of every question, and write qrels, report, and on demand what meerqat's datasets have."""
+    """Judge the candidates of every question; write qrels, report and, if `indices`, meerqat's JSON lines."""
     counts = {}
     with atomic(out) as aside:
         aside.mkdir()
