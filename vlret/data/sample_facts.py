@@ -1,8 +1,7 @@
-"""The sample's facts: which country a flag stands for, and what its article says of it.
+"""The sample's facts: which country a flag belongs to, and what its article says about it.
 
-A fact is a question kind with its answers. It is kept only where it makes a fair question: an answer stands in a
-sentence of the article, the title does not give it away, and it is not in so many sentences that the country alone
-would do.
+A fact is a kind of question with its answers. It is kept only if it makes a fair question: a sentence of the article
+contains an answer, the title does not reveal it, and it is not in so many sentences that finding the article would do.
 """
 
 import re
@@ -16,7 +15,7 @@ from vlret.data.passages import by_sentence
 from vlret.files import InputError, read_json
 
 KINDS = ("capital", "border", "region", "sea", "official name", "largest city")
-# Articles that the names in the sources do not lead to (`Ireland` is the island's).
+# Articles not found by the names in the sources (`Ireland` is the island's).
 TITLES = {"GE": "Georgia (country)", "IE": "Republic of Ireland", "VA": "Vatican City"}
 WATER = re.compile(r"(Sea|Ocean|Gulf|Bay|Strait|Channel)$|^(Sea|Gulf|Bay|Strait) of ")
 OFFICIAL = re.compile(
@@ -50,7 +49,7 @@ class Article:
 
 @dataclass(frozen=True)
 class Country:
-    """A country with a flag: ISO 3166-1 alpha-2 `code`, its article, what the sources call it, and its records."""
+    """A country with a flag: ISO 3166-1 alpha-2 `code`, its article, names in the sources, and its records."""
 
     code: str
     article: Article
@@ -75,10 +74,10 @@ def read_articles(package: Path) -> dict[str, Article]:
 
 
 def read_countries(countries: Path, codes: Path, articles: dict[str, Article]) -> list[Country]:
-    """Every ISO 3166-1 country or territory that has an article, by code.
+    """Every ISO 3166-1 country or territory with an article, sorted by code.
 
-    That leaves out flags of what ISO does not list: the EU, the UN, islands with a reserved code, Kosovo, and the
-    parts of a country (England, Texas); and Antarctica, which no source gives a region.
+    This excludes flags that ISO does not list: the EU, the UN, islands with a reserved code, Kosovo, and parts of a
+    country (England, Texas); and Antarctica, which has no region in any source.
     """
     facts = {}
     for path in sorted((countries / "countryinfo" / "data").glob("*.json")):
@@ -131,50 +130,50 @@ class Facts:
         return fair
 
     def largest_city(self, sentences: list[str]) -> str | None:
-        """The one city that a clause (or else its sentence) calls the largest, if there is such a clause."""
+        """The only city in a clause (else its sentence) that names a largest city, if there is one."""
         for sentence in sentences:
             for clause in CLAUSES.split(sentence):
                 if LARGEST.search(clause):
-                    # `its largest city` speaks of a city of the clause before.
+                    # `its largest city` refers to a city of the previous clause.
                     named = self._cities_in(clause if re.search(r"\s[A-Z]|^(?!The|Its)[A-Z]", clause) else sentence)
                     if len(named) == 1:
                         return named[0]
         return None
 
     def _cities_in(self, text: str) -> list[str]:
-        """Known cities in a text, leaving out those that are part of a longer one (`Guatemala` in its City)."""
+        """Known cities in a text, except those within a longer name (`Guatemala` in `Guatemala City`)."""
         found = [city for city in sorted(self.cities) if spelling(city, text)]
         return [
             city for city in found if not any(city != other and contains(preprocess(other), city) for other in found)
         ]
 
     def _plain(self, answer: str, article: Article) -> bool:
-        """Not part of the title, nor of a longer known name in the article (`Guinea` in `Gulf of Guinea`)."""
+        """Whether neither the title nor a longer known name in the article (`Gulf of Guinea`) contains an answer."""
         holds_answer, text = finder(answer), preprocess(article.text)
         longer = [name for name, preprocessed in self.known if name != answer and holds_answer(preprocessed)]
         return not holds_answer(preprocess(article.title)) and not any(contains(text, name) for name in longer)
 
 
 def region(description: str) -> str | None:
-    """`West Africa`, from `Country in West Africa`; nothing where that is a sea."""
+    """`West Africa`, from `Country in West Africa`; None if it is a sea."""
     match = REGION.search(description)
     return match.group(1) if match and not AT_SEA.search(match.group(1)) else None
 
 
 def spelling(name: str, text: str) -> str | None:
-    """How `text` spells `name`, accents and case apart, or nothing where it does not stand there as whole words."""
+    """How `text` spells `name`, ignoring accents and case; None if it is not in there as whole words."""
     match = re.search(rf"\b{re.escape(_folded(name))}\b", _folded(text))
     return text[match.start() : match.end()] if match else None
 
 
 @lru_cache(maxsize=2**14)
 def _folded(text: str) -> str:
-    """Lower case without accents, as long as the text."""
+    """Lower case without accents, of the same length as the text."""
     return "".join(unicodedata.normalize("NFKD", character)[0].lower()[0] for character in text)
 
 
 def _capital(name: str | None, sentences: list[str]) -> str | None:
-    """The source's capital where a clause of the article calls it so: capitals move."""
+    """The source's capital, if a clause of the article calls it one: capitals change."""
     clauses = (clause for sentence in sentences for clause in CLAUSES.split(sentence) if CAPITAL.search(clause))
     return name if name and any(spelling(name, clause) for clause in clauses) else None
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from vlret.data.images import render_svg
 from vlret.files import InputError
 
-ALIKE = 1.0  # mean absolute difference of two drawings, in grey levels of 255: emblems of a few pixels differ more
+ALIKE = 1.0  # mean absolute difference of two drawings, in levels of 0..255: emblems of a few pixels differ more
 SMALL = (48, 32)
 
 
@@ -32,18 +32,18 @@ class Emoji:
         return path if path.is_file() else None
 
     def named(self, title: str) -> Path | None:
-        """The emoji whose Unicode name is an article's title, or that title's face."""
+        """The emoji whose Unicode name is an article's title, or `{title} face`."""
         return self.names.get(title.lower()) or self.names.get(f"{title.lower()} face")
 
 
 def draw(path: Path, width: int) -> Image.Image:
-    """An SVG file cut to what is drawn, its longer side about `width` pixels; RGBA."""
+    """Draw an SVG file, its longer side about `width` pixels, and crop transparent margins; RGBA."""
     image = render_svg(path.read_bytes(), width)
     return image.crop(image.getbbox())
 
 
 def plain(drawing: Image.Image, size: int) -> Image.Image:
-    """A drawing in the middle of a white square of `size` pixels; RGB."""
+    """Centre a drawing on a white square of `size` pixels a side; RGB."""
     square = Image.new("RGB", (size, size), "white")
     scale = 0.9 * size / max(drawing.size)
     small = drawing.resize([max(1, round(side * scale)) for side in drawing.size], Image.Resampling.LANCZOS)
@@ -52,7 +52,7 @@ def plain(drawing: Image.Image, size: int) -> Image.Image:
 
 
 def look_alikes(drawings: dict[str, Image.Image]) -> list[tuple[str, str]]:
-    """Pairs of names whose drawings cannot be told apart, each in order of names."""
+    """Pairs of names whose drawings are indistinguishable, each sorted."""
     names = sorted(drawings)
     pixels = np.stack([np.asarray(_over_white(drawings[name]).resize(SMALL), np.float32) for name in names])
     pairs = []
@@ -63,10 +63,10 @@ def look_alikes(drawings: dict[str, Image.Image]) -> list[tuple[str, str]]:
 
 
 def photograph(drawing: Image.Image, size: int, random: np.random.Generator) -> bytes:
-    """A flag as a camera might see it: JPEG bytes of a square of `size` pixels, equal for equal arguments.
+    """A flag as a camera might see it: JPEG bytes of a square of `size` pixels a side, deterministic.
 
-    The flag hangs a little rippled and turned before a blurred background, in uneven light; then come blur, sensor
-    noise and compression. The drawing is RGBA.
+    The flag hangs slightly rippled and turned before a blurred background, in uneven light; then blur, sensor noise and
+    compression are added. The drawing is RGBA.
     """
     cloth = np.asarray(drawing, np.float32) / 255
     u, v, ripple = _flag_coordinates(drawing.width / drawing.height, size, random)
@@ -85,7 +85,7 @@ def photograph(drawing: Image.Image, size: int, random: np.random.Generator) -> 
 def _flag_coordinates(
     ratio: float, size: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each pixel of the picture lies on the flag (`u`, `v` in 0..1 inside), and the slope of the cloth there."""
+    """Flag coordinates of each pixel (`u`, `v` in 0..1 inside the flag), and the slope of the cloth there."""
     angle = np.deg2rad(random.uniform(-12, 12))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     corners = np.array([[-ratio, -1], [ratio, -1], [ratio, 1], [-ratio, 1]]) @ turn.T
@@ -102,7 +102,7 @@ def _flag_coordinates(
 
 
 def _unproject(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Invert the perspective that takes the unit square to four `corners [4, 2]` (clockwise from the upper left)."""
+    """Invert the perspective that maps the unit square to four `corners [4, 2]` (clockwise from the upper left)."""
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
     rows, values = [], []
     for (px, py), (qu, qv) in zip(corners, square, strict=True):
@@ -129,7 +129,7 @@ def _sample(cloth: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray
 
 
 def _background(size: int, random: np.random.Generator) -> np.ndarray:
-    """Out-of-focus surroundings `[size, size, 3]`: a few coarse patches of muted colour, smoothly joined."""
+    """Out-of-focus background `[size, size, 3]`: a few coarse patches of muted colour, smoothly blended."""
     cells = int(random.integers(2, 7))
     base = 0.35 * random.uniform(0.25, 0.85, 3) + 0.65 * random.uniform(0.2, 0.85)
     brightness, colour = random.normal(0, 0.12, (cells, cells, 1)), random.normal(0, 0.03, (cells, cells, 3))
@@ -139,7 +139,7 @@ def _background(size: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _light(size: int, random: np.random.Generator) -> np.ndarray:
-    """Brightness and tint `[size, size, 3]` that change along one direction."""
+    """Tinted light `[size, size, 3]` whose brightness changes along one direction."""
     angle, strength = random.uniform(0, 2 * np.pi), random.uniform(0, 0.3)
     x, y = np.meshgrid(*[np.linspace(-1, 1, size)] * 2)
     ramp = 1 + strength * (x * np.cos(angle) + y * np.sin(angle)) / np.sqrt(2)

@@ -1,9 +1,9 @@
-"""English tokens and sentences, exactly as spaCy 3.8's blank English pipeline with its `sentencizer` finds them.
+"""English tokens and sentences, exactly as in spaCy 3.8's blank English pipeline with `sentencizer`.
 
 meerqat (and so ViQuAE and cvlp) measures passages in these tokens, whatever the language of the articles, and never
-parts a sentence. The algorithm is spaCy's (`Tokenizer`, `Sentencizer`), its facts are in `english`: cut at white space,
-take affixes off each piece unless what is left is an exception, cut at infixes, then join what is an exception after
-all. spaCy 3.3.0 differs in four brackets and in contractions of `this`, `that`, `these` and `those`.
+splits a sentence. The algorithm is spaCy's (`Tokenizer`, `Sentencizer`), its rules are in `english`: split at white
+space, strip affixes from each piece until the rest is an exception, split at infixes, then rejoin exceptions that were
+split. spaCy 3.3.0 differs in four brackets and in contractions of `this`, `that`, `these` and `those`.
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from vlret.data.english import END_MARKS, EXCEPTIONS, INFIX, LONGEST_SUFFIX, PREFIX, SUFFIX, URL
 
-Token = tuple[int, str]  # where it starts, and itself
+Token = tuple[int, str]  # its start and text
 
 
 def _cut(piece: str, exceptions: bool = True) -> tuple[str, ...]:
@@ -43,20 +43,20 @@ def _cut(piece: str, exceptions: bool = True) -> tuple[str, ...]:
 
 
 def _suffix(piece: str) -> str:
-    """The longest suffix, or nothing; only one of dots can be longer than `LONGEST_SUFFIX`."""
+    """The longest suffix, or an empty string; only dots can be longer than `LONGEST_SUFFIX`."""
     found = SUFFIX.search(piece, 0 if piece.endswith("..") else max(0, len(piece) - LONGEST_SUFFIX))
     return found.group() if found else ""
 
 
 def _cut_inside(piece: str) -> list[str]:
-    """The tokens of what has no affix, where no infix can be at either end."""
+    """The tokens of a piece without affixes, which cannot begin or end with an infix."""
     if piece.isalpha() or ("." in piece and URL.fullmatch(piece)):
         return [piece]
     return [token for token in INFIX.split(piece) if token]
 
 
 def _parted() -> dict[str, list[tuple[str, ...]]]:
-    """The exceptions that the rules alone would cut, in parts, by their first part."""
+    """The parts of those exceptions that the rules would split, by first part."""
     table: dict[str, list[tuple[str, ...]]] = {}
     for word in EXCEPTIONS:
         parts = _cut(word, exceptions=False)
@@ -71,7 +71,7 @@ AFTER_A_PART = {part for group in PARTED.values() for parts in group for part in
 
 
 def tokens(text: str) -> list[Token]:
-    """`(start, token)` of every token, in order. One space between words is no token, any other white space is one."""
+    """`(start, token)` of every token, in order. White space is a token, except for one space between words."""
     apart = _apart(text)
     exceptions = _joined(text, apart)
     found, place = [], 0
@@ -82,7 +82,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def _apart(text: str) -> list[Token]:
-    """`tokens`, those exceptions still in parts that the rules have cut."""
+    """`tokens` before exceptions that the rules split are rejoined."""
     found: list[Token] = []
     for match in PIECE.finditer(text):
         start, piece = match.start(), match.group()
@@ -96,14 +96,14 @@ def _apart(text: str) -> list[Token]:
 
 
 def _placed(start: int, words: tuple[str, ...]) -> list[Token]:
-    """Tokens that follow each other from a place on."""
+    """Consecutive tokens from position `start` on."""
     return list(zip(accumulate(map(len, words), initial=start), words, strict=False))
 
 
 def _joined(text: str, apart: list[Token]) -> list[tuple[int, int, str]]:
-    """`(first, end, word)` of each exception in parts; of those that overlap the longest counts, then the first.
+    """`(first, end, word)` of each split exception; of overlapping ones the longest wins, then the first.
 
-    What only looks like one, since white space is between the parts, is none, and yet keeps others from counting.
+    Parts with white space between them are no exception, but still rule out overlapping ones.
     """
     taken: set[int] = set()
     exceptions = []
@@ -116,7 +116,7 @@ def _joined(text: str, apart: list[Token]) -> list[tuple[int, int, str]]:
 
 
 def _parts(words: tuple[str, ...] | list[str]) -> list[tuple[int, int]]:
-    """`(first, end)` of tokens that are the parts of an exception, if nothing is between them."""
+    """`(first, end)` of tokens that are the parts of an exception, unless white space is between them."""
     if PARTED.keys().isdisjoint(words):
         return []
     return [
@@ -128,16 +128,16 @@ def _parts(words: tuple[str, ...] | list[str]) -> list[tuple[int, int]]:
 
 
 def sentences(text: str) -> list[tuple[str, int]]:
-    """`(sentence, tokens in it)` in order: a sentence ends after an end mark and the punctuation that follows it.
+    """`(sentence, its number of tokens)` in order: a sentence ends after an end mark and the punctuation that follows.
 
-    White space between two sentences belongs to the later one, except one space, which belongs to neither.
+    White space between two sentences belongs to the second, except a single space, which belongs to neither.
     """
     words, known = _known(text)
     special = [place for place, word in enumerate(known) if word.__class__ is not int]
     found: list[tuple[str, int]] = []
     start, last, count, ended, after = (0, 0), (0, 0), 0, False, 0
     for place in (*special, len(words)):
-        if after < place:  # words that end no sentence, the first of which begins one after an end
+        if after < place:  # words without an end mark; after one, the first of them begins a sentence
             if ended:
                 found.append((_between(words, start, last), count))
                 start, count, ended = (after, 0), 0, False
@@ -154,11 +154,11 @@ def sentences(text: str) -> list[tuple[str, int]]:
 
 
 def _known(text: str) -> tuple[list[str], list["Known"]]:
-    """A text in words, and what is known of each; those are one word that depend on each other."""
+    """The words of a text, and what is known of each; words that depend on each other are joined."""
     words = text.split(" ")
     known = list(map(WORDS.__getitem__, words))
     if words[-1][-1:].isspace() and not words[-1][0].isspace():
-        known[-1] = _look(words[-1])  # at the end of a text a line feed is no irregularity
+        known[-1] = _look(words[-1])  # white space at the end of a text is regular
     if str in set(map(type, known)):
         if IRREGULAR in known:
             words = SINGLE_SPACE.split(text)
@@ -171,7 +171,7 @@ def _known(text: str) -> tuple[list[str], list["Known"]]:
 
 
 def _reach(words: list[str], place: int) -> tuple[int, int]:
-    """`(first, end)` of the words around a place over whose ends no exception in parts can go."""
+    """`(first, end)` of the words around a place whose ends no split exception can cross."""
 
     def together(place: int) -> bool:
         return _apart(words[place - 1])[-1][1] in BEFORE_A_PART and _apart(words[place])[0][1] in AFTER_A_PART
@@ -193,16 +193,17 @@ def _between(words: list[str], start: tuple[int, int], end: tuple[int, int]) -> 
 
 
 class _Words(dict):
-    """What `_look` says of words that were seen, so that a text is looked at word by word at the speed of a dict.
+    """Caches `_look`, so that known words cost a dict lookup.
 
-    `IRREGULAR` stands for what begins or ends in white space, or is empty: there the text was cut at the wrong spaces.
+    `IRREGULAR` is the value of an empty word, or one with white space at either end: the text was split at the wrong
+    spaces there.
     """
 
     def __missing__(self, word: str) -> "Known":
         if not word or word[0].isspace() or word[-1].isspace():
             return IRREGULAR
         found = _look(word)
-        if "\n" not in word:  # two words, the end of a paragraph and the start of the next, which hardly meet again
+        if "\n" not in word:  # otherwise the last word of a paragraph and the first of the next, a rare pair
             if len(self) >= REMEMBERED:
                 self.clear()
             self[word] = found
@@ -210,11 +211,11 @@ class _Words(dict):
 
 
 def _look(word: str) -> "Known":
-    """How many tokens a word has; or `_kinds` of it, if a sentence may end in it or after its first; or `IN_PARTS`."""
+    """A word's number of tokens; its `_kinds`, if a sentence may end in it or after its first token; or `IN_PARTS`."""
     if word.isalpha() and word not in EXCEPTIONS:
         return 1
     stem, last = word[:-1], word[-1:]
-    # What most words are that come with punctuation, without the regular expressions.
+    # Most words with punctuation, without regular expressions.
     if last in (",", ".") and stem.isalpha() and stem not in EXCEPTIONS and word not in EXCEPTIONS:
         if last == ",":
             return 2

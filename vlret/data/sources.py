@@ -1,8 +1,8 @@
-"""Where published data come from: the hub or a web address, pinned and checked, or a folder that is used in place.
+"""Sources of data: the hub or a URL, pinned and checked, or a local folder used in place.
 
-`config/sources.yaml` knows the published ones by name. A config names one of them, one of them in a local folder, or a
-folder of the user's own; `resolve` makes one description of all three, and `fetch` one folder, in which every role has
-one name, whatever the files were called.
+`config/sources.yaml` lists published sources by name. A config gives one of these names, such a name with a local
+folder, or a folder of the user's own. `resolve` turns all three into the same description, and `fetch` into a folder
+with a fixed name for every role, whatever the original file names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from vlret.data.transfer import verify
 from vlret.files import InputError, atomic, write_json
 from vlret.settings import without_braces
 
-# What a folder of the user's own is taken to hold, by what it is for.
+# Default files of a folder of the user's own, by purpose.
 OWN = {
     "questions": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
     "wikipedia": {"wikipedia": "wikipedia.jsonl"},
@@ -26,17 +26,17 @@ OWN = {
     "trivia": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"},
 }
 PACKED = (".bz2", ".gz", ".xz", ".zst")
-SUMS = {"bytes": int, "sha256": str}  # what may be known of a file
+SUMS = {"bytes": int, "sha256": str}  # fields of a file's sums
 FIELDS = ("name", "path", "repository", "revision", "url", "files", "bytes_unpacked")
 
 
 def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], where: str) -> dict:
-    """One description of a source that a config names.
+    """Describe a source that a config gives.
 
     Parameters
     ----------
     value
-        A name of the table; or `{name, path}`, one of the table in a local folder; or `{path, files}`, the user's own;
+        A name in the table; or `{name, path}`, one of the table in a local folder; or `{path, files}`, the user's own;
         or `{repository, revision, files}`, a dataset of the hub that is not in the table. Archives need
         `bytes_unpacked`.
     purpose
@@ -44,18 +44,18 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
     table
         `config/sources.yaml`.
     where
-        The value's place in the config, for errors.
+        The value's field in the config, for errors.
 
     Returns
     -------
     dict
         `name`; `path`, or `repository` and `revision`, or `url`; `files`, role -> file, pattern or list of them;
-        `sums`, file -> `{bytes, sha256}` where known; `bytes_unpacked`, the most that may come out of archives.
+        `sums`, file -> `{bytes, sha256}` if known; `bytes_unpacked`, the maximum unpacked size of archives.
 
     Raises
     ------
     InputError
-        For a name that the table lacks, an unknown or missing field, or files that do not serve the purpose.
+        For a name not in the table, an unknown or missing field, or files that do not suit the purpose.
     """
     own = {"name": value} if isinstance(value, str) else dict(value)
     if unknown := sorted(set(own) - set(FIELDS)):
@@ -87,7 +87,7 @@ def resolve(value: str | Mapping, purpose: str, table: Mapping[str, Mapping], wh
 
 
 def _known(name: str, entry: object) -> dict:
-    """What the table says of a source, without what is for people; `InputError` where it is not as it should be."""
+    """A source's fields in the table, without those for readers only; raises `InputError` if they are invalid."""
     where = f"config/sources.yaml: {name}"
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: is {type(entry).__name__}, expected the fields of a source")
@@ -103,7 +103,7 @@ def _known(name: str, entry: object) -> dict:
 
 
 def _check_types(own: Mapping, where: str) -> None:
-    """Raise `InputError` for a field of a source that is of another type than it should be."""
+    """Raise `InputError` for a field of a source that is of the wrong type."""
     for field, value in own.items():
         kind = {"files": Mapping, "sums": Mapping, "bytes_unpacked": int}.get(field, str)
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -118,7 +118,7 @@ def _check_types(own: Mapping, where: str) -> None:
 
 
 def layout(source: Mapping) -> dict[str, str]:
-    """Role -> its name in the folder that `fetch` makes: `train.jsonl`, or `archives`, a folder of several files."""
+    """Role -> its name in the folder made by `fetch`: `train.jsonl`, or `archives`, a folder of several files."""
     names = {}
     for role, files in source["files"].items():
         single = isinstance(files, str) and not _is_pattern(files) and files != "."
@@ -127,31 +127,30 @@ def layout(source: Mapping) -> dict[str, str]:
 
 
 def _ending(name: str) -> str:
-    """The suffix of a file's name, with the one before it where the file is packed: `.jsonl.gz`."""
+    """The suffix of a file name, of a compressed file with the one before it: `.jsonl.gz`."""
     path = PurePosixPath(name)
     return PurePosixPath(path.stem).suffix + path.suffix if path.suffix in PACKED else path.suffix
 
 
 def fetch(source: dict, out: Path, pins: dict | None = None) -> None:
-    """Fetch a published source, resuming where it broke off, or link a local one.
+    """Fetch a published source, resuming an interrupted fetch, or link a local one.
 
-    `source.json` in the folder `out` says what it is. What comes from the hub or the web is fetched as
-    `vlret.data.pinned.bring` has it. Files of a local folder are linked, not copied, and those whose sums are known are
-    checked.
+    `source.json` in the folder `out` describes it. Files from the hub or the web are fetched by
+    `vlret.data.pinned.bring`. Files of a local folder are linked, not copied, and checked if their sums are known.
 
     Parameters
     ----------
     source
-        What `resolve` makes of the config.
+        A description by `resolve`.
     out
-        The folder to write, every role by its name of `layout`.
+        The folder to write, every role by its name in `layout`.
     pins
-        What of `source` is held against what comes, and says nothing of what is asked for: `revision`, `sums`.
+        Fields of `source` that only verify what is fetched: `revision`, `sums`.
 
     Raises
     ------
     InputError
-        If the hub or the folder lacks a file, or a file is not as it should be, or not as it was the first time.
+        If the hub or the folder lacks a file, or a file differs from its sums or from the first fetch.
     """
     source = {"revision": "main", "sums": {}, **source, **{key: pin for key, pin in (pins or {}).items() if pin}}
     if "path" in source:
@@ -168,12 +167,12 @@ def fetch(source: dict, out: Path, pins: dict | None = None) -> None:
 
 
 def files_in(source: Mapping) -> list[Path]:
-    """The files of a source in a local folder, by role and in their order; patterns are looked up, the others named."""
+    """The files of a source in a local folder, ordered by role; patterns are expanded, other names need not exist."""
     return [file for files in files_by_role(source).values() for file in files]
 
 
 def files_by_role(source: Mapping) -> dict[str, list[Path]]:
-    """Role -> its files in a local folder, in their order; patterns are looked up, the others named."""
+    """Role -> its files in a local folder, in order; patterns are expanded, other names need not exist."""
     base, found = Path(source["path"]), {}
     for role, files in source["files"].items():
         found[role] = []
@@ -183,15 +182,15 @@ def files_by_role(source: Mapping) -> dict[str, list[Path]]:
 
 
 def folder_of(source: Mapping) -> Path:
-    """The folder of a local source, by the name that the user gave it; `InputError` where it is none."""
+    """The folder of a local source, by the user's name for it; raises `InputError` if it is not a folder."""
     base = Path(source["path"])
     if not base.is_dir():
         raise InputError(f"{source['name']}: {base} is not a folder; mend the source's path in the config")
-    return base.absolute()  # links on the way to it stay as they are
+    return base.absolute()  # without resolving links
 
 
 def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]]:
-    """The commit and all files of a repository, or the one file of an address."""
+    """The commit and all files of a repository, or the one file at a URL."""
     if "url" in source:
         (name,) = source["files"].values()
         return source["url"], {name: Remote(source["url"], None, None, {})}
@@ -199,7 +198,7 @@ def _remote(source: Mapping, commit: str | None) -> tuple[str, dict[str, Remote]
 
 
 def _link(source: Mapping, out: Path) -> None:
-    """Links to the files of a local folder."""
+    """Link the files of a local folder into the folder `out`."""
     base = folder_of(source)
     noted = {}
     with atomic(out) as aside:
@@ -213,9 +212,9 @@ def _link(source: Mapping, out: Path) -> None:
 
 
 def _places(source: Mapping, names: Iterable[str], base: Path | None = None) -> Iterator[tuple[str, str, str]]:
-    """Every role's files in their order, and where each goes: `(role, file, place)`.
+    """Yield `(role, file, its path in the result)` for every role's files, in order.
 
-    Raises `InputError` where there is no such file among `names` (or in the folder `base`).
+    Raises `InputError` if a file is not among `names` (or in the folder `base`).
     """
     called = layout(source)
     for role, files in source["files"].items():
@@ -231,7 +230,7 @@ def _places(source: Mapping, names: Iterable[str], base: Path | None = None) -> 
                 held = shown(base) if base else source.get("repository", source.get("url"))
                 raise InputError(f"{source['name']}: {held} has no file {pattern}, which should hold its {role}")
             for name in found:
-                # Sorted names keep the order of a list, too.
+                # Numbered, so that sorting the names keeps the order of a list.
                 place = f"{number:03d}-{PurePosixPath(name).name}"
                 yield role, name, f"{role}/{place}" if folder else called[role]
 
@@ -241,6 +240,6 @@ def _is_pattern(name: str) -> bool:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """As `Path.glob` has it: a star does not reach into folders."""
+    """Whether a name matches a pattern as in `Path.glob`: a star does not match slashes."""
     path, wanted = PurePosixPath(name), PurePosixPath(pattern)
     return name == pattern or (len(path.parts) == len(wanted.parts) and path.match(pattern))

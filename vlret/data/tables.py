@@ -1,6 +1,6 @@
-"""Arrow datasets: written batch by batch, whole or not at all, the same bytes for the same rows, nothing in a cache.
+"""Arrow datasets: written in batches, atomically, with the same bytes for the same rows, and nothing in a cache.
 
-Long tables are streamed, not mapped: pages of a mapped file count as memory where a cluster or a container measures it.
+Long tables are streamed, not mapped: clusters and containers count the pages of a mapped file as memory.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ from vlret.settings import SPLITS
 
 disable_progress_bars()
 
-ROWS = 1000  # of a batch, where rows come one by one
-SHARD = 500_000_000  # bytes, after which another file is begun
+ROWS = 1000  # rows per batch, if rows are written one by one
+SHARD = 500_000_000  # bytes after which a new file begins
 
 
 def all_questions(path: Path) -> Dataset:
-    """The questions of all splits, train, validation, test: the order of their vectors."""
+    """The questions of all splits (train, validation, test), in the order of their vectors."""
     splits: DatasetDict = load_from_disk(str(path))
     return concatenate_datasets([splits[split] for split in SPLITS])
 
 
 def article_of(passages: Path) -> np.ndarray:
-    """The article's row of each passage, `[passages]`, ascending: a column's numbers, without objects for each."""
+    """The article row of each passage, `[passages]`, ascending; read without a Python object per passage."""
     return load_from_disk(str(passages)).select_columns(["article"]).with_format("numpy")[:]["article"]
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a saved dataset, in order, a record batch as it was written at a time in memory."""
+    """Some columns of a saved dataset, in order, with one record batch (as written) in memory at a time."""
     table = load_from_disk(str(path))
     options = pa.ipc.IpcReadOptions(included_fields=[table.column_names.index(column) for column in columns])
     for file in table.cache_files:
@@ -52,21 +52,21 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def write_table(rows: Iterable[dict], columns: Features, out: Path, empty: str) -> int:
-    """Stream `rows` to a dataset folder and return their number; raises `InputError(empty)` when there is none."""
+    """Stream `rows` to a dataset folder and return their number; raises `InputError(empty)` if there are none."""
     return write_batches(_batches(rows, columns), columns, out, empty)
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], columns: Features, out: Path, empty: str) -> int:
-    """Stream record batches to a dataset folder, as `save_to_disk` lays it out, and return the number of rows.
+    """Stream record batches to a dataset folder, laid out as by `save_to_disk`, and return the number of rows.
 
-    Raises `InputError(empty)` when there is none.
+    Raises `InputError(empty)` if there are none.
     """
     with atomic(out) as aside:
         rows, shards = _write_shards(batches, columns.arrow_schema, aside / "shards")
         if not rows:
             raise InputError(empty)
         digest = hashlib.sha256("".join(map(sha256, shards)).encode()).hexdigest()[:16]
-        # What stands beside the rows is the library's: it saves a table without any, and the rows take their place.
+        # The library writes the metadata for an empty table, whose file the shards then replace.
         Dataset(
             InMemoryTable(columns.arrow_schema.empty_table()), info=DatasetInfo(features=columns), fingerprint=digest
         ).save_to_disk(str(aside))
@@ -81,7 +81,7 @@ def write_batches(batches: Iterable[pa.RecordBatch], columns: Features, out: Pat
 
 
 def write_splits(splits: dict[str, list[dict]], columns: Features, out: Path) -> None:
-    """Write lists of rows, none of them empty, to the folder of a `DatasetDict`."""
+    """Write non-empty lists of rows to the folder of a `DatasetDict`."""
     with atomic(out) as aside:
         aside.mkdir()
         for name, rows in splits.items():
@@ -96,7 +96,7 @@ def _batches(rows: Iterable[dict], columns: Features) -> Iterator[pa.RecordBatch
 
 
 def _write_shards(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> tuple[int, list[Path]]:
-    """How many rows went to which files."""
+    """Write shards; returns the number of rows and the files."""
     folder.mkdir(parents=True)
     rows, shards, batches = 0, [], iter(batches)
     while (first := next(batches, None)) is not None:

@@ -1,4 +1,4 @@
-"""One file over HTTP, however often the connection breaks: what came is kept, and the rest is asked for."""
+"""Downloading a file over HTTP despite broken connections: what arrived is kept, and only the rest is requested."""
 
 import errno
 import os
@@ -16,16 +16,16 @@ from vlret.console import meter, say
 from vlret.files import InputError, atomic, error_summary, remove, sha256, write_json
 
 CHUNK = 2**20
-ATTEMPTS = 5  # in a row of which none brings a byte
-SYNCED = 2**26  # bytes, after which what came is synced and noted
-PAUSE = 2.0  # seconds before the second attempt, twice as many before each further one
-RESERVED = "%!$&'()*+,/:;=?@[]~"  # what stands in an address as it is
+ATTEMPTS = 5  # in a row without receiving a byte
+SYNCED = 2**26  # bytes after which the download is synced and its size recorded
+PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
+RESERVED = "%!$&'()*+,/:;=?@[]~"  # characters not escaped in a URL
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
-SECONDS = 60  # without a byte are a broken connection
+SECONDS = 60  # without a byte, after which a connection counts as broken
 
 
 class Unwritable(InputError):
-    """No file can be written here: a fault of neither the address nor its server."""
+    """A file cannot be written, which is the fault of neither the URL nor its server."""
 
 
 def transfer(
@@ -37,30 +37,30 @@ def transfer(
     most: int | None = None,
     shown: bool = True,
 ) -> dict:
-    """Fetch `url` to the file `out`, going on where an earlier call was broken off; its `bytes` and `sha256`.
+    """Fetch `url` to the file `out`, resuming an interrupted call; returns its `bytes` and `sha256`.
 
-    What has come lies beside `out` with `.partial` at its end, what the server said of it with `.etag`, so that two
-    versions of a file are never joined, and how much of it is surely on the disk with `.synced`: behind that, a machine
-    that stopped may have left zeros.
+    A partial download is kept beside `out` with suffix `.partial`. Suffix `.etag` has the server's version of it, so
+    that two versions of a file are never joined, and `.synced` the number of bytes safely on the disk: a crash of the
+    machine may leave zeros after these.
 
     Parameters
     ----------
     size
-        Bytes, where known.
+        Bytes, if known.
     digest
-        SHA-256 in hexadecimal, where known.
+        SHA-256 in hexadecimal, if known.
     headers
-        Sent to the host of `url`, and not where it redirects to.
+        Sent to the host of `url`, but not to the targets of redirects.
     most
-        Bytes that may come, where `size` is not known.
+        Maximum bytes, if `size` is not known.
     shown
-        Whether a bar shows what comes.
+        Whether to show a progress bar.
 
     Raises
     ------
     InputError
-        If the server cannot be reached or refuses, or what came has another size or checksum; a file whose bytes are
-        wrong is removed. `Unwritable` where it cannot be written.
+        If the server cannot be reached or refuses, or the file has another size or checksum; the wrong file is removed.
+        `Unwritable` if it cannot be written.
     """
     if not url.startswith(("https://", "http://")):
         raise InputError(f"{url}: not an address of the web")
@@ -81,7 +81,7 @@ def transfer(
             _forget(partial)
             raise
         except urllib.error.HTTPError as error:
-            if error.code == 416 and had:  # nothing is left to send, or the file is another one now
+            if error.code == 416 and had:  # nothing left to send, or the file has changed
                 if size is None and _total(error.headers) == had:
                     break
                 _forget(partial)
@@ -104,7 +104,7 @@ def transfer(
 
 
 def _ascii(url: str) -> str:
-    """An address as servers are asked for it: characters beyond ASCII and white space are escaped, hosts in IDNA."""
+    """A URL for requests: non-ASCII characters and white space are escaped, hosts encoded by IDNA."""
     try:
         parts = urlsplit(url)
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
@@ -115,12 +115,12 @@ def _ascii(url: str) -> str:
 
 
 def partial_of(out: Path) -> Path:
-    """Where a file is that has come in part."""
+    """The path of a partial download."""
     return out.with_name(f"{out.name}.partial")
 
 
 def verify(path: Path, size: int | None, digest: str | None) -> dict:
-    """A file's `bytes` and `sha256`; raises `InputError` where they are not the expected ones."""
+    """A file's `bytes` and `sha256`; raises `InputError` if they are not as expected."""
     found = path.stat().st_size
     if size is not None and found != size:
         raise InputError(f"{path}: {found} bytes, expected {size}; it is broken or another version, fetch it again")
@@ -131,17 +131,17 @@ def verify(path: Path, size: int | None, digest: str | None) -> dict:
 
 
 def tag_of(partial: Path) -> Path:
-    """Where a server's mark of a version is kept."""
+    """The path of the ETag of a partial download."""
     return partial.with_suffix(".etag")
 
 
 def synced_of(partial: Path) -> Path:
-    """Where it is noted how many bytes are surely on the disk."""
+    """The path of the number of bytes safely on the disk."""
     return partial.with_suffix(".synced")
 
 
 def _request(url: str, headers: Mapping[str, str], partial: Path, had: int) -> urllib.request.Request:
-    """For a file, or for what follows its first `had` bytes if it is still the same."""
+    """Request a file, or what follows its first `had` bytes if it has not changed."""
     request = urllib.request.Request(url)
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
@@ -153,7 +153,7 @@ def _request(url: str, headers: Mapping[str, str], partial: Path, had: int) -> u
 
 
 def _receive(request: urllib.request.Request, partial: Path, size: int | None, most: int | None, shown: bool) -> None:
-    """Append what is missing, or begin anew where the server does not continue; OSError where it breaks off."""
+    """Append the missing bytes, or start over if the server cannot resume; raises OSError if the connection breaks."""
     with urllib.request.urlopen(request, timeout=SECONDS) as answer:
         continues = answer.status == 206
         had = partial.stat().st_size if continues else 0
@@ -179,7 +179,7 @@ def _receive(request: urllib.request.Request, partial: Path, size: int | None, m
 
 @contextmanager
 def _synced(partial: Path, continues: bool) -> Iterator[BinaryIO]:
-    """A file to append to, or to write anew, whose bytes are noted when the block ends, also by an exception."""
+    """Open a file to append or overwrite; sync it and record its size when the block ends, even by an exception."""
     with open(partial, "ab" if continues else "wb") as sink:
         try:
             yield sink
@@ -188,14 +188,14 @@ def _synced(partial: Path, continues: bool) -> Iterator[BinaryIO]:
 
 
 def _sync(sink: BinaryIO, partial: Path) -> None:
-    """Note how many bytes have come, once they are on the disk."""
+    """Record the number of bytes received, once they are on the disk."""
     sink.flush()
     os.fsync(sink.fileno())
     write_json(synced_of(partial), sink.tell())
 
 
 def _cut(partial: Path, digest: str | None) -> int:
-    """Keep of what came what is surely on the disk, or all where nothing is noted and a digest will tell; its bytes."""
+    """Truncate a partial download to its synced bytes (unknown: all, if a digest is given, else none); their number."""
     came = partial.stat().st_size if partial.is_file() else 0
     noted = synced_of(partial)
     kept = min(came, int(noted.read_text(encoding="utf-8")) if noted.is_file() else came if digest else 0)
@@ -205,7 +205,7 @@ def _cut(partial: Path, digest: str | None) -> int:
 
 
 def _total(headers: Mapping[str, str]) -> int | None:
-    """The size of the whole file, of `Content-Range: bytes */1234`."""
+    """The size of the whole file, from `Content-Range: bytes */1234`."""
     total = (headers.get("Content-Range") or "").rpartition("/")[2]
     return int(total) if total.isdigit() else None
 

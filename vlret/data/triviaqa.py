@@ -1,4 +1,4 @@
-"""KILT's TriviaQA, which names its questions by id, joined with TriviaQA, which has their words."""
+"""KILT's TriviaQA, which has only ids of questions, joined with TriviaQA, which has their text."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -28,8 +28,8 @@ def join(
     """Write `train.jsonl`, `validation.jsonl` and `test.jsonl` to the folder `out`, in ViQuAE's layout without images.
 
     The original answer is TriviaQA's `answer.value`; answers and provenance are KILT's (meerqat's `map_kilt_triviaqa`).
-    KILT keeps the answers of its test questions to itself: where none has any, every second question of validation
-    is the test instead.
+    KILT does not publish the answers of its test questions: if none has any, every second validation question becomes
+    a test question instead.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def join(
     trivia_train, trivia_validation, trivia_test
         `unfiltered.nocontext`: `question_id`, `question`, `answer.value`.
     limits
-        Most records that are `malformed`, `repeated`, or have `no question`: TriviaQA lacks their id.
+        Maximum records that are `malformed`, `repeated`, or have `no question`: TriviaQA lacks their id.
     out
         The folder to write.
     report
-        JSON: how many there are of each kind, with examples.
+        JSON: count and examples of each kind.
 
     Raises
     ------
     InputError
-        For more problems than allowed and for broken files.
+        For more problems than allowed, and for broken files.
     """
     pairs = {"train": (kilt_train, trivia_train), "validation": (kilt_validation, trivia_validation)}
     pairs["test"] = kilt_test, trivia_test
