@@ -107,7 +107,7 @@ def test_a_dozen_mistakes_are_found_in_one_go_and_none_once_the_advice_was_follo
         "mine/wikipedia.jsonl, line 2: field 'text.paragraph' is missing, and 'paragraphs' is there; "
         "did you mean 'paragraph'?",
         "mine/wikipedia.jsonl, line 3: field 'wikipedia_id' is 1, as at mine/wikipedia.jsonl, line 1; remove one",
-        "mine/test.jsonl: is not there, and nothing fetches it; did you mean 'mine/tests.jsonl'?",
+        "mine/test.jsonl: does not exist, and nothing fetches it; did you mean 'mine/tests.jsonl'?",
         f"{place} 1: field 'output.answer' is str, expected list; write [\"Rome\"]",
         f"{place} 2: field 'input' is missing, and 'inptu' is there; did you mean 'input'?",
         f"{place} 3: field 'image' names Rome.png, and mine/images holds no such file; did you mean 'rome.jpg'?",
@@ -139,13 +139,13 @@ def test_a_dozen_mistakes_are_found_in_one_go_and_none_once_the_advice_was_follo
         (b'[\n {"id": "v1"},\n {"id": "v2"}\n]\n', "one object a line, not an array"),
         (b'{\n "id": "v1"\n}\n', "one object a line, not spread over several"),
         (b"id\tinput\nv1\twhen?\n", "it looks like CSV; JSON lines are needed"),
-        (gzip.compress(b"{}"), "it is compressed; let its name end in .gz"),
-        (b"PAR1\x15\x04", "it is Parquet; let its name end in .parquet"),
+        (gzip.compress(b"{}"), "it is compressed; its name must end in .gz"),
+        (b"PAR1\x15\x04", "it is Parquet; its name must end in .parquet"),
         (f"{json.dumps(QUESTION)}\n".encode("utf-16") * 2, "it is UTF-16; save it as UTF-8"),
         (b"<!DOCTYPE html>\n<html>", "it looks like a web page or XML; JSON lines are needed"),
         (json.dumps({**QUESTION, "input": "où?"}, ensure_ascii=False).encode("latin-1"), "save the file as UTF-8"),
-        (b"{'id': 'v1'}", "JSON has double quotes"),
-        (json.dumps(QUESTION).encode() + b",", "take away the comma at its end"),
+        (b"{'id': 'v1'}", "JSON needs double quotes"),
+        (json.dumps(QUESTION).encode() + b",", "remove the comma at its end"),
         (b"", "no question in this file; every split needs some"),
         (b"\n\n", "no question in this file; every split needs some"),
     ],
@@ -208,13 +208,13 @@ grid:"""
 
 def test_a_folder_that_is_not_there_is_one_line(mine: Mine):
     (mine.folder / "mine").rename(mine.folder / "yours")
-    told = "{}: {} is not a folder; mend the source's path in the config".format
+    told = "{}: {} is not a folder; fix the source's path in the config".format
     assert mine.told() == [
         told("mine-wikipedia", "mine"),
         told("mine-questions", "mine"),
         told("mine-images", "mine/images"),
         "mine: links to articles are not checked, since those cannot be read",
-        "mine: images are not looked for, since their folder is not there",
+        "mine: images are not checked, since their folder does not exist",
     ]
 
 
@@ -268,7 +268,7 @@ def test_articles_images_are_counted_and_a_limit_on_what_they_lack_holds(mine: M
 
 def test_the_job_that_stands_for_a_missing_file_names_one_that_is_near(mine: Mine):
     assert main(["data", "missing", "--file", "mine/train.json"]) == 1
-    assert "is not there, and nothing fetches it; did you mean 'mine/train.jsonl'?" in mine.capsys.readouterr().err
+    assert "does not exist, and nothing fetches it; did you mean 'mine/train.jsonl'?" in mine.capsys.readouterr().err
 
 
 def test_a_file_that_two_datasets_read_is_told_of_once(mine: Mine):

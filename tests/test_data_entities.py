@@ -127,7 +127,7 @@ def test_images_are_fetched_from_their_addresses_and_only_those_that_are_missing
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["images"], report["missing"]["count"]) == (3, 2)
     assert "404" in report["missing"]["examples"][f"{base}gone"]
-    assert "what came is no image (JPEG, PNG" in report["missing"]["examples"][f"{base}page.jpg"]
+    assert "not an image (JPEG, PNG" in report["missing"]["examples"][f"{base}page.jpg"]
 
 
 def test_addresses_that_end_alike_are_as_many_files(tmp_path: Path, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_full_disk_is_no_fault_of_the_addresses(tmp_path: Path, monkeypatch):
 
 def test_where_no_image_can_be_had_the_reason_is_told(tmp_path: Path):
     write_json(tmp_path / "table.json", {"Q1": ["a.jpg", "file:///etc/passwd", "https://[x/.."]})
-    with pytest.raises(InputError, match=r"none of its images can be had; a\.jpg: not an address of the web"):
+    with pytest.raises(InputError, match=r"none of its images can be found; a\.jpg: not a web address"):
         fetch_images(tmp_path / "table.json", "x", tmp_path / "images", tmp_path / "report.json")
     assert list((tmp_path / "images").iterdir()) == []
 

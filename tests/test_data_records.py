@@ -373,8 +373,12 @@ def test_more_problems_than_the_limit_are_an_error(raw: Folder):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("input", "half \ud83d", r"field 'input' holds a half of a character, '\\ud83d', which UTF-8 cannot; mend it"),
-        ("output.answer", ["x", "\udc00"], r"field 'output.answer' holds a half of a character, '\\udc00'"),
+        (
+            "input",
+            "half \ud83d",
+            r"field 'input' has a lone surrogate, '\\ud83d', which UTF-8 cannot encode; remove it",
+        ),
+        ("output.answer", ["x", "\udc00"], r"field 'output.answer' has a lone surrogate, '\\udc00'"),
         ("output.provenance", [{"title": ["\ud83d"]}], "output.provenance: field 'title' holds a half"),
         ("id", "two words", "field 'id' is 'two words', expected a word without white space"),
         ("id", "q\x85", r"field 'id' is 'q\\x85', expected a word without white space"),

@@ -319,7 +319,7 @@ def test_normalised_texts_are_read_as_written_and_broken_ones_refused(tmp_path: 
     with pytest.raises(InputError, match="normalised: 1 passages, but 5 in"):
         judge(**other | {"normalised": folder})
     (folder / "texts.utf8").write_text("rom\n")
-    with pytest.raises(InputError, match=r"texts\.utf8 and ends\.npy do not fit together; make it again"):
+    with pytest.raises(InputError, match=r"texts\.utf8 and ends\.npy do not match; make it again"):
         PreprocessedPassages.open(folder)
     with pytest.raises(InputError, match="none: cannot be read as preprocessed passages"):
         PreprocessedPassages.open(tmp_path / "none")

@@ -147,7 +147,7 @@ def test_without_a_mark_of_its_version_a_file_begins_anew(hub, tmp_path: Path):
 
 def test_only_the_web_is_asked_and_for_no_more_than_allowed(hub, tmp_path: Path):
     for url in ("file:///etc/passwd", "ftp://x/y", "x"):
-        with pytest.raises(InputError, match="not an address of the web"):
+        with pytest.raises(InputError, match="not a web address"):
             transfer.transfer(url, tmp_path / "out", None, None, {})
     with pytest.raises(InputError, match="more than 1000 bytes; not fetched"):
         transfer.transfer(f"{hub.address}/resolve/main/train.jsonl", tmp_path / "out", None, None, {}, most=1000)
@@ -169,12 +169,10 @@ def test_what_was_recorded_holds_for_later_fetches(hub, tmp_path: Path):
     with pytest.raises(InputError, match=r"its SHA-256 is .*, expected"):
         fetch(source(), tmp_path / "out")
     hub.small = set()
-    with pytest.raises(
-        InputError, match=r"test\.jsonl: its sha256 is .* now, and was recorded as .* remove .*out\.json"
-    ):
+    with pytest.raises(InputError, match=r"test\.jsonl: its sha256 is .*, but was recorded as .* remove .*out\.json"):
         fetch(source(), tmp_path / "out")
     hub.files["test.jsonl"] = b"longer"
-    with pytest.raises(InputError, match=r"its bytes is 6 now, and was recorded as 4"):
+    with pytest.raises(InputError, match=r"its bytes is 6, but was recorded as 4"):
         fetch(source(), tmp_path / "out")
     assert (tmp_path / "out" / "test.jsonl").read_bytes() == b"test"
 
@@ -225,7 +223,7 @@ def test_a_pattern_names_local_files_too(tmp_path: Path):
 
 def test_no_room_on_the_disk_is_said_before_anything_is_fetched(hub, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match=r"0\.0 GB are to be fetched, and 0\.0 GB are free; make room"):
+    with pytest.raises(InputError, match=r"0\.0 GB to fetch, but only 0\.0 GB are free; free some space"):
         fetch(source(), tmp_path / "out")
     assert hub.asked == []
 
@@ -248,7 +246,7 @@ def test_a_folder_of_images_is_used_where_it_is(tmp_path: Path):
         ({"folder": "x"}, "questions", "field 'folder' is unknown: use name, path"),
         ({"path": 3}, "questions", "field 'path' is int, expected str"),
         ({"path": "x", "files": "train.jsonl"}, "questions", "field 'files' is str, expected Mapping"),
-        ({"path": "x", "files": {"train": [1]}}, "questions", "field 'files.train' is no file, pattern, or list"),
+        ({"path": "x", "files": {"train": [1]}}, "questions", "field 'files.train' is not a file, pattern, or list"),
         ({"files": SPLITS}, "questions", "neither a name of config/sources.yaml nor a path nor a repository"),
         ("parts", "questions", "its files are archives; questions are test, train, validation"),
         ("questions", "images", "its files are test, train, validation; images are images or archives"),
@@ -272,7 +270,7 @@ def test_missing_files_and_folders_are_one_line(hub, tmp_path: Path):
         fetch(source("parts", "images"), tmp_path / "out")
     with pytest.raises(InputError, match="team/other at main: cannot be fetched from the hub"):
         fetch(source({"repository": "team/other", "files": SPLITS}), tmp_path / "out")
-    with pytest.raises(InputError, match="gone is not a folder; mend the source's path"):
+    with pytest.raises(InputError, match="gone is not a folder; fix the source's path"):
         fetch(source({"path": str(tmp_path / "gone")}), tmp_path / "out")
     with pytest.raises(InputError, match=r"has no file train\.jsonl, which should hold its train"):
         fetch(source({"path": str(tmp_path)}), tmp_path / "out")

@@ -123,7 +123,7 @@ WRONG = [
         "datasets.sample.source.sample.split: the shares add up to 1.1, not 1",
     ),
     ({"dataset": "simple"}, "dataset: 'simple' is not one of datasets with questions: sample"),
-    ({"datasets": {"sample": {"knowledge_base": "x"}}}, "datasets.sample.knowledge_base: 'x' is no dataset with"),
+    ({"datasets": {"sample": {"knowledge_base": "x"}}}, "datasets.sample.knowledge_base: 'x' is not a dataset with"),
     ({"datasets": {"x": {"source": {}}}}, "datasets.x.source: missing 'questions'"),
     (
         {"datasets": {"x": {"source": {"questions": "viquae_dataset"}}}},
@@ -141,7 +141,7 @@ WRONG = [
     ),
     ({"datasets": {"x": {"source": {"entities": "e"}}}}, "datasets.x.source: missing 'images'"),
     ({"datasets": {"downloads": {"source": ENTITIES}}}, "datasets.downloads: results/downloads is for something else"),
-    ({"datasets": {"x": {"source": ENTITIES | {"of": "y"}}}}, "datasets.x.source.of: 'y' is no dataset with questions"),
+    ({"datasets": {"x": {"source": ENTITIES | {"of": "y"}}}}, "datasets.x.source.of: 'y' is not a dataset with"),
     (
         {"dataset": "x", "datasets": {"x": {"source": ENTITIES}}},
         "dataset: 'x' is not one of datasets with questions: sample",

@@ -416,7 +416,7 @@ def test_names_and_paths_of_all_characters_reach_every_command(tmp_path, parts):
 def test_a_missing_file_of_ones_own_is_asked_for_by_its_name(tmp_path, parts):
     folder, missing = odd_grid(tmp_path / "grid", parts), Path("weights/eff net (2).pth")
     output = folder.snakemake("--cores", "1", target=f"results/by-hand/{missing}", fails=True)
-    assert output.splitlines()[-1].startswith(f"vlret: error: {missing}: is not there, and nothing fetches it")
+    assert output.splitlines()[-1].startswith(f"vlret: error: {missing}: does not exist, and nothing fetches it")
 
 
 def test_every_word_of_a_jobs_options_is_quoted():

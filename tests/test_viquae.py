@@ -95,7 +95,7 @@ def test_the_documentation_has_every_experiment(config):
 def test_files_that_the_user_must_fetch_are_requested_first(tmp_path):
     copy_repository(tmp_path)
     output = call(tmp_path, "snakemake --cores 1 results/table.tex --configfile config/viquae.yaml", fails=True)
-    assert all(f"{name}: is not there, and nothing fetches it" in output.splitlines()[-1] for name in BY_HAND)
+    assert all(f"{name}: does not exist, and nothing fetches it" in output.splitlines()[-1] for name in BY_HAND)
     assert not list((tmp_path / "results").rglob("*.log")), "no job ran"
 
 

@@ -54,7 +54,7 @@ def check(asked: Asked) -> None:
     check_runs(layout, found)
     print("\n".join(found.listing()))
     if found.mistakes:
-        raise InputError(f"mistakes in the data: {len(found.mistakes)}; mend them and check again")
+        raise InputError(f"mistakes in the data: {len(found.mistakes)}; fix them and check again")
 
 
 class Found:
@@ -174,7 +174,7 @@ class OwnData:
                     if not file.exists():
                         self.found.add(absence(file))
                 if not files:
-                    self.found.add(f"{local['path']}: holds no file {source['files'][role]}, for its {role}")
+                    self.found.add(f"{local['path']}: has no file {source['files'][role]} for its {role}")
         return there
 
     def folder(self, *keys: str) -> Path | None:
@@ -192,7 +192,7 @@ class OwnData:
             path = self.layout.place(self.layout.made("source", source=source["name"])) / "images"
         if path and path.is_dir():
             return path
-        self.found.notes.append(f"{self.dataset}: images are not looked for, since their folder is not there")
+        self.found.notes.append(f"{self.dataset}: images are not checked, since their folder does not exist")
         return None
 
     def each(self, paths: Iterable[Path]) -> Iterator[Path]:
@@ -243,7 +243,7 @@ class OwnData:
             for message in told:
                 self.found.add(message, UNREADABLE)
         elif names and len(broken) == len(names) and self._sees():
-            self.found.add(f"{folder}: none of the {len(names)} images is there that articles name")
+            self.found.add(f"{folder}: none of the {len(names)} images of articles can be read")
         elif broken:
             self.found.notes.append(f"{len(broken)} of {len(names)} images of articles are unusable, such as {told[0]}")
 
@@ -282,9 +282,7 @@ class OwnData:
         if (files := self.files("questions")) is None:
             return
         if made_for_us(self.entry.source):
-            self.found.notes.append(
-                f"{self.dataset}: questions are not checked, their words being those of source.trivia"
-            )
+            self.found.notes.append(f"{self.dataset}: questions are not checked, since source.trivia has their text")
             return
         job = self.layout.job("questions", {"dataset": self.dataset})
         if articles is None:
@@ -323,7 +321,7 @@ class OwnData:
                 self.found.add(str(error))
             else:
                 count = f"{len(held.found)} entities of {self.dataset}"
-                self.found.counts.append(f"{count}: {len(held.missing)} of their images are not there")
+                self.found.counts.append(f"{count}: {len(held.missing)} of their images are missing")
 
 
 def check_runs(layout: Layout, found: Found) -> None:

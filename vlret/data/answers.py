@@ -185,7 +185,7 @@ class PreprocessedPassages:
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot be read as preprocessed passages ({error}); make it again") from error
         if not len(ends) or ends[-1] != len(texts):
-            raise InputError(f"{folder}: {TEXTS} and {ENDS} do not fit together; make it again")
+            raise InputError(f"{folder}: {TEXTS} and {ENDS} do not match; make it again")
         return cls(texts, ends)
 
     def __len__(self) -> int:

@@ -135,7 +135,7 @@ def _safe_name(member: tarfile.TarInfo, label: str) -> str:
     """The name of a regular file, without its folders."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or not name.name or "\\" in member.name or "\0" in member.name:
-        raise InputError(f"{label}: member {member.name!r} leads out of the folder; not unpacked")
+        raise InputError(f"{label}: member {member.name!r} is outside the folder; not unpacked")
     if not member.isreg():
         raise InputError(f"{label}: member {member.name!r} is not a plain file; not unpacked")
     return name.name

@@ -49,7 +49,7 @@ def declared(config: Config, table: Mapping[str, Mapping]) -> dict[str, dict[str
                 source["name"] = f"{dataset}-{key}"
             first, same = places.setdefault(source["name"], (where, source))
             if same != source:
-                raise InputError(f"{where}: {source['name']} is looked for in another place than {first} looks for it")
+                raise InputError(f"{where}: {source['name']} is in another place in {first}")
             found[dataset][key] = source
     return found
 
@@ -82,7 +82,7 @@ def _entities(name: str, config: Config, asked: list[str]) -> str | None:
     for key, others in (("of", [source.of]), ("without", source.without)):
         for other in others:
             if other not in asked:
-                return f".source.{key}: {other!r} is no dataset with questions{meant(other, asked, before='; ')}"
+                return f".source.{key}: {other!r} is not a dataset with questions{meant(other, asked, before='; ')}"
     return None
 
 
@@ -93,7 +93,7 @@ def _articles(name: str, config: Config, asked: list[str]) -> str | None:
     if base != name:
         if base not in asked or config.datasets[base].knowledge_base is not None:
             near = meant(base, asked, before="; ")
-            return f".knowledge_base: {base!r} is no dataset with a knowledge base of its own{near}"
+            return f".knowledge_base: {base!r} is not a dataset with a knowledge base of its own{near}"
         if odd := sorted({"wikipedia", "passages", "article_images"} & (published.given().keys() if published else {})):
             return f".source.{odd[0]}: its articles are those of {base}"
         titles, others = entry.relevance.titles, config.datasets[base].relevance.titles

@@ -117,7 +117,7 @@ def _safe_name(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     name = PurePosixPath(member.filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if name.is_absolute() or ".." in name.parts or not name.parts or "\\" in member.filename or ":" in name.parts[0]:
-        raise InputError(f"{archive.name}: member {member.filename!r} leads out of the folder; not unpacked")
+        raise InputError(f"{archive.name}: member {member.filename!r} is outside the folder; not unpacked")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise InputError(f"{archive.name}: member {member.filename!r} is not a plain file; not unpacked")
     return name

@@ -60,7 +60,7 @@ def fetch_images(table: Path, contact: str, out: Path, report: Path) -> None:
     examples = dict(list(failures.items())[:EXAMPLES])
     write_json(report, {"images": count, "missing": {"count": len(found.missing), "examples": examples}})
     if not count:
-        raise InputError(f"{table}: none of its images can be had; {next(iter(failures.values()), 'it names none')}")
+        raise InputError(f"{table}: none of its images can be found; {next(iter(failures.values()), 'it names none')}")
     say(f"{count} images, {len(found.missing)} are missing")
 
 
@@ -76,5 +76,5 @@ def _fetch(address: str, out: Path, headers: Mapping[str, str]) -> None:
         kind = content_kind(stream.read(START))
     if kind is None:
         remove(fetched)
-        raise InputError(f"{address}: what came is no image ({', '.join(FORMATS)}, SVG), perhaps a web page")
+        raise InputError(f"{address}: not an image ({', '.join(FORMATS)}, SVG), perhaps a web page")
     fetched.replace(out)

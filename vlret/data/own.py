@@ -68,4 +68,4 @@ def _stems(folder: Path, time: int) -> dict[str, str]:
 def absence(path: Path) -> str:
     """The message for a missing file of the user's own."""
     near = nearest_file(path)
-    return f"{path}: is not there, and nothing fetches it{meant(near and str(path.with_name(near)))}"
+    return f"{path}: does not exist, and nothing fetches it{meant(near and str(path.with_name(near)))}"

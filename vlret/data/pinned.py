@@ -77,7 +77,7 @@ def contradiction(source: Mapping, record: Mapping) -> str | None:
     """How a source's pins contradict the record of its fetched files; None if they do not."""
     commit, revision = record.get("commit"), source.get("revision")
     if revision not in (None, commit, record.get("revision")):
-        return f"{source['name']}: pinned to {revision}, but what lies there was fetched at {commit}"
+        return f"{source['name']}: pinned to {revision}, but its files were fetched at {commit}"
     for name, sums in source["sums"].items():
         there = record.get("files", {}).get(name, {})
         if odd := [f"{key} {there[key]}" for key, value in sums.items() if there.get(key, value) != value]:
@@ -89,7 +89,7 @@ def _inside(place: str, told: Mapping) -> str:
     """Return a path inside the folder; raises `InputError` for one outside it."""
     path = PurePosixPath(place)
     if path.is_absolute() or ".." in path.parts:
-        raise InputError(f"{told.get('repository', told.get('url'))}: a file called {place} would lie elsewhere")
+        raise InputError(f"{told.get('repository', told.get('url'))}: file {place} is outside the folder")
     return place
 
 
@@ -121,7 +121,7 @@ def _check_room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise InputError(
-            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, and {free / 1e9:.1f} GB are free; make room"
+            f"{folder}: {wanted / 1e9:.1f} GB to fetch, but only {free / 1e9:.1f} GB are free; free some space"
         )
 
 
@@ -130,7 +130,7 @@ def _agree(name: str, remote: Remote, known: Mapping, record: Path) -> Remote:
     for field, value in known.items():
         if getattr(remote, field) not in (None, value):
             raise InputError(
-                f"{name}: its {field} is {getattr(remote, field)} now, and was recorded as {value}; if it may change, "
-                f"remove {record} and what config/sources.yaml says of it"
+                f"{name}: its {field} is {getattr(remote, field)}, but was recorded as {value}; if that is expected, "
+                f"remove {record} and its sums in config/sources.yaml"
             )
     return remote._replace(**known)

@@ -54,8 +54,8 @@ FIELDS = frozenset(
 )
 # The beginnings of files that are not JSON lines, and what to do with them.
 FORMATS = (
-    (rb"\x1f\x8b", "it is compressed; let its name end in .gz"),
-    (rb"PAR1", "it is Parquet; let its name end in .parquet"),
+    (rb"\x1f\x8b", "it is compressed; its name must end in .gz"),
+    (rb"PAR1", "it is Parquet; its name must end in .parquet"),
     (rb"PK\x03\x04", "it is a ZIP archive or a spreadsheet; save it as JSON lines"),
     (rb"\xff\xfe|\xfe\xff", "it is UTF-16; save it as UTF-8"),
     (rb"<", "it looks like a web page or XML; JSON lines are needed"),
@@ -136,7 +136,7 @@ class Problems:
         for kind in self.excess():
             raise InputError(
                 f"{source}: {self.counts[kind]} records with {kind} (such as {self.examples[kind][0]}), limits allow "
-                f"{self.limits[kind]}; mend the source or raise limits.{kind} in the config"
+                f"{self.limits[kind]}; fix the source or raise limits.{kind} in the config"
             )
 
     def report(self) -> dict:
@@ -212,8 +212,8 @@ class Record:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            wrong = f"a half of a character, {value[error.start]!a}"
-            raise RecordError(f"{self.place}: field {field!r} holds {wrong}, which UTF-8 cannot; mend it") from error
+            wrong = f"a lone surrogate, {value[error.start]!a}, which UTF-8 cannot encode"
+            raise RecordError(f"{self.place}: field {field!r} has {wrong}; remove it") from error
         return value
 
     def text(self, field: str) -> str:
@@ -314,8 +314,8 @@ def _mended(line: bytes) -> str:
     except UnicodeDecodeError:
         return "; save the file as UTF-8"
     if re.match(r"\{\s*'", text):
-        return "; JSON has double quotes"
-    return "; take away the comma at its end" if text.endswith("},") else ""
+        return "; JSON needs double quotes"
+    return "; remove the comma at its end" if text.endswith("},") else ""
 
 
 def taken(make: Callable[[Record], T], record: Record) -> T:

@@ -98,7 +98,7 @@ def _known(name: str, entry: object) -> dict:
             raise InputError(f"{where}: field 'sums.{file}' is {type(sums).__name__}, expected bytes and sha256")
         for field, value in sums.items():
             if SUMS.get(field) is not type(value):
-                raise InputError(f"{where}: field 'sums.{file}.{field}' is neither bytes, a number, nor sha256, a text")
+                raise InputError(f"{where}: field 'sums.{file}.{field}' is not bytes (a number) or sha256 (a string)")
     return known
 
 
@@ -114,7 +114,7 @@ def _check_types(own: Mapping, where: str) -> None:
         raise InputError(f"{where}: field 'path': {error}") from error
     for role, files in own.get("files", {}).items():
         if not isinstance(files, str) and not (isinstance(files, list) and all(isinstance(one, str) for one in files)):
-            raise InputError(f"{where}: field 'files.{role}' is no file, pattern, or list of them")
+            raise InputError(f"{where}: field 'files.{role}' is not a file, pattern, or list of them")
 
 
 def layout(source: Mapping) -> dict[str, str]:
@@ -185,7 +185,7 @@ def folder_of(source: Mapping) -> Path:
     """The folder of a local source, by the user's name for it; raises `InputError` if it is not a folder."""
     base = Path(source["path"])
     if not base.is_dir():
-        raise InputError(f"{source['name']}: {base} is not a folder; mend the source's path in the config")
+        raise InputError(f"{source['name']}: {base} is not a folder; fix the source's path in the config")
     return base.absolute()  # without resolving links
 
 

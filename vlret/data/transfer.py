@@ -63,7 +63,7 @@ def transfer(
         `Unwritable` if it cannot be written.
     """
     if not url.startswith(("https://", "http://")):
-        raise InputError(f"{url}: not an address of the web")
+        raise InputError(f"{url}: not a web address")
     address = _ascii(url)
     partial = partial_of(out)
     failures, reason = 0, ""
@@ -89,7 +89,7 @@ def transfer(
                 raise InputError(f"{url}: cannot be fetched: {error.code} {error.reason}") from error
             reason = f"{error.code} {error.reason}"
         except InvalidURL as error:
-            raise InputError(f"{url}: not an address of the web ({error_summary(error)})") from error
+            raise InputError(f"{url}: not a web address ({error_summary(error)})") from error
         except (OSError, HTTPException) as error:
             if error.args and error.args[0] in UNWRITABLE:
                 raise Unwritable(f"{partial}: cannot be written ({error.args[1]})") from error
@@ -97,9 +97,9 @@ def transfer(
         came = partial.stat().st_size if partial.is_file() else 0
         failures = 1 if came > had else failures + 1
         if shown:
-            say(f"{out.name}: broken off at {came} bytes ({reason})")
+            say(f"{out.name}: interrupted at {came} bytes ({reason})")
     else:
-        raise InputError(f"{url}: cannot be fetched: {reason}; run this again to go on where it stopped")
+        raise InputError(f"{url}: cannot be fetched: {reason}; run this again to resume")
     return _finish(partial, out, size, digest)
 
 
@@ -111,7 +111,7 @@ def _ascii(url: str) -> str:
         path, query = (quote(part, safe=RESERVED) for part in (parts.path, parts.query))
         return urlunsplit((parts.scheme, host, path, query, ""))
     except ValueError as error:
-        raise InputError(f"{url}: not an address of the web ({error_summary(error)})") from error
+        raise InputError(f"{url}: not a web address ({error_summary(error)})") from error
 
 
 def partial_of(out: Path) -> Path:
@@ -174,7 +174,7 @@ def _receive(request: urllib.request.Request, partial: Path, size: int | None, m
                 if most is not None and had + came > most:
                     raise InputError(f"{request.full_url}: more than {most} bytes; not fetched")
         if expected is not None and came < int(expected):
-            raise ConnectionError(f"{came} of {expected} bytes came")
+            raise ConnectionError(f"received {came} of {expected} bytes")
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def join(
         say(f"{split}: {len(splits[split])} questions: {problems}")
     if not any(record["output"]["provenance"] for record in splits["test"]):
         splits["test"], splits["validation"] = splits["validation"][1::2], splits["validation"][::2]
-        say("test: no answers are published; every second question of validation takes their place")
+        say("test: no answers are published; every second validation question is used instead")
     with atomic(out) as aside:
         for split, records in splits.items():
             write_jsonl(aside / f"{split}.jsonl", records)
