@@ -238,14 +238,16 @@ class OwnData:
         names = sorted(set(self.articles["image"]) - {None}) if folder else []
         broken = {name: reason for name in names if (reason := self._unreadable(folder, name))}
         limit = self.entry.limits.get(UNREADABLE)
-        told = [f"{reason}, the image of an article" for reason in broken.values()]
+        messages = [f"{reason}, the image of an article" for reason in broken.values()]
         if limit is not None and len(broken) > limit:
-            for message in told:
+            for message in messages:
                 self.found.add(message, UNREADABLE)
         elif names and len(broken) == len(names) and self._sees():
             self.found.add(f"{folder}: none of the {len(names)} images of articles can be read")
         elif broken:
-            self.found.notes.append(f"{len(broken)} of {len(names)} images of articles are unusable, such as {told[0]}")
+            self.found.notes.append(
+                f"{len(broken)} of {len(names)} images of articles are unusable, such as {messages[0]}"
+            )
 
     def _sees(self) -> bool:
         """Whether any model of the config uses images."""
@@ -348,8 +350,8 @@ def _kept(path: Path, chunk: Articles, problems: Problems) -> Iterator[RecordErr
 def _of_question(record: Record, row: dict | None, error: RecordError | None, ids: Unique) -> list[RecordError]:
     """The errors of a question; a repeated id is reported even if something else is wrong."""
     if row:
-        told = f"{record.place}: field 'output' has no answer"
-        return [] if has_answer(row["output"]) else [RecordError(told, "no answer")]
+        message = f"{record.place}: field 'output' has no answer"
+        return [] if has_answer(row["output"]) else [RecordError(message, "no answer")]
     try:
         if error.kind != "repeated":
             ids.add(record.word("id"), record)

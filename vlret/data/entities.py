@@ -96,8 +96,8 @@ def build(
         "missing image": {"count": len(held.missing), "examples": held.missing[:EXAMPLES]},
     }
     write_json(out / "entities.json", {**report, **counts})
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(f"{len(kept)} of {len(held.found)} entities: {told}; {len(held.missing)} images missing")
+    sizes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"{len(kept)} of {len(held.found)} entities: {sizes}; {len(held.missing)} images missing")
 
 
 class Images(NamedTuple):

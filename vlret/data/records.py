@@ -145,8 +145,8 @@ class Problems:
 
     def __str__(self) -> str:
         """Counts as text, of the kinds that have no limit and of those that were found."""
-        told = [kind for kind in self.counts if self.counts[kind] or KINDS[kind] is ANY]
-        return ", ".join(f"{self.counts[kind]} with {kind}" for kind in told) or "no problem"
+        kinds = [kind for kind in self.counts if self.counts[kind] or KINDS[kind] is ANY]
+        return ", ".join(f"{self.counts[kind]} with {kind}" for kind in kinds) or "no problem"
 
 
 class Unique:

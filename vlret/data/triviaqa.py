@@ -83,8 +83,8 @@ def _words(path: Path, problems: Problems) -> dict[str, tuple[str, str]]:
     found = {}
     for record in read_records([path]):
         try:
-            own, *told = taken(_asked, record)
-            found[own] = tuple(told)
+            identifier, *texts = taken(_asked, record)
+            found[identifier] = tuple(texts)
         except RecordError as error:
             problems.note(error)
     return found
