@@ -116,7 +116,7 @@ def _joined(text: str, apart: list[Token]) -> list[tuple[int, int, str]]:
 
 
 def _parts(words: tuple[str, ...] | list[str]) -> list[tuple[int, int]]:
-    """`(first, end)` of tokens that are the parts of an exception, unless white space is between them."""
+    """`(first, end)` of tokens that equal the parts of an exception; ignores white space between them."""
     if PARTED.keys().isdisjoint(words):
         return []
     return [

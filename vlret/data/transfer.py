@@ -39,9 +39,9 @@ def transfer(
 ) -> dict:
     """Fetch `url` to the file `out`, resuming an interrupted call; returns its `bytes` and `sha256`.
 
-    A partial download is kept beside `out` with suffix `.partial`. Suffix `.etag` has the server's version of it, so
-    that two versions of a file are never joined, and `.synced` the number of bytes safely on the disk: a crash of the
-    machine may leave zeros after these.
+    A partial download is kept beside `out` with suffix `.partial`. The file with suffix `.etag` has the server's ETag,
+    so that two versions are never joined, and that with `.synced` the number of bytes safely on the disk: a crash of
+    the machine may leave zeros after these.
 
     Parameters
     ----------
