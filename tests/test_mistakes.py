@@ -87,8 +87,8 @@ WRONG = [
     ),
     (
         {"evaluation": {"metrics": ["mrr@100", "mrr@1000"], "columns": ["mrr@100"]}},
-        "evaluation.metrics: mrr@1000 looks deeper than a run, which has retrieval.depth, 100 passages; "
-        "set retrieval.depth to 1000, or leave it out",
+        "evaluation.metrics: mrr@1000 exceeds the depth of runs, retrieval.depth: 100; "
+        "set that to 1000, or remove the metric",
     ),
     (
         {"evaluation": {"permutations": 98}},
@@ -107,13 +107,13 @@ WRONG = [
     ),
     (
         of_adapter(**COSINE) | NOT_NORMALISED,
-        "training.loss: cosine compares directions, and models.vlminilm.head.normalise is false, so that search "
-        f"compares lengths too; set that to true, or the loss to dpr, task viquae (of {ADAPTER})",
+        "training.loss: cosine ignores vector lengths, but models.vlminilm.head.normalise is false and search "
+        f"does not; set that to true, or the loss to dpr, task viquae (of {ADAPTER})",
     ),
     (
         included("vlminilm_full_none_eos") | {"training": {"defaults": MATCHED}},
         "training.tasks.images: match_image encodes images without text, which pooling eos needs; "
-        "take another pooling, or the task away (of vlminilm_full_none_eos)",
+        "choose another pooling, or remove the task (of vlminilm_full_none_eos)",
     ),
     (
         included("minilm_zs_none_concat-last-50"),

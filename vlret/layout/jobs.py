@@ -206,7 +206,7 @@ class Layout:
         record = self.place(f"{self.made('source', source=source)}.json")
         if record.is_file() and (message := contradiction(entry, read_json(record))):
             raise InputError(
-                f"{message}; take the pin back, or remove {record} and {record.with_suffix('')} to fetch anew"
+                f"{message}; restore the pin, or remove {record} and {record.with_suffix('')} to fetch again"
             )
         pins = {"revision": entry.get("revision"), "sums": entry["sums"]}
         known = {key: value for key, value in entry.items() if key not in ("revision", "sums", "bytes_unpacked")}

@@ -125,7 +125,7 @@ class Rules:
             job = self._job(rule, wildcards)
             places = {name: _listed(input.get(name)) for name in job.files()}
             if any(len(places[name]) != len(files) for name, files in job.files().items()):
-                return "# spared: its results are done, and what it would read is gone"
+                return "# skipped: its results are done and its inputs were deleted"
             return " ".join([*([shlex.quote(f"@{input.settings}")] if job.known() else []), job.options(places)])
 
         return words
