@@ -403,7 +403,11 @@ def test_a_pre_training_on_the_evaluated_dataset_too_belongs_to_that(parts, chan
 @pytest.mark.parametrize(
     ("change", "tasks", "message"),
     [
-        ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
+        (
+            {"training": {"pretraining": {"multitask": {"tuning": "lora"}}}},
+            {},
+            "pre-training with lora adds parameters",
+        ),
         ({"training": {"pretraining": {"multitask": {"tuning": "zs"}}}}, {}, "tuning 'zs' does not train a model"),
         (
             {"training": {"pretraining": {"multitask": {"tuning": "lorra"}}}},

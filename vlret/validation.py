@@ -30,7 +30,7 @@ def mistake(config: Config) -> str | None:
 
 
 def _unknown_names(config: Config) -> str | None:
-    """Undefined parts of the grid, or an undefined backbone or pretraining of its models."""
+    """Undefined parts of the grid, or an undefined backbone or pre-training of its models."""
     known = {"model": config.models, "prefix": config.prefixes, "tuning": tunings(config)}
     for key, blocks in (("product", config.grid.product), ("exclude", config.grid.exclude)):
         for position, block in enumerate(blocks):
@@ -257,9 +257,7 @@ def _contradiction(training: Training, model: str) -> str | None:
         if training.of_task(name).negatives_per_question and not training.of_task(name).negatives:
             return f"negatives: {{}} has no miner for the negatives of task {name}; set negatives_per_question to 0"
     if training.validate_every and "viquae" not in {t.kind for t in training.tasks.values() if t.dataset is None}:
-        return (
-            "validate_every: validation needs a task of kind viquae on the evaluated dataset; add one, or set it to 0"
-        )
+        return "validate_every: no task of kind viquae on the evaluated dataset to validate; set it to 0"
     if training.patience and not training.validate_every:
         return "patience: there is no validation; set validate_every"
     if training.warmup_steps > training.steps:

@@ -162,7 +162,7 @@ class TextModel(Settings):
     sharing: Literal["everything", "nothing", "visual", "token", "visual+token"] | None = None
     """What the question and passage encoders share; default: everything, or nothing if `text.passage` is set."""
     pretraining: Part | None = None
-    """A name in `training.pretraining`: the zero-shot experiment is the pretrained model, all others start from
+    """A name in `training.pretraining`: the zero-shot experiment is the pre-trained model, all others start from
     it."""
 
 

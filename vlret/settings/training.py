@@ -98,7 +98,7 @@ class Training(Settings):
     """For parameters with two or more dimensions only."""
     by_part: dict[ModelPart, PartRates] = {}
     """Learning rate and weight decay by part: the visual embedding, the head, parameters added by the tuning method,
-    the pretrained encoder."""
+    the pre-trained encoder."""
     max_gradient_norm: AboveZero = 1.0
     accumulation: Positive = 1
     """Batches per optimiser step."""
@@ -170,7 +170,7 @@ class TrainingRun(Training):
 
 
 class Pretraining(TrainingRun):
-    """How a model is pretrained before tuning."""
+    """How a model is pre-trained before tuning."""
 
     tuning: Part
     """The tuning method."""
