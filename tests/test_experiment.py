@@ -92,11 +92,11 @@ WRONG = [
         "training.defaults: unknown key 'stepz'; did you mean 'steps'",
     ),
     ({"training": {"experiments": {"vlminilm_full_vqa_1token": {}}}}, "vlminilm_full_vqa_1token: not in the grid"),
-    ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' does not go with a model of kind image"),
+    ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' is invalid for a model of kind image"),
     ({"grid": {"include": ["gpt_zs_none_avg"]}}, "gpt_zs_none_avg: unknown model"),
     (
         {"grid": {"include": ["minilm_zs_none_sum-last-0"]}},
-        "pooling 'sum-last-0' does not go with a model of kind text",
+        "pooling 'sum-last-0' is invalid for a model of kind text",
     ),
     ({"grid": {"include": ["minilm_zs_none_decoder"]}}, "pooling 'decoder': BERT has no decoder"),
     ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: excludes nothing"),
@@ -172,7 +172,7 @@ WRONG = [
     ),
     (
         {"grid": {"include": [ADAPTER], "product": [{"model": "bm25", "tuning": "full"} | UNPOOLED]}},
-        "grid.product.0: yields no experiment: tuning 'full' does not go with a model of kind lexical",
+        "grid.product.0: yields no experiment: tuning 'full' is invalid for a model of kind lexical",
     ),
     (
         {"grid": {"include": [ADAPTER], "product": [{"model": "vlminilm", "tuning": "lorra"} | UNPOOLED]}},

@@ -65,25 +65,28 @@ WRONG = [
     (interpolated(0.07), "fusions.f.step: 0.07 does not divide 1; set 0.05, or another 1/n"),
     (
         product(model="minilm", pooling=["avg", "eoss"]),
-        "grid.product.0.pooling: eoss yields no experiment: pooling 'eoss' does not go with a model of kind text: "
+        "grid.product.0.pooling: eoss yields no experiment: pooling 'eoss' is invalid for a model of kind text; valid: "
         "1token, avg, avg-all, eos, decoder, sum-last-N, concat-last-N; did you mean 'eos'?",
     ),
     (
         product(model="effnet", pooling=["avg", "eos"]),
-        "grid.product.0.pooling: eos yields no experiment: pooling 'eos' does not go with a model of kind image: "
+        "grid.product.0.pooling: eos yields no experiment: pooling 'eos' is invalid for a model of kind image; valid: "
         "avg, concat",
     ),
     (
         product(model=["minilm", "bm25"]),
-        "grid.product.0.model: bm25 yields no experiment: pooling 'avg' does not go with a model of kind lexical: none",
+        "grid.product.0.model: bm25 yields no experiment: "
+        "pooling 'avg' is invalid for a model of kind lexical; valid: none",
     ),
     (
         product(model="effnet", tuning=["zs", "full"]),
-        "grid.product.0.tuning: full yields no experiment: tuning 'full' does not go with a model of kind image: zs",
+        "grid.product.0.tuning: full yields no experiment: "
+        "tuning 'full' is invalid for a model of kind image; valid: zs",
     ),
     (
         product(model="effnet", prefix=["none", "vqa"]),
-        "grid.product.0.prefix: vqa yields no experiment: prefix 'vqa' does not go with a model of kind image: none",
+        "grid.product.0.prefix: vqa yields no experiment: "
+        "prefix 'vqa' is invalid for a model of kind image; valid: none",
     ),
     (
         {"evaluation": {"metrics": ["mrr@100", "mrr@1000"], "columns": ["mrr@100"]}},
@@ -179,11 +182,11 @@ WRONG = [
     ),
     (
         {"models": {"vlminilm": {"visual": {"tokens": [3, 8]}}}},
-        "models.vlminilm.visual: tokens [3, 8] are more than the cells of grid [7, 7]; they are pooled, not made",
+        "models.vlminilm.visual: tokens [3, 8] exceed grid [7, 7], from which they are pooled; set fewer",
     ),
     (
         {"models": {"t5": {"text": {"sizes": {"positions": 512}}}}},
-        "models.t5.text: sizes.positions limit no t5; leave them out",
+        "models.t5.text: sizes.positions does not apply to t5; remove it",
     ),
 ]
 
@@ -385,7 +388,7 @@ def odd_config(parts):
     ],
 )
 def test_a_path_that_snakemake_would_take_for_a_pattern_is_refused(changed, change, field):
-    with pytest.raises(InputError, match=rf"{field}: '{{a}}' holds braces, which Snakemake takes for wildcards"):
+    with pytest.raises(InputError, match=rf"{field}: '{{a}}' contains braces, which Snakemake reads as wildcards"):
         Layout(changed(change), Path())
 
 

@@ -134,7 +134,7 @@ def nonsense(experiment: Experiment, config: Config) -> str | None:
     ):
         if known not in allowed:
             near = meant(value, allowed, before="; ")
-            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}{near}"
+            return f"{part} {value!r} is invalid for a model of kind {kind}; valid: {', '.join(allowed)}{near}"
     if experiment.pooling == "decoder" and config.models[experiment.model].text.architecture == "bert":
         return "pooling 'decoder': BERT has no decoder"
     return None

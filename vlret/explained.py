@@ -122,8 +122,8 @@ def _fault(details: Mapping, data: object, annotation: Any) -> Fault:
     order = (*_order(path, data), inf)
     if kind == "extra_forbidden":
         known = sorted(_fields(annotation, location[:-1]))
-        told = f"; {among(location[-1], known)}" if known else ""
-        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{told}", order)
+        hint = f"; {among(location[-1], known)}" if known else ""
+        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{hint}", order)
     if kind == "union_tag_not_found":
         return Fault(path, "missing", context["discriminator"].strip("'"), order)
     if kind == "union_tag_invalid":

@@ -77,8 +77,8 @@ def experiments(plan: Plan) -> Iterable[str]:
     for name in [*(name for name in owned if name not in names), *(name for name in names if name in owned)]:
         rules = dict.fromkeys(plan.jobs[row].rule for row in owned[name])
         causes = dict.fromkeys(cause for row in owned[name] for cause in plan.roots[row])
-        told = [cause for cause in causes if cause != NOT_MADE] or list(causes)
-        cells.append((name, ", ".join(rules), _some(told)))
+        shown = [cause for cause in causes if cause != NOT_MADE] or list(causes)
+        cells.append((name, ", ".join(rules), _some(shown)))
     return aligned([("row", "would run", "because"), *cells]) if cells else []
 
 

@@ -167,10 +167,10 @@ class Plan:
         if not note.is_file():
             return []
         known = self.layout.job(job.rule, job.wildcards).known_by()
-        told = read_json(note)
-        if told.get("version") != known["version"]:
+        recorded = read_json(note)
+        if recorded.get("version") != known["version"]:
             return [f"a new version of `vlret {known['verb']}`"]
-        before, after = _flat(told.get("settings", {})), _flat(known["settings"])
+        before, after = _flat(recorded.get("settings", {})), _flat(known["settings"])
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         return [f"{key}: {before.get(key, DEFAULT)} → {after.get(key, DEFAULT)}" for key in keys]
 

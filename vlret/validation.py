@@ -36,8 +36,8 @@ def _unknown_names(config: Config) -> str | None:
         for position, block in enumerate(blocks):
             for part, names in known.items():
                 if unknown := sorted(set(getattr(block, part) or ()) - set(names)):
-                    told = among(unknown[0], list(names))
-                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; {told}"
+                    hint = among(unknown[0], list(names))
+                    return f"grid.{key}.{position}.{part}: unknown {', '.join(unknown)}; {hint}"
     if config.prefixes.get("none") != "":
         return 'prefixes.none: this is the empty prefix, ""'
     used = [model for block in config.grid.product for model in block.model]
@@ -112,8 +112,8 @@ def _rows(config: Config) -> str | None:
 
 def _idle(block: Block, config: Config) -> str | None:
     """A block without valid combinations, or a part that has none in its block."""
-    alone = config.grid.model_copy(update={"product": [block]})
-    found = every_product(config.model_copy(update={"grid": alone}))
+    only = config.grid.model_copy(update={"product": [block]})
+    found = every_product(config.model_copy(update={"grid": only}))
     for part in PARTS:
         for value in getattr(block, part):
             if any(getattr(experiment, part) == value for experiment in found):
@@ -147,8 +147,8 @@ def _others(config: Config, names: set[str]) -> str | None:
             return f"training.tuning.{name}: no tuning method or variant; {among(name, tunings(config))}"
     if ablations := config.ablations:
         if ablations.of not in names:
-            told = near(ablations.of)
-            return f"ablations.of: {ablations.of} is not in the grid{told}; remove the ablations with `ablations: null`"
+            hint = near(ablations.of)
+            return f"ablations.of: {ablations.of} is not in the grid{hint}; remove the ablations with `ablations: null`"
         if kind_of(config, Experiment.parse(ablations.of)) != "joint":
             return f"ablations.of: {ablations.of} does not see both image and text"
     every = [row.name for row in rows(config)]
@@ -176,8 +176,8 @@ def _start(name: str, runs: Mapping[str, TrainingRun], config: Config) -> str | 
     """A start that is no experiment with this model, has a start itself, or was trained on other tasks."""
     start, experiment = runs[name].start, Experiment.parse(name)
     if start not in runs or Experiment.parse(start).model != experiment.model:
-        told = meant(start, runs, before="; ")
-        return f"{start} is no experiment of this grid with the same model{told} (of {name})"
+        hint = meant(start, runs, before="; ")
+        return f"{start} is no experiment of this grid with the same model{hint} (of {name})"
     if start == name or runs[start].start:
         return f"{start} itself starts from another experiment (of {name})"
     tuning, before = (settings(config, each).tuning for each in (experiment, Experiment.parse(start)))
@@ -194,8 +194,8 @@ def _mined_runs(runs: Mapping[str, Training], config: Config) -> str | None:
         mined = mined_experiments(run.miners())
         for miner, experiment in mined.items():
             if experiment not in every:
-                told = meant(experiment, every, before="; ")
-                return f"training: miner {miner}: the grid has no experiment {experiment}{told} (of {name})"
+                hint = meant(experiment, every, before="; ")
+                return f"training: miner {miner}: the grid has no experiment {experiment}{hint} (of {name})"
             if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
                 return f"training: miner {miner}: {experiment} does not rank by images only (of {name})"
         needed[name] = {*mined.values(), *filter(None, [run.start])} & runs.keys()
@@ -213,11 +213,11 @@ def _task_data(training: Training, config: Config) -> str | None:
     """A task whose dataset is undeclared, or whose miner reads a run over another dataset."""
     for name, task in training.tasks.items():
         if task.dataset not in {None, *config.datasets}:
-            told = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets, before='; ')}"
-            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {told}"
+            hint = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets, before='; ')}"
+            return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {hint}"
         if task.dataset and task.dataset != config.dataset:
-            alone = training.model_copy(update={"tasks": {name: task}})
-            if runs := [*mined_experiments(alone.miners(task.dataset))]:
+            only = training.model_copy(update={"tasks": {name: task}})
+            if runs := [*mined_experiments(only.miners(task.dataset))]:
                 return f"tasks.{name}: miner {runs[0]} reads a run over {config.dataset}, not over {task.dataset}"
     return None
 

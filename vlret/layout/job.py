@@ -90,27 +90,27 @@ class Job:
 
     def told(self) -> dict[str, list[File]]:
         """The inputs as recorded in the note beside a result: named ones as `OPTION.NAME`."""
-        told: dict[str, list[File]] = {}
+        recorded: dict[str, list[File]] = {}
         for name, files in self.inputs.items():
             if name in self.folders:
                 continue
-            told |= (
+            recorded |= (
                 {f"{name}.{key}": [file] for key, file in files.items()}
                 if isinstance(files, Mapping)
                 else {name: files_of(files)}
             )
-        return told
+        return recorded
 
     def options(self, places: Mapping[str, Sequence[str]] | None = None) -> str:
         """The command line's options except outputs and settings, with inputs at `places` if given."""
         words = []
         for name, files in self.files().items():
-            told = [file.read(path) for file, path in zip(files, (places or {}).get(name, files), strict=True)]
+            paths = [file.read(path) for file, path in zip(files, (places or {}).get(name, files), strict=True)]
             if name in self.folders:
-                told = [str(PurePath(told[0]).parent)]
+                paths = [str(PurePath(paths[0]).parent)]
             if isinstance(self.inputs[name], Mapping):
-                told = [f"{key}={path}" for key, path in zip(self.inputs[name], told, strict=True)]
-            words += [f"--{name.replace('_', '-')}", *told]
+                paths = [f"{key}={path}" for key, path in zip(self.inputs[name], paths, strict=True)]
+            words += [f"--{name.replace('_', '-')}", *paths]
         for name, value in (*self.named.items(), *self.resources.items()):
             values = value if isinstance(value, list) else [value]
             words += [
@@ -121,13 +121,13 @@ class Job:
 
     def known_by(self) -> dict[str, object]:
         """The verb, its version and all settings, as recorded in the note beside the result."""
-        told = without_defaults(self.verb, {**self.settings, **self.named})
-        return {"verb": self.verb, "version": version_of(self.verb), "settings": told}
+        settings = without_defaults(self.verb, {**self.settings, **self.named})
+        return {"verb": self.verb, "version": version_of(self.verb), "settings": settings}
 
     def known(self) -> str | None:
         """The digest of verb and settings that names the settings file; None if there is nothing to record."""
-        version, told = version_of(self.verb), without_defaults(self.verb, self.settings)
-        return digest(self.verb, version, told, {}) if told or version > 1 else None
+        version, settings = version_of(self.verb), without_defaults(self.verb, self.settings)
+        return digest(self.verb, version, settings, {}) if settings or version > 1 else None
 
 
 def files_of(files: Files | None) -> list[File]:

@@ -93,8 +93,8 @@ class Layout:
         own = [Path(file) for name in self.fetched for file in self.job("source", {"source": name}).watched]
         if any(path.exists() and path.stat().st_mtime > report.stat().st_mtime for path in own):
             return None
-        told = read_json(report).get("train", {})
-        return told if isinstance(told, int) else told.get("entities")
+        train = read_json(report).get("train", {})
+        return train if isinstance(train, int) else train.get("entities")
 
     # ---- Outputs ---------------------------------------------------------------------------------------------------
 
@@ -187,8 +187,8 @@ class Layout:
             job, path = self.job(file.rule, file.wildcards), self.place(file)
             if job.known() is None and path.exists() and made_by(path) is None:
                 return None
-            told = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
-            known = {name: list(filter(None, digests)) for name, digests in told.items()}
+            digests = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
+            known = {name: list(filter(None, found)) for name, found in digests.items()}
             self._digests[key] = digest(**job.known_by(), inputs=known)
         return self._digests[key]
 
@@ -544,8 +544,8 @@ class Layout:
     def _table(self) -> Job:
         every, evaluation = rows(self.config), self.config.evaluation
         metrics = [self.metrics(row.name) for row in every]
-        told = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
-        known = {"rows": told, "settings": evaluation.brief(), "seed": self.config.seed}
+        described = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
+        known = {"rows": described, "settings": evaluation.brief(), "seed": self.config.seed}
         known |= self._matching(self.config.dataset)
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))

@@ -65,8 +65,8 @@ class Rules:
         workflow, conda = self.workflow, DeploymentMethod.CONDA
         jobs = [] if workflow.touch else list(workflow.dag.needrun_jobs())
         if absent := [job.wildcards.file for job in jobs if job.rule.name == "by_hand"]:
-            told = "; ".join(absence(Path(file)) for file in sorted(absent))
-            raise self._mistake(InputError(f"{told}; docs/experiments.md says where published ones come from"))
+            message = "; ".join(absence(Path(file)) for file in sorted(absent))
+            raise self._mistake(InputError(f"{message}; docs/experiments.md says where published ones come from"))
         # Cluster jobs run on other machines, and conda jobs with another torch.
         if workflow.local_exec and conda not in workflow.deployment_settings.deployment_method:
             self._check_precision(job for job in jobs if job.rule.name in ("train", "pretrain"))
@@ -76,10 +76,10 @@ class Rules:
         for job in jobs:
             run = self._trained(job.wildcards)
             if run and run.precision == "fp16" and (reason := without_gpu()):
-                told = (
+                message = (
                     f"training.precision: fp16 needs a GPU, and {reason}; use bf16 or fp32, or a machine that has one"
                 )
-                raise self._mistake(InputError(f"{told} (of {job.wildcards.experiment})"))
+                raise self._mistake(InputError(f"{message} (of {job.wildcards.experiment})"))
 
     # ---- Parts of a rule ---------------------------------------------------------------------------------------------
 
@@ -256,15 +256,15 @@ class Rules:
         made. A result whose note records the same settings counts as newer than the file, any other as older.
         """
         path = SETTINGS.format(rule=rule, digest=job.known())
-        said = self._said(rule, wildcards)
-        if said not in (None, job.known_by()):
+        recorded = self._said(rule, wildcards)
+        if recorded not in (None, job.known_by()):
             return local(self._aside(rule, job, "-".join(map(str, wildcards))))
         if not Path(path).is_file():
             if not self._executes():
                 path = self._aside(rule, job, "asked")
             else:
                 write_json(Path(path), job.settings)
-        return local(path) if said is None else ancient(local(path))
+        return local(path) if recorded is None else ancient(local(path))
 
     def _said(self, rule: str, wildcards) -> dict | None:
         """Verb, version and settings in the note beside a job's result; None without a note."""
@@ -272,8 +272,8 @@ class Rules:
         note = note_of(self._place(made))
         if not note.is_file():
             return None
-        told = read_json(note)
-        return {key: told.get(key) for key in ("verb", "version", "settings")}
+        recorded = read_json(note)
+        return {key: recorded.get(key) for key in ("verb", "version", "settings")}
 
     def _aside(self, rule: str, job: Job, name: str) -> str:
         """A settings file outside `results/` that is newer than any result."""

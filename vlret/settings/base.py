@@ -23,7 +23,7 @@ def _number(value: object) -> object:
 def without_braces(path: str) -> str:
     """A user's path; `ValueError` if Snakemake cannot request it."""
     if {"{", "}"} & {*path}:
-        raise ValueError(f"{path!r} holds braces, which Snakemake takes for wildcards; rename it")
+        raise ValueError(f"{path!r} contains braces, which Snakemake reads as wildcards; rename it")
     return path
 
 

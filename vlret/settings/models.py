@@ -103,7 +103,7 @@ class Text(Settings):
     def _limiting(self) -> Self:
         without = {"t5": ["positions"], "clip": ["layers", "positions", "width"]}.get(self.architecture, ())
         if odd := [name for name in without if getattr(self.sizes, name) is not None]:
-            raise ValueError(f"sizes.{odd[0]} limit no {self.architecture}; leave them out")
+            raise ValueError(f"sizes.{odd[0]} does not apply to {self.architecture}; remove it")
         return self
 
 
@@ -122,11 +122,9 @@ class Visual(Settings):
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.grid is None) != (self.tokens is None):
-            raise ValueError("grid and tokens are given together")
+            raise ValueError("set both grid and tokens, or neither")
         if self.grid and any(wanted > there for there, wanted in zip(self.grid, self.tokens, strict=True)):
-            raise ValueError(
-                f"tokens {self.tokens} are more than the cells of grid {self.grid}; they are pooled, not made"
-            )
+            raise ValueError(f"tokens {self.tokens} exceed grid {self.grid}, from which they are pooled; set fewer")
         return self
 
 
