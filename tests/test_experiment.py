@@ -92,14 +92,14 @@ WRONG = [
         "training.defaults: unknown key 'stepz'; did you mean 'steps'",
     ),
     ({"training": {"experiments": {"vlminilm_full_vqa_1token": {}}}}, "vlminilm_full_vqa_1token: not in the grid"),
-    ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' does not go with a model of kind image"),
+    ({"grid": {"include": ["effnet_zs_vqa_avg"]}}, "prefix 'vqa' is invalid for a model of kind image"),
     ({"grid": {"include": ["gpt_zs_none_avg"]}}, "gpt_zs_none_avg: unknown model"),
     (
         {"grid": {"include": ["minilm_zs_none_sum-last-0"]}},
-        "pooling 'sum-last-0' does not go with a model of kind text",
+        "pooling 'sum-last-0' is invalid for a model of kind text",
     ),
     ({"grid": {"include": ["minilm_zs_none_decoder"]}}, "pooling 'decoder': BERT has no decoder"),
-    ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: takes nothing away"),
+    ({"grid": {"exclude": [{"model": "bm25", "prefix": "vqa"}]}}, "grid.exclude.0: excludes nothing"),
     ({"grid": {"product": [{"model": "bm25", "tuning": "zs", "prefix": "x", "pooling": "none"}]}}, "unknown x"),
     (
         {"fusions": {"f": {"runs": ["a_b_c_d", "e"], "method": "interpolation", "normalisation": "zmuv", "step": 0.1}}},
@@ -172,7 +172,7 @@ WRONG = [
     ),
     (
         {"grid": {"include": [ADAPTER], "product": [{"model": "bm25", "tuning": "full"} | UNPOOLED]}},
-        "grid.product.0: yields no experiment: tuning 'full' does not go with a model of kind lexical",
+        "grid.product.0: yields no experiment: tuning 'full' is invalid for a model of kind lexical",
     ),
     (
         {"grid": {"include": [ADAPTER], "product": [{"model": "vlminilm", "tuning": "lorra"} | UNPOOLED]}},
@@ -306,11 +306,11 @@ def test_zero_shot_does_not_depend_on_training(config, changed):
         ),
         (
             {"vlminilm_lora_none_avg": {"negatives": {"image.minilm_zs_none_avg": 1}}},
-            "training: miner image.minilm_zs_none_avg: minilm_zs_none_avg does not go by the image alone",
+            "training: miner image.minilm_zs_none_avg: minilm_zs_none_avg does not rank by images only",
         ),
         (
             {"vlminilm_lora_none_avg": {"positives": "model.vlminilm_lora_none_avg"}},
-            "training: vlminilm_lora_none_avg would be trained on what is mined from a run that waits for",
+            "training: vlminilm_lora_none_avg depends on a run that depends on",
         ),
         (
             {
@@ -318,7 +318,7 @@ def test_zero_shot_does_not_depend_on_training(config, changed):
                 "vlminilm_ia3_none_avg": {"negatives": {"model.vlminilm_full_none_avg": 1}},
                 "vlminilm_full_none_avg": {"start": "vlminilm_lora_none_avg"},
             },
-            "training: vlminilm_(full|ia3|lora)_none_avg would be trained on what is mined from a run that waits for",
+            "training: vlminilm_(full|ia3|lora)_none_avg depends on a run that depends on",
         ),
         ({"vlminilm_lora_none_avg": {"negatives": {"model": 1}}}, "training.experiments.*: 'model'"),
     ],
@@ -403,7 +403,11 @@ def test_a_pre_training_on_the_evaluated_dataset_too_belongs_to_that(parts, chan
 @pytest.mark.parametrize(
     ("change", "tasks", "message"),
     [
-        ({"training": {"pretraining": {"multitask": {"tuning": "lora"}}}}, {}, "pre-training lora adds parts"),
+        (
+            {"training": {"pretraining": {"multitask": {"tuning": "lora"}}}},
+            {},
+            "pre-training with lora adds parameters",
+        ),
         ({"training": {"pretraining": {"multitask": {"tuning": "zs"}}}}, {}, "tuning 'zs' does not train a model"),
         (
             {"training": {"pretraining": {"multitask": {"tuning": "lorra"}}}},
@@ -413,7 +417,7 @@ def test_a_pre_training_on_the_evaluated_dataset_too_belongs_to_that(parts, chan
         (
             {"tuning": {"adapter": {"sharing": "multiple"}}},
             {},
-            "training.start: vlminilm-mt_zs_vqa_avg has parts for its tasks alone, of which vlminilm-mt_adapter",
+            "training.start: vlminilm-mt_zs_vqa_avg has parameters for each of its tasks, and vlminilm-mt_adapter",
         ),
         ({"models": {"vlminilm-mt": {"pretraining": "x"}}}, {}, "models.vlminilm-mt.pretraining: 'x' is not one of"),
         ({}, {"own": {"kind": "viquae", "dataset": "x"}}, "training.tasks.own.dataset: 'x' is not one of"),

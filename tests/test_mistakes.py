@@ -65,30 +65,33 @@ WRONG = [
     (interpolated(0.07), "fusions.f.step: 0.07 does not divide 1; set 0.05, or another 1/n"),
     (
         product(model="minilm", pooling=["avg", "eoss"]),
-        "grid.product.0.pooling: eoss yields no experiment: pooling 'eoss' does not go with a model of kind text: "
+        "grid.product.0.pooling: eoss yields no experiment: pooling 'eoss' is invalid for a model of kind text; valid: "
         "1token, avg, avg-all, eos, decoder, sum-last-N, concat-last-N; did you mean 'eos'?",
     ),
     (
         product(model="effnet", pooling=["avg", "eos"]),
-        "grid.product.0.pooling: eos yields no experiment: pooling 'eos' does not go with a model of kind image: "
+        "grid.product.0.pooling: eos yields no experiment: pooling 'eos' is invalid for a model of kind image; valid: "
         "avg, concat",
     ),
     (
         product(model=["minilm", "bm25"]),
-        "grid.product.0.model: bm25 yields no experiment: pooling 'avg' does not go with a model of kind lexical: none",
+        "grid.product.0.model: bm25 yields no experiment: "
+        "pooling 'avg' is invalid for a model of kind lexical; valid: none",
     ),
     (
         product(model="effnet", tuning=["zs", "full"]),
-        "grid.product.0.tuning: full yields no experiment: tuning 'full' does not go with a model of kind image: zs",
+        "grid.product.0.tuning: full yields no experiment: "
+        "tuning 'full' is invalid for a model of kind image; valid: zs",
     ),
     (
         product(model="effnet", prefix=["none", "vqa"]),
-        "grid.product.0.prefix: vqa yields no experiment: prefix 'vqa' does not go with a model of kind image: none",
+        "grid.product.0.prefix: vqa yields no experiment: "
+        "prefix 'vqa' is invalid for a model of kind image; valid: none",
     ),
     (
         {"evaluation": {"metrics": ["mrr@100", "mrr@1000"], "columns": ["mrr@100"]}},
-        "evaluation.metrics: mrr@1000 looks deeper than a run, which has retrieval.depth, 100 passages; "
-        "set retrieval.depth to 1000, or leave it out",
+        "evaluation.metrics: mrr@1000 exceeds the depth of runs, retrieval.depth: 100; "
+        "set that to 1000, or remove the metric",
     ),
     (
         {"evaluation": {"permutations": 98}},
@@ -107,36 +110,36 @@ WRONG = [
     ),
     (
         of_adapter(**COSINE) | NOT_NORMALISED,
-        "training.loss: cosine compares directions, and models.vlminilm.head.normalise is false, so that search "
-        f"compares lengths too; set that to true, or the loss to dpr, task viquae (of {ADAPTER})",
+        "training.loss: cosine ignores vector lengths, but models.vlminilm.head.normalise is false and search "
+        f"does not; set that to true, or the loss to dpr, task viquae (of {ADAPTER})",
     ),
     (
         included("vlminilm_full_none_eos") | {"training": {"defaults": MATCHED}},
         "training.tasks.images: match_image encodes images without text, which pooling eos needs; "
-        "take another pooling, or the task away (of vlminilm_full_none_eos)",
+        "choose another pooling, or remove the task (of vlminilm_full_none_eos)",
     ),
     (
         included("minilm_zs_none_concat-last-50"),
-        "grid.include: minilm_zs_none_concat-last-50: pooling concat-last-50 takes 50 layers, and the encoder of "
-        "minilm has 6; take fewer",
+        "grid.include: minilm_zs_none_concat-last-50: pooling concat-last-50 needs 50 layers, but the encoder of "
+        "minilm has 6; use fewer",
     ),
     (
         product(model=["minilm", "vlminilm"], pooling=["avg", "sum-last-7"]),
-        "grid.product.0.pooling: minilm_zs_none_sum-last-7: pooling sum-last-7 takes 7 layers, and the encoder of "
-        "minilm has 6; take fewer",
+        "grid.product.0.pooling: minilm_zs_none_sum-last-7: pooling sum-last-7 needs 7 layers, but the encoder of "
+        "minilm has 6; use fewer",
     ),
     (
         {"embedding": {"question_tokens": 513}},
-        "embedding.question_tokens: 513 tokens, and the encoder of minilm has positions for 512; set it to 512 or less",
+        "embedding.question_tokens: 513 tokens, but the encoder of minilm has positions for 512; set it to 512 or less",
     ),
     (
         included("bart_zs_none_avg") | {"embedding": {"passage_tokens": 513}},
-        "embedding.passage_tokens: 513 tokens, and the encoder of vlminilm has positions for 512; "
+        "embedding.passage_tokens: 513 tokens, but the encoder of vlminilm has positions for 512; "
         "set it to 512 or less",
     ),
     (
         included("bart_zs_none_avg") | {"embedding": {"passage_tokens": 1025}, "ablations": None, **ONLY_BART},
-        "embedding.passage_tokens: 1025 tokens, and the encoder of bart has positions for 1024; set it to 1024 or less",
+        "embedding.passage_tokens: 1025 tokens, but the encoder of bart has positions for 1024; set it to 1024 or less",
     ),
     (
         included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 5}}},
@@ -155,36 +158,35 @@ WRONG = [
     ),
     (
         {"tuning": {"adapter": {"reduction_factor": 400}}},
-        "tuning.adapter.reduction_factor: 400 leaves nothing of 384, the width of the encoder of vlminilm "
-        f"(of {ADAPTER})",
+        f"tuning.adapter.reduction_factor: 400 is more than 384, the width of the encoder of vlminilm (of {ADAPTER})",
     ),
     (
         included("minilm_hyperformer_none_avg") | {"tuning": {"hyperformer": {"reduction_factor": 400}}},
-        "tuning.hyperformer.reduction_factor: 400 leaves nothing of 384, the width of the encoder of minilm "
+        "tuning.hyperformer.reduction_factor: 400 is more than 384, the width of the encoder of minilm "
         "(of minilm_hyperformer_none_avg)",
     ),
     (
         included("minilm_lradapter_none_avg") | {"tuning": {"lradapter": {"rank": 49}}},
-        "tuning.lradapter.rank: 49 is more than 48, the smaller side of the matrices that it is of, for the encoder of "
+        "tuning.lradapter.rank: 49 is more than 48, the smaller side of the matrices, for the encoder of "
         "minilm (of minilm_lradapter_none_avg)",
     ),
     (
         included("minilm_compacter_none_avg") | {"tuning": {"compacter": {"division": 2, "rank": 25}}},
-        "tuning.compacter.rank: 25 is more than 24, the smaller side of the matrices that it is of, for the encoder of "
+        "tuning.compacter.rank: 25 is more than 24, the smaller side of the matrices, for the encoder of "
         "minilm (of minilm_compacter_none_avg)",
     ),
     (
         {"tuning": {"lora": {"rank": 385}}},
-        "tuning.lora.rank: 385 is more than 384, the smaller side of the matrices that it is of, for the encoder of "
+        "tuning.lora.rank: 385 is more than 384, the smaller side of the matrices, for the encoder of "
         f"vlminilm (of {LORA})",
     ),
     (
         {"models": {"vlminilm": {"visual": {"tokens": [3, 8]}}}},
-        "models.vlminilm.visual: tokens [3, 8] are more than the cells of grid [7, 7]; they are pooled, not made",
+        "models.vlminilm.visual: tokens [3, 8] exceed grid [7, 7], from which they are pooled; set fewer",
     ),
     (
         {"models": {"t5": {"text": {"sizes": {"positions": 512}}}}},
-        "models.t5.text: sizes.positions limit no t5; leave them out",
+        "models.t5.text: sizes.positions does not apply to t5; remove it",
     ),
 ]
 
@@ -260,8 +262,8 @@ def test_weights_of_ones_own_that_are_there_say_themselves_what_they_are(own):
     own("own_zs_none_concat-last-3")
     own(layers=3, positions=40, width=24)
     for how, message in (
-        ({"name": "own_zs_none_concat-last-4"}, "grid.include: own_zs_none_concat-last-4: pooling concat-last-4 takes"),
-        ({"tokens": 41}, "embedding.passage_tokens: 41 tokens, and the encoder of own has positions for 40"),
+        ({"name": "own_zs_none_concat-last-4"}, "grid.include: own_zs_none_concat-last-4: pooling concat-last-4 needs"),
+        ({"tokens": 41}, "embedding.passage_tokens: 41 tokens, but the encoder of own has positions for 40"),
         ({"layers": 4}, r"models.own.text.sizes.layers: 4, but mine/config.json has 3; correct it"),
         ({"positions": 512}, r"models.own.text.sizes.positions: 512, but mine/config.json has 40; correct it"),
     ):
@@ -386,7 +388,7 @@ def odd_config(parts):
     ],
 )
 def test_a_path_that_snakemake_would_take_for_a_pattern_is_refused(changed, change, field):
-    with pytest.raises(InputError, match=rf"{field}: '{{a}}' holds braces, which Snakemake takes for wildcards"):
+    with pytest.raises(InputError, match=rf"{field}: '{{a}}' contains braces, which Snakemake reads as wildcards"):
         Layout(changed(change), Path())
 
 

@@ -434,9 +434,7 @@ def test_two_grids_of_one_folder_share_what_they_have_in_common(folder):
 
 def test_the_plan_tells_why_what_and_how_long(folder):
     asked = ("--configfile", "grid.yaml", "--jobs", "2")
-    assert folder.told("plan", *asked) == [
-        f"{TABLE} of grid.yaml: nothing would run, it is as the config and the data ask"
-    ]
+    assert folder.told("plan", *asked) == [f"{TABLE} of grid.yaml: nothing would run, everything is up to date"]
     folder.config(datasets__mine__limits={"unreadable image": 5})
     assert len(folder.told("plan", *asked)) == 1, "a limit changes no result"
     folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})

@@ -13,7 +13,7 @@ ADAPTER = Experiment.parse("vlminilm_adapter_none_avg")
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"patience": 2}, "training.patience: nothing is validated .*; set validate_every"),
+        ({"patience": 2}, "training.patience: there is no validation; set validate_every"),
         (
             {"tasks": {"viquae": {"kind": "viquae", "weight": 2}}},
             "tasks.viquae.weight: round-robin takes tasks",
@@ -24,7 +24,10 @@ ADAPTER = Experiment.parse("vlminilm_adapter_none_avg")
         ({"mixing": "random"}, "training.defaults.mixing: 'random' is not one of"),
         ({"chunk": 0}, "training.defaults.chunk: 0 is less than the minimum"),
         ({"gpus": 0}, "training.defaults.gpus: 0 is less than the minimum"),
-        ({"gpus": 3, "nodes": 2}, "training.batch_size: 32 questions do not go evenly into 6 processes, task viquae"),
+        (
+            {"gpus": 3, "nodes": 2},
+            "training.batch_size: 32 questions cannot be divided evenly among 6 processes, task viquae",
+        ),
         ({"temperature": 1}, "training.defaults: unknown key 'temperature'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The config that a view is asked about, named as on Snakemake's command line."""
+"""The config for a view, given by the same options as for Snakemake."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ PROFILE = "SNAKEMAKE_PROFILE"
 
 @dataclass(frozen=True)
 class Asked:
-    """The options that `vlret grid`, `status`, `plan`, `table` and `model describe` share with Snakemake.
+    """The options of `vlret grid`, `status`, `plan`, `table` and `model describe` shared with Snakemake.
 
     Attributes
     ----------
     configfile
-        Config files, later over earlier; the profile's where none is given, or else the sample's.
+        Config files, later ones override; by default the profile's, or the sample's.
     config
-        `KEY=VALUE`, over all files.
+        `KEY=VALUE`, overriding all files.
     profile
-        Folders or names of profiles; by default those of `$SNAKEMAKE_PROFILE`.
+        Folders or names of profiles; by default those in `$SNAKEMAKE_PROFILE`.
     """
 
     configfile: Sequence[Path] = ()
@@ -34,7 +34,7 @@ class Asked:
     profile: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        """Whether any of it was given."""
+        """Whether any option was given."""
         return bool(self.configfile or self.config or self._profiles())
 
     def files(self) -> list[Path]:
@@ -42,17 +42,17 @@ class Asked:
         return [*self.configfile] or [Path(file) for file in self.setting("configfile")] or [Path(DEFAULT)]
 
     def layout(self) -> Layout:
-        """The layout of the config in this folder; `InputError` for a mistake in it."""
+        """The layout of the config in this folder; `InputError` if the config is invalid."""
         return Layout(load_config(self.files(), given=self._given()), Path())
 
     def words(self) -> list[str]:
-        """The options that tell Snakemake the same; the target follows `--`."""
+        """The same options for Snakemake's command line; the target follows `--`."""
         words = ["--configfile", *map(str, self.files())]
         words += ["--config", *self.config] if self.config else []
         return words + [word for name in self._profiles() for word in ("--profile", name)]
 
     def setting(self, key: str) -> list:
-        """What the last profile with a key says of it, as a list; an empty one where none has it."""
+        """The value of a key in the last profile that has it, as a list; empty if none has."""
         found = [profile[key] for profile in map(_read, self._profiles()) if key in profile]
         value = found[-1] if found else []
         return value if isinstance(value, list) else [value]
@@ -61,7 +61,7 @@ class Asked:
         entries = self.config or self.setting("config")
         if not entries:
             return {}
-        from snakemake.cli import parse_config  # a second of imports, for those who need it
+        from snakemake.cli import parse_config  # takes a second, so only imported if needed
 
         try:
             return parse_config(entries)
@@ -73,17 +73,17 @@ class Asked:
 
 
 def of_run(run: Run) -> Asked:
-    """What a run was asked for, if there was one."""
+    """The options that a run was started with."""
     words = run.command[run.command.index("--config") + 1 :] if "--config" in run.command else []
     given = takewhile(lambda word: "=" in word and word[0] != "-", words)
     return Asked([Path(file) for file in run.configfiles], [*given])
 
 
 def _read(profile: str) -> Mapping:
-    """What stands in a profile, which Snakemake finds."""
+    """The contents of a profile, found as by Snakemake."""
     from snakemake.cli import get_profile_dir
 
     found = get_profile_dir(profile)
     if found is None:
-        raise InputError(f"--profile {profile}: no such folder with a config.yaml in it")
+        raise InputError(f"--profile {profile}: no such folder with a config.yaml")
     return read(found[1])

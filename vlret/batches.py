@@ -1,9 +1,9 @@
-"""How many entities the trainings of a config need: the questions of a batch are all about different ones.
+"""Check that datasets have enough entities for training batches, whose questions all have distinct entities.
 
-A dataset has them or not once its questions are read, long before anything is trained. So the job that reads them is
-told of the largest batch and refuses too few; and since a later config may ask for a larger one of what is made
-already, `vlret.layout` compares it with the report beside the questions before any job runs. Which of the entities have
-a relevant passage shows only with the judgements: there may be fewer, which the training then says itself.
+The job that reads the questions gets the size of the largest batch and rejects too few entities, long before training.
+A later config may need larger batches from existing questions, so `vlret.layout` also compares them with the report
+beside the questions before any job runs. Entities without relevant passages are only known after judging; if too few
+are left, training raises the error.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from vlret.settings import Config
 
 
 class LargestBatch(NamedTuple):
-    """Of all batches that are drawn from a dataset's training questions the largest.
+    """The largest batch drawn from a dataset's training questions.
 
     Attributes
     ----------
     questions
-        How many it holds.
+        Number of questions.
     field
-        Where the config says so.
+        The config field that sets it.
     of
-        The experiment that it is of.
+        The experiment that is trained with it.
     """
 
     questions: int
@@ -32,7 +32,7 @@ class LargestBatch(NamedTuple):
 
 
 def largest_batches(config: Config) -> dict[str, LargestBatch]:
-    """The largest batch of each dataset that something is trained on."""
+    """The largest batch of each dataset that an experiment is trained on."""
     found: dict[str, LargestBatch] = {}
     for experiment in trained(config):
         run = training_of(config, experiment)
@@ -45,9 +45,9 @@ def largest_batches(config: Config) -> dict[str, LargestBatch]:
 
 
 def check_batch(batch: LargestBatch, entities: int) -> None:
-    """Raise an `InputError` if a dataset's training questions are about too few entities for a batch."""
+    """Raise an `InputError` if a dataset's training questions have too few entities for a batch."""
     if batch.questions > entities:
         raise InputError(
-            f"{batch.field}: {batch.questions} questions of distinct entities in a batch, and the training questions "
+            f"{batch.field}: {batch.questions} questions of distinct entities per batch, but the training questions "
             f"have {entities} (of {batch.of}); set it to {entities} or less"
         )

@@ -1,4 +1,4 @@
-"""The `vlret` command: parses, calls one function of one stage, prints errors a person can act on.
+"""The `vlret` command: parses arguments, calls one function of a stage, prints errors that users can fix.
 
 A stage is imported when one of its verbs runs, so that `vlret --help` loads neither torch nor FAISS.
 """
@@ -16,34 +16,36 @@ from vlret.files import InputError
 from vlret.signatures import docstring_of, signature_of
 from vlret.verbs import VERBS, Verb
 
-CONFIG = {"configfile": Path, "config": str, "profile": str}  # options of a view, as Snakemake has them
-# What torchrun and Slurm call the first of several processes that run one command together: it alone writes the note.
+CONFIG = {"configfile": Path, "config": str, "profile": str}  # Snakemake's options that views also take
+# The first of several processes of torchrun or Slurm that run one command: only it writes the note.
 FIRST = {"RANK": "0", "SLURM_NODEID": "0"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line without verbs' options: `vlret grid`, `vlret model describe`, and which verbs there are."""
+    """The parser of views (`vlret grid`, `vlret model describe`), which also lists the verbs without options."""
     top = argparse.ArgumentParser(prog="vlret", description="Knowledge-based visual question answering, retrieval.")
     top.add_argument("--version", action="version", version=f"vlret {__version__}")
     commands = top.add_subparsers(dest="stage", required=True, metavar="STAGE")
     plan = commands.add_parser("plan", help="what Snakemake would run, why, and how long it may take")
     _add_config(plan)
-    plan.add_argument("--jobs", help="how many run at a time", type=int)
-    plan.add_argument("target", nargs="?", help="as Snakemake's (default: the table)")
+    plan.add_argument("--jobs", help="number of parallel jobs", type=int)
+    plan.add_argument("target", nargs="?", help="as for Snakemake (default: the table)")
     plan.set_defaults(function="vlret.plan:show")
     grid = commands.add_parser("grid", help="list the experiments of a config and what is done")
     _add_config(grid)
-    grid.add_argument("--status", action="store_true", help="by files alone, in a moment: also running and failed")
+    grid.add_argument(
+        "--status", action="store_true", help="only look at files, which is fast; also shows running and failed"
+    )
     grid.set_defaults(function="vlret.grid:show")
-    status = commands.add_parser("status", help="what a run has done and is doing, from any terminal")
+    status = commands.add_parser("status", help="the progress of a run, from any terminal")
     _add_config(status)
-    status.add_argument("--watch", action="store_true", help="again every 2 s, until Ctrl-C")
+    status.add_argument("--watch", action="store_true", help="refresh every 2 s, until Ctrl-C")
     status.set_defaults(function="vlret.status:show")
-    table = commands.add_parser("table", help="the table of the rows that are done")
+    table = commands.add_parser("table", help="the table of the finished rows")
     _add_config(table)
     table.add_argument("--out", help="where to write it (default: results/<table>.partial.tex)", type=Path)
     table.set_defaults(function="vlret.partial:show")
-    model = commands.add_parser("model", help="what an experiment's model is made of")
+    model = commands.add_parser("model", help="the parts of an experiment's model")
     describe = model.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser(
         "describe", help="its parts, its parameters (total, trained, added), the size of its checkpoint"
     )
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
             stage = commands.add_parser(verb.stage, help=about, description=about)
             stages[verb.stage] = stage.add_subparsers(dest="verb", required=True, metavar="VERB")
         stages[verb.stage].add_parser(verb.name, help=signature_of(verb.function).summary.replace("%", "%%"))
-    check = stages["data"].add_parser("check", help="every mistake in your own files, before a run meets the first")
+    check = stages["data"].add_parser("check", help="list all mistakes in your own files before a run")
     _add_config(check)
     check.set_defaults(function="vlret.check:check")
     return top
@@ -65,11 +67,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     for name, kind in CONFIG.items():
-        parser.add_argument(f"--{name}", nargs="+", help="as Snakemake's", type=kind, action="extend", default=[])
+        parser.add_argument(f"--{name}", nargs="+", help="as for Snakemake", type=kind, action="extend", default=[])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code is 1 after an `InputError`, which is printed as one line."""
+    """Run a verb or view; print an `InputError` as one line and return exit code 1."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     verb = next((verb for verb in VERBS if [verb.stage, verb.name] == given[:2]), None)
     try:
@@ -83,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(verb: Verb, arguments: Sequence[str]) -> None:
-    """Call a verb's function with what the command line gives it, and write down what made its output."""
-    from vlret.arguments import parse  # with Pydantic, which takes longer than all of `vlret --help`
+    """Call a verb's function with parsed arguments, and write the note beside its output."""
+    from vlret.arguments import parse  # imports Pydantic, which takes longer than `vlret --help`
     from vlret.made import identity, note, version_of, write_note
 
     signature, function = signature_of(verb.function), _function(verb.function)
@@ -99,15 +101,15 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
 
 
 def view(given: Mapping[str, object]) -> int:
-    """Print what a view shows; `| head` may have seen enough of it."""
-    from vlret.asked import Asked  # with Pydantic
+    """Run a view and return the exit code; tolerates a closed pipe, as with `| head`."""
+    from vlret.asked import Asked  # imports Pydantic
 
     options = {name: value for name, value in given.items() if name not in ("stage", "verb", "function", *CONFIG)}
     try:
         with disk_errors(options.get("out")):
             _function(given["function"])(Asked(**{name: given[name] for name in CONFIG}), **options)
     except BrokenPipeError:
-        # What is left to be flushed goes nowhere, as the manual of Python's `signal` has it.
+        # Discard what is flushed at exit, as recommended in the documentation of `signal`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

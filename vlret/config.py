@@ -1,4 +1,4 @@
-"""The config: read from files, laid one over another, typed and checked; a mistake is one line with file and field."""
+"""Read config files, merge them and check the result; an error is one line with file and field."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,34 +14,34 @@ from vlret.yamls import read
 
 MODELS = "config/models.yaml"
 DEFAULT = "config/config.yaml"
-# Keys whose mappings a later file replaces whole, since what it leaves out is not wanted.
+# Mappings that a later file replaces as a whole, so that it can drop entries.
 REPLACED = frozenset(("ablations", "fusions", "grid", "negatives", "tasks"))
 GIVEN = "--config"
 
 
 def load_config(paths: Iterable[Path], root: Path = Path(), given: Mapping | None = None) -> Config:
-    """Read config files, later over earlier, and check them.
+    """Read, merge and check config files; later ones override earlier ones.
 
     Parameters
     ----------
     paths
-        The files, `config/models.yaml` excepted, which comes first.
+        The files, except `config/models.yaml`, which always comes first.
     root
-        The workflow's folder, with `config/` in it.
+        The workflow's folder, which contains `config/`.
     given
-        Values of the command line, over all files.
+        Values from the command line; these override all files.
 
     Raises
     ------
     InputError
-        One line with the file, the field and what may stand there.
+        One line with the file, the field and the allowed values.
     """
     parts = [(str(path), read(root / path)) for path in (MODELS, *paths)]
     return check([*parts, (GIVEN, given)] if given else parts)
 
 
 def check(parts: Sequence[tuple[str, Mapping]]) -> Config:
-    """The typed config that `(file, values)` make together, later over earlier; `InputError` for a mistake."""
+    """Merge `(file, values)` pairs in order into a typed config; `InputError` if it is invalid."""
     merged: dict = {}
     for _, values in parts:
         merged = lay_over(merged, values)
@@ -58,7 +58,7 @@ def check(parts: Sequence[tuple[str, Mapping]]) -> Config:
 
 
 def lay_over(low: Mapping, high: Mapping) -> dict:
-    """`low` with what `high` says: mappings key by key but for those of `REPLACED`; null takes a key away."""
+    """`low` updated by `high`: mappings recursively, except those in `REPLACED`; null removes a key."""
     merged = copy.deepcopy(dict(low))
     for key, value in high.items():
         if value is None:
@@ -73,7 +73,7 @@ def lay_over(low: Mapping, high: Mapping) -> dict:
 
 
 def _holder(message: str, parts: Sequence[tuple[str, Mapping]]) -> str:
-    """The last file that holds most of the field which a message begins with, or all where none holds any of it."""
+    """The last file that contains the longest part of the message's field; all files if none contains any."""
     field = message.partition(": ")[0]
     if field == "top level":
         named = message.partition("unknown key '")[2].partition("'")[0]
@@ -87,7 +87,7 @@ def _holder(message: str, parts: Sequence[tuple[str, Mapping]]) -> str:
 
 
 def _depth(values: object, field: str) -> int:
-    """How many parts of a dotted field some values hold; a key may hold dots itself."""
+    """How many leading parts of a dotted field exist in `values`; keys may contain dots."""
     if isinstance(values, list):
         first, _, rest = field.partition(".")
         if first.isdigit() and int(first) < len(values):

@@ -1,4 +1,4 @@
-"""Full and unwritable disks, in one line, whatever the library that met them raises."""
+"""Report full and unwritable disks in one line, whichever library raises the error."""
 
 import errno
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 from vlret.files import InputError
 
 FULL, UNWRITABLE = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
-LEAST = 2**14  # bytes; a disk with fewer is full, whatever a library says
+LEAST = 2**14  # bytes; a disk with less free space counts as full
 
 
 @contextmanager
 def disk_errors(out: Path | None) -> Iterator[None]:
-    """Turn whatever a library raises on a full or unwritable disk into an `InputError` that names the folder."""
+    """Convert errors due to a full or unwritable disk to an `InputError` that names the folder."""
     try:
         yield
     except InputError:
@@ -23,7 +23,7 @@ def disk_errors(out: Path | None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename:
             raise InputError(
-                f"{error.filename}: {error.strerror}; check its permissions or choose another place"
+                f"{error.filename}: {error.strerror}; check its permissions or choose another folder"
             ) from error
         folder = _written_folder(error, out)
         if _is_full(error, folder):
@@ -32,13 +32,13 @@ def disk_errors(out: Path | None) -> Iterator[None]:
 
 
 def _written_folder(error: Exception, out: Path | None) -> Path:
-    """The folder that a verb was writing to."""
+    """The folder that was being written to."""
     named = Path(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else out or Path()
     return next((folder for folder in named.absolute().parents if folder.is_dir()), Path())
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
-    """Whether an error, or one it came of, says so in any library's words, or there is no space left."""
+    """Whether an error or its cause reports a full disk, or no space is left."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)

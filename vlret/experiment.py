@@ -1,4 +1,4 @@
-"""Experiments: their names, the grid that a config declares, what decides each, and the rows that they become."""
+"""Experiments: names, the grid that a config declares, their settings, and the rows of the table."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from vlret.settings import (
 
 TEXT_POOLINGS = ["1token", "avg", "avg-all", "eos", "decoder", "sum-last-N", "concat-last-N"]
 
-# What each kind of model can be combined with: whether it takes prefixes, and its poolings, N for a number.
+# Kind of model → whether it takes prefixes, and its poolings; N is a number.
 SENSIBLE = {
     "lexical": (False, ["none"]),
     "image": (False, ["avg", "concat"]),
@@ -36,7 +36,7 @@ SENSIBLE = {
 
 @dataclass(frozen=True, order=True)
 class Experiment:
-    """One model, tuned one way, with one prefix and one pooling; its name names every file it makes."""
+    """A combination of model, tuning, prefix and pooling; all its files are named after it."""
 
     model: str
     tuning: str
@@ -64,13 +64,13 @@ class Row:
     Attributes
     ----------
     name
-        Names its run and its metrics.
+        The name of its run and metrics.
     parts
-        The experiment whose parts are shown; None for a row that has none.
+        The experiment whose parts are shown, if any.
     note
-        What it is, where its name does not say it.
+        A description, if the name is not enough.
     runs
-        Rows whose runs it is made of.
+        The rows whose runs it combines.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Row:
 
 
 def rows(config: Config) -> list[Row]:
-    """The rows of the table in their order: experiments, fusions, runs made elsewhere, ablations."""
+    """The rows of the table in order: experiments, fusions, external runs, ablations."""
     found = [Row(experiment.name, experiment) for experiment in grid(config)]
     for name, fusion in config.fusions.items():
         kind = "reciprocal rank fusion" if fusion.method == "rrf" else "fusion"
@@ -102,7 +102,7 @@ def rows(config: Config) -> list[Row]:
 
 
 def knowledge_base(config: Config, dataset: str) -> str:
-    """The dataset whose articles and passages the questions of a dataset are about: often its own."""
+    """The dataset that provides the articles and passages for a dataset's questions, by default itself."""
     return config.datasets[dataset].knowledge_base or dataset
 
 
@@ -112,7 +112,7 @@ def kind_of(config: Config, experiment: Experiment) -> str:
 
 
 def nonsense(experiment: Experiment, config: Config) -> str | None:
-    """Why an experiment makes no sense, or None if it does."""
+    """Why an experiment is invalid, or None if it is valid."""
     if experiment.model not in config.models:
         return f"unknown model; {among(experiment.model, sorted(config.models))}"
     tuning = tuning_of(config, experiment.tuning)
@@ -134,7 +134,7 @@ def nonsense(experiment: Experiment, config: Config) -> str | None:
     ):
         if known not in allowed:
             near = meant(value, allowed, before="; ")
-            return f"{part} {value!r} does not go with a model of kind {kind}: {', '.join(allowed)}{near}"
+            return f"{part} {value!r} is invalid for a model of kind {kind}; valid: {', '.join(allowed)}{near}"
     if experiment.pooling == "decoder" and config.models[experiment.model].text.architecture == "bert":
         return "pooling 'decoder': BERT has no decoder"
     return None
@@ -146,7 +146,7 @@ def _has_head(config: Config, experiment: Experiment) -> bool:
 
 
 def _without_pretraining(experiment: Experiment, config: Config) -> str | None:
-    """Why an experiment does not go with the pre-training of its model."""
+    """Why an experiment is incompatible with the pre-training of its model, or None."""
     recipe = pretraining_of(config, experiment)
     if recipe is None:
         return None
@@ -154,19 +154,19 @@ def _without_pretraining(experiment: Experiment, config: Config) -> str | None:
     if before is None or before.method == "zs" or kind not in before.KINDS:
         return f"training.pretraining: tuning {recipe.tuning!r} does not train a model of kind {kind}"
     if before.ADDS and experiment.tuning not in ("zs", recipe.tuning):
-        return f"tuning {experiment.tuning!r}: pre-training {recipe.tuning} adds parts that it has not"
+        return f"tuning {experiment.tuning!r}: pre-training with {recipe.tuning} adds parameters that it lacks"
     return None
 
 
 def grid(config: Config) -> list[Experiment]:
-    """Every experiment of a config, in the order that it is declared, each once, skipping those that make no sense."""
+    """All valid experiments of a config, in declared order, without duplicates."""
     chosen = [e for e in every_product(config) if not any(matches(e, block) for block in config.grid.exclude)]
     chosen += [Experiment.parse(name) for name in config.grid.include]
     return list(dict.fromkeys(chosen))
 
 
 def every_product(config: Config) -> list[Experiment]:
-    """The products of a grid before anything is excluded or included, skipping combinations that make no sense."""
+    """The valid combinations of a grid's products, before excludes and includes."""
     return [experiment for block in config.grid.product for experiment in _product(config, block)]
 
 
@@ -181,12 +181,12 @@ def matches(experiment: Experiment, block: Excluded) -> bool:
 
 
 def tunings(config: Config) -> list[str]:
-    """The names that a part `tuning` may have: methods, and their variants."""
+    """The valid values of the part `tuning`: methods and their variants."""
     return [*TUNING, *config.tuning.variants]
 
 
 def tuning_of(config: Config, name: str) -> Tuning | None:
-    """The method of a part `tuning` with its settings; a variant has its method's, some of them changed."""
+    """The settings of a tuning method or variant; a variant overrides its method's. None if unknown."""
     if name in TUNING:
         return getattr(config.tuning, name)
     if name in config.tuning.variants:
@@ -196,10 +196,10 @@ def tuning_of(config: Config, name: str) -> Tuning | None:
 
 
 def settings(config: Config, experiment: Experiment, model: Encoder | None = None) -> ExperimentSettings:
-    """All that decides what an experiment's encoder is and how it is trained, and nothing else.
+    """Everything that determines an experiment's encoder and its training, and nothing else.
 
-    A change of any value here re-trains the experiment, so nothing that other experiments own may enter. `model` is
-    the model's entry with one's own weights known by what they are (`vlret.layout`); the entry as it is if not given.
+    Changing any value retrains the experiment, so settings of other experiments must not be included. `model` is the
+    model's entry with local weights by fingerprint (`vlret.layout`); by default the entry in the config.
     """
     tuning, run = tuning_and_run(config, experiment)
     return ExperimentSettings(
@@ -215,7 +215,7 @@ def settings(config: Config, experiment: Experiment, model: Encoder | None = Non
 
 
 def _known(model: Encoder) -> Encoder:
-    """A model without what decides nothing of it: its pre-training's name, and the sizes that its weights have."""
+    """A model without fields that do not affect the result: the pre-training's name and stated sizes."""
     if getattr(model, "pretraining", None):
         model = model.model_copy(update={"pretraining": None})
     if getattr(model, "text", None):
@@ -224,15 +224,15 @@ def _known(model: Encoder) -> Encoder:
 
 
 def tuned_as(config: Config, experiment: Experiment) -> str:
-    """The name of the method or variant that an experiment is tuned by: its own, or its pre-training's."""
+    """The method or variant an experiment is trained with: its own, or its pre-training's."""
     recipe = pretraining_of(config, experiment)
     return recipe.tuning if recipe is not None and experiment.tuning == "zs" else experiment.tuning
 
 
 def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, TrainingRun | None]:
-    """How an experiment's encoder is tuned, and its training; None where nothing is trained.
+    """An experiment's tuning settings, and its training; None if nothing is trained.
 
-    Defaults, what the method changes, what pre-training does or leaves behind, what the experiment changes.
+    Training settings are the defaults, overridden by method, variant, pre-training and experiment, in this order.
     """
     recipe = pretraining_of(config, experiment)
     pretrains = recipe is not None and experiment.tuning == "zs"
@@ -254,8 +254,10 @@ def tuning_and_run(config: Config, experiment: Experiment) -> tuple[Tuning, Trai
 
 
 def _of_evaluated(run: TrainingRun, dataset: str) -> TrainingRun:
-    """A training whose tasks on the evaluated dataset do not name it. Those of a pre-training, which belongs to no
-    evaluated dataset, keep all names."""
+    """A training whose tasks on the evaluated dataset have `dataset: null`.
+
+    A pre-training belongs to no evaluated dataset, so its tasks keep all names.
+    """
     tasks = {
         name: task.model_copy(update={"dataset": None}) if task.dataset == dataset else task
         for name, task in run.tasks.items()
@@ -264,38 +266,38 @@ def _of_evaluated(run: TrainingRun, dataset: str) -> TrainingRun:
 
 
 def training_of(config: Config, experiment: Experiment) -> Training | None:
-    """An experiment's training; None where nothing is trained."""
+    """An experiment's training; None if nothing is trained."""
     return tuning_and_run(config, experiment)[1]
 
 
 def pretraining_of(config: Config, experiment: Experiment) -> Pretraining | None:
-    """How an experiment's model is pre-trained before it is tuned; None where published weights are all there is.
+    """The pre-training of an experiment's model; None if it only uses published weights.
 
-    Its zero-shot experiment is the pre-trained model, and every other one starts from that one's checkpoint.
+    The model's zero-shot experiment is the pre-trained model; all others start from its checkpoint.
     """
     name = getattr(config.models[experiment.model], "pretraining", None)
     return None if name is None else config.training.pretraining[name]
 
 
 def trained(config: Config) -> list[Experiment]:
-    """The grid, and the pre-trainings that experiments of it start from."""
+    """The experiments of the grid, and the pre-trainings they start from."""
     chosen = grid(config)
     starts = [replace(experiment, tuning="zs") for experiment in chosen if pretraining_of(config, experiment)]
     return list(dict.fromkeys([*chosen, *starts]))
 
 
 def shared_pretraining(config: Config, experiment: Experiment) -> bool:
-    """Whether an experiment is a pre-training on other datasets alone, which belongs to no evaluated one."""
+    """Whether an experiment is a pre-training only on other datasets than the evaluated one."""
     if experiment.tuning != "zs" or pretraining_of(config, experiment) is None:
         return False
     return all(task.dataset for task in training_of(config, experiment).tasks.values())
 
 
 def mined_experiment(miner: str) -> str | None:
-    """The experiment whose run a miner reads: that of `model.minilm_zs_none_avg`; None for `bm25` and such."""
+    """The experiment whose run a miner reads, as in `model.minilm_zs_none_avg`; None for `bm25` etc."""
     return miner.partition(".")[2] or None
 
 
 def mined_experiments(miners: Iterable[str]) -> dict[str, str]:
-    """Miner -> the experiment whose run it reads, for those that read one."""
+    """Miner → the experiment whose run it reads, for miners that read one."""
     return {miner: name for miner in miners if (name := mined_experiment(miner))}

@@ -1,4 +1,4 @@
-"""What Pydantic found wrong with a value, as one line that a person can act on."""
+"""Pydantic's validation errors as one line that tells users what to fix."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,9 +11,9 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from vlret.settings import EXPERIMENT, PART, PARTS, TABLE, TASK, Config
 
-LONGEST = 100  # characters of a value
+LONGEST = 100  # characters shown of a value
 
-# Pydantic's kinds of errors -> the type that was expected, as JSON calls it.
+# Pydantic's error types → the expected type, as named in JSON.
 TYPES = {
     "bool_parsing": "boolean",
     "bool_type": "boolean",
@@ -45,7 +45,7 @@ LIMITS = {
 }
 
 
-# Patterns of names -> what those are made of.
+# Patterns of names → the characters allowed.
 NAMES = {
     f"^{PART}$": "letters a-z, digits, + and -, a letter or a digit first",
     f"^{EXPERIMENT}$": "letters a-z, digits, + and - for each part of model_tuning_prefix_pooling",
@@ -55,7 +55,7 @@ NAMES = {
 
 
 class Fault(NamedTuple):
-    """One error: where in the data, what is wrong there, and where it stands among others."""
+    """One error: its path in the data, what is wrong, and its sort key."""
 
     path: tuple[str | int, ...]
     kind: str
@@ -64,9 +64,9 @@ class Fault(NamedTuple):
 
 
 def meant(name: object, known: Iterable[str], before: str = "") -> str:
-    """`did you mean 'size'?` of a name near a known one, after `before`; empty where none is near.
+    """`did you mean 'size'?` if a known name is similar, prefixed with `before`; else empty.
 
-    The names of experiments share most of their letters, and so have to be nearer.
+    Experiment names share most of their letters, so they need a higher similarity.
     """
     cutoff = 0.92 if str(name).count("_") == len(PARTS) - 1 else 0.6
     found = get_close_matches(str(name), list(known), 1, cutoff)
@@ -74,29 +74,28 @@ def meant(name: object, known: Iterable[str], before: str = "") -> str:
 
 
 def among(name: str, known: Sequence[str]) -> str:
-    """What there is in the place of a name that nothing has, the one that was meant first."""
+    """The known names to use instead of an unknown one, the most similar first."""
     return f"{meant(name, known)} known: {', '.join(known)}".strip()
 
 
 def explain(error: ValidationError, data: object, annotation: Any = Config) -> str:
-    """One line, `field.of.a.field: what is wrong`, without the field where it is the whole.
+    """One line, `field.of.a.field: what is wrong`, without the path if that is empty.
 
     Parameters
     ----------
     error
-        Of several errors in it the first in the order of the data is told, of those of one value's alternatives the one
-        deepest in it.
+        Its first error in the order of the data is reported; of a union's alternatives, the deepest one.
     data
-        What was validated.
+        The validated data.
     annotation
-        What it was validated as, whose classes know their fields.
+        The type it was validated as.
     """
     path, what = first_fault(error, data, annotation)
     return f"{'.'.join(map(str, path))}: {what}" if path else what
 
 
 def first_fault(error: ValidationError, data: object, annotation: Any = Config) -> tuple[tuple[str | int, ...], str]:
-    """The path in the data, and what is wrong there; see `explain`."""
+    """The path of the reported error, and what is wrong there; see `explain`."""
     faults = [_fault(details, data, annotation) for details in error.errors(include_url=False)]
     first = min(faults, key=lambda fault: fault.order)
     there = [fault for fault in faults if (fault.path, fault.order) == (first.path, first.order)]
@@ -110,7 +109,7 @@ def first_fault(error: ValidationError, data: object, annotation: Any = Config) 
 
 
 def _fault(details: Mapping, data: object, annotation: Any) -> Fault:
-    """An error as Pydantic tells it, with the tags of alternatives taken out of its location."""
+    """One of Pydantic's errors, with union tags removed from its location."""
     kind, location, value = details["type"], details["loc"], details["input"]
     context = details.get("ctx", {})
     if kind == "missing":
@@ -123,8 +122,8 @@ def _fault(details: Mapping, data: object, annotation: Any) -> Fault:
     order = (*_order(path, data), inf)
     if kind == "extra_forbidden":
         known = sorted(_fields(annotation, location[:-1]))
-        told = f"; {among(location[-1], known)}" if known else ""
-        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{told}", order)
+        hint = f"; {among(location[-1], known)}" if known else ""
+        return Fault(path[:-1], kind, f"unknown key {location[-1]!r}{hint}", order)
     if kind == "union_tag_not_found":
         return Fault(path, "missing", context["discriminator"].strip("'"), order)
     if kind == "union_tag_invalid":
@@ -133,7 +132,7 @@ def _fault(details: Mapping, data: object, annotation: Any) -> Fault:
 
 
 def _what(kind: str, value: object, context: Mapping, message: str) -> str:
-    """What is wrong with a value; of one of another type, the value alone."""
+    """What is wrong with a value; for a wrong type, only the value."""
     text = " ".join(repr(value).split())
     text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
     if kind in TYPES:
@@ -153,17 +152,17 @@ def _what(kind: str, value: object, context: Mapping, message: str) -> str:
     return f"{text}: {' '.join(message.split()).removeprefix('Input ')}"
 
 
-# ---- Places in the data ---------------------------------------------------------------------------------------------
+# ---- Paths in the data ----------------------------------------------------------------------------------------------
 
 
 def _place(location: Sequence[str | int], data: object, fits: Callable[[object], bool]) -> tuple[str | int, ...]:
-    """A location as a path in the data: the first way to read it where what is there fits, or else the first."""
+    """A location as a path in the data: the first reading whose value fits, else the first reading."""
     readings = list(_readings(tuple(location), data))
     return next((path for path, found in readings if fits(found)), readings[0][0])
 
 
 def _readings(location: tuple, data: object) -> Iterator[tuple[tuple, object]]:
-    """Paths that a location may stand for, and what is there: any part may be a tag, and is one if the data lack it."""
+    """Possible paths of a location, with their values: any part may be a tag, and is if the data lack it."""
     if not location:
         yield (), data
         return
@@ -181,7 +180,7 @@ def _holds(data: object, part: str | int) -> bool:
 
 
 def _order(path: Sequence[str | int], data: object) -> tuple[int, ...]:
-    """The rows of a path's parts, each among its siblings."""
+    """The position of each part of a path among its siblings."""
     rows = []
     for part in path:
         rows.append(list(data).index(part) if isinstance(data, Mapping) else part)
@@ -189,11 +188,11 @@ def _order(path: Sequence[str | int], data: object) -> tuple[int, ...]:
     return tuple(rows)
 
 
-# ---- Places in the classes ------------------------------------------------------------------------------------------
+# ---- Fields of the classes ------------------------------------------------------------------------------------------
 
 
 def _fields(annotation: Any, location: Sequence[str | int]) -> list[str]:
-    """The fields of the class at a location, tags included; none where it is another's than Pydantic's."""
+    """The fields of the Pydantic class at a location that may contain tags; none for other types."""
     for part in location:
         annotation = _inside(annotation, part)
     alternatives = _alternatives(annotation)
@@ -202,7 +201,7 @@ def _fields(annotation: Any, location: Sequence[str | int]) -> list[str]:
 
 
 def _inside(annotation: Any, part: str | int) -> Any:
-    """The annotation of a field, a value of a mapping or an item of a list, or an alternative by its tag."""
+    """The annotation of a field, a mapping's value, a list's item, or a union's alternative by tag."""
     alternatives = _alternatives(annotation)
     if len(alternatives) > 1:
         return next((kind for tags, kind in alternatives if part in tags), None)
@@ -213,7 +212,7 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 
 def _alternatives(annotation: Any, tags: frozenset[str] = frozenset()) -> list[tuple[frozenset[str], Any]]:
-    """The types that an annotation allows beside None, each with the tags that Pydantic may know it by."""
+    """The types that an annotation allows except None, each with Pydantic's possible tags for it."""
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         return _alternatives(inner, tags | {mark.tag for mark in marks if isinstance(mark, Tag)})

@@ -11,8 +11,7 @@ from vlret.settings import Evaluation
 def show(asked: Asked, out: Path | None = None) -> None:
     """Print the table of the finished rows; its caption names the others.
 
-    The files are written to `out` (`results/<table>.partial.tex` by default) and beside it; the workflow's own table is
-    unchanged.
+    Files are written to `out` (default: `results/<table>.partial.tex`) and beside it, not to the workflow's table.
 
     Raises
     ------

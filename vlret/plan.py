@@ -1,4 +1,4 @@
-"""`vlret plan`: the dry-run for people, told by Snakemake's own."""
+"""`vlret plan`: a readable summary of Snakemake's dry run."""
 
 import os
 from collections import Counter
@@ -11,25 +11,25 @@ from vlret.layout import OUTPUTS
 from vlret.planned import NOT_MADE, Plan, Planned, dry_run
 from vlret.status import aligned
 
-SHOWN = 3  # names in a line
+SHOWN = 3  # names shown per line
 
 
 def show(asked: Asked, target: str | None = None, jobs: int | None = None) -> None:
-    """Print what would run: why, stage by stage and row by row, what it replaces, and how long it may take.
+    """Print what would run and why, by stage and by row, what it would replace, and how long it may take.
 
     Parameters
     ----------
     target
-        As Snakemake's; the table of the config by default.
+        Snakemake's target; by default the table of the config.
     jobs
-        How many jobs run at a time; the profile's `jobs`, or as many as the cores allow.
+        Number of parallel jobs; by default the profile's `jobs`, or as many as the cores allow.
     """
     layout = asked.layout()
     target = target or str(layout.made("table"))
     plan = Plan(layout, dry_run(asked, target))
     head = f"{target} of {', '.join(map(str, asked.files()))}: "
     if not plan.jobs:
-        print(f"{head}nothing would run, it is as the config and the data ask")
+        print(f"{head}nothing would run, everything is up to date")
         return
     print(f"{head}{len(plan.jobs)} {'job' if len(plan.jobs) == 1 else 'jobs'} would run")
     slots = jobs or (asked.setting("jobs") or [0])[0] or max(1, (os.cpu_count() or 1) // layout.config.compute.threads)
@@ -38,20 +38,20 @@ def show(asked: Asked, target: str | None = None, jobs: int | None = None) -> No
 
 
 def why(plan: Plan) -> Iterable[str]:
-    """A line a cause: how many jobs it makes run, and which of them directly."""
+    """One line per cause: how many jobs it triggers, and which of them directly."""
     direct: dict[str, list[Planned]] = {}
     for job, causes in zip(plan.jobs, plan.causes, strict=True):
         for cause in causes:
             direct.setdefault(cause, []).append(job)
     every = Counter(cause for causes in plan.roots for cause in causes)
-    # What is missing since something before it is made anew needs no cause of its own.
+    # Missing results come last: other causes explain more.
     named = sorted(direct, key=lambda cause: (cause == NOT_MADE, -every[cause]))
     cells = [(cause, every[cause], _some([job.name for job in direct[cause]])) for cause in named]
     return aligned([("why", "jobs", "first of them"), *cells])
 
 
 def stages(plan: Plan) -> Iterable[str]:
-    """A line a rule, in the order of the work: its jobs and the time they may take."""
+    """One line per rule, in order of execution: its jobs and the time they may take."""
     found: dict[str, list[int]] = {rule: [] for rule in OUTPUTS}
     for row, job in enumerate(plan.jobs):
         found.setdefault(job.rule, []).append(row)
@@ -64,7 +64,7 @@ def stages(plan: Plan) -> Iterable[str]:
 
 
 def experiments(plan: Plan) -> Iterable[str]:
-    """A line a row of the table that would change: which of its jobs run, and why."""
+    """One line per row of the table that would change: which of its jobs run, and why."""
     owned: dict[str, list[int]] = {}
     for row in plan.order:
         wildcards = plan.jobs[row].wildcards
@@ -77,13 +77,13 @@ def experiments(plan: Plan) -> Iterable[str]:
     for name in [*(name for name in owned if name not in names), *(name for name in names if name in owned)]:
         rules = dict.fromkeys(plan.jobs[row].rule for row in owned[name])
         causes = dict.fromkeys(cause for row in owned[name] for cause in plan.roots[row])
-        told = [cause for cause in causes if cause != NOT_MADE] or list(causes)
-        cells.append((name, ", ".join(rules), _some(told)))
+        shown = [cause for cause in causes if cause != NOT_MADE] or list(causes)
+        cells.append((name, ", ".join(rules), _some(shown)))
     return aligned([("row", "would run", "because"), *cells]) if cells else []
 
 
 def replaced(plan: Plan) -> Iterable[str]:
-    """A line a rule whose results are there and would be replaced: how many, and what they cost."""
+    """One line per rule with existing results that would be replaced: how many, and their cost."""
     found: dict[str, list[Planned]] = {}
     for row in plan.order:
         job = plan.jobs[row]
@@ -99,7 +99,7 @@ def replaced(plan: Plan) -> Iterable[str]:
 
 
 def times(plan: Plan, slots: int) -> list[str]:
-    """How long all of it may take."""
+    """How long the whole plan may take."""
     unknown = Counter(job.rule for job, seconds in zip(plan.jobs, plan.seconds, strict=True) if seconds is None)
     known = len(plan.jobs) - unknown.total()
     if not known:
@@ -123,14 +123,14 @@ def _of(plan: Plan) -> Callable[[int], str]:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     every = [name for name in dict.fromkeys(names) if name]
     more = len(every) - SHOWN
     return ", ".join(every[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _time(seconds: Iterable[float | None]) -> str:
-    """A sum of seconds; a question mark where none is known, and a plus where some are not."""
+    """A sum of seconds; `?` if none is known, with `+` if some are not."""
     every = list(seconds)
     known = [each for each in every if each is not None]
     return clock(sum(known)) + ("" if len(known) == len(every) else "+") if known else "?"

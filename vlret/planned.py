@@ -1,4 +1,4 @@
-"""What Snakemake would do, and why: the jobs of a dry-run, their causes, and the times they took before."""
+"""The jobs of a dry run, why they would run, and how long they took before."""
 
 import csv
 import heapq
@@ -21,7 +21,7 @@ from vlret.made import note_of
 FIELD = re.compile(r"\s{4,8}(input|output|benchmark|reason|wildcards): (.*)")
 SETTINGS = re.compile(r"(results|\.snakemake)/settings/")
 MISSING, UPDATED, AFTER = "Missing output files", "Updated input files", "Input files updated by another job"
-NOT_MADE, FORCED, DEFAULT = "not made yet", "asked for with --forcerun or the like", "(default)"
+NOT_MADE, FORCED, DEFAULT = "not made yet", "forced, with --forcerun or a similar option", "(default)"
 ON_GPUS = frozenset(("train", "pretrain", "embed", "ablate", "features"))
 
 
@@ -32,11 +32,11 @@ class Planned:
     Attributes
     ----------
     rule, wildcards, benchmark
-        As in the rules.
+        As in the Snakefile's rules.
     inputs, outputs
         Paths.
     reason
-        Snakemake's own words by kind, each with the files it names.
+        Snakemake's reasons, each with the files it names.
     """
 
     rule: str
@@ -48,12 +48,12 @@ class Planned:
 
     @property
     def name(self) -> str:
-        """The rule and its wildcards in one line."""
+        """The rule and its wildcards, on one line."""
         return " ".join([self.rule, *self.wildcards.values()])
 
 
 def dry_run(asked: Asked, target: str) -> list[Planned]:
-    """The jobs that Snakemake would run for a target; `InputError` with its last words where it fails."""
+    """The jobs that Snakemake would run for a target; if it fails, an `InputError` with its last line."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", *asked.words(), "--", target]
     answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if answer.returncode:
@@ -63,7 +63,7 @@ def dry_run(asked: Asked, target: str) -> list[Planned]:
 
 
 def parsed(output: str) -> list[Planned]:
-    """The jobs in the output of a dry-run."""
+    """The jobs in the output of a dry run."""
     jobs, entry = [], None
     for line in output.splitlines():
         if found := STARTED.match(line):
@@ -96,20 +96,20 @@ def _reasons(text: str) -> dict[str, list[str]]:
 
 
 class Plan:
-    """The jobs of a dry-run as a graph, with their causes.
+    """The jobs of a dry run as a graph, with their causes.
 
     Parameters
     ----------
     layout
-        Of the config.
+        The layout of the config.
     jobs
-        All that would run.
+        All jobs that would run.
     """
 
     def __init__(self, layout: Layout, jobs: Sequence[Planned]):
         self.layout, self.jobs = layout, jobs
         makers = {path: row for row, job in enumerate(jobs) for path in job.outputs}
-        # An input may lie in a folder that a job makes.
+        # An input may be inside a folder that a job makes.
         self.before = [
             {makers[place] for path in job.inputs for place in _places(path) if place in makers} - {row}
             for row, job in enumerate(jobs)
@@ -117,7 +117,7 @@ class Plan:
 
     @cached_property
     def order(self) -> list[int]:
-        """The rows of the jobs, each behind those it waits for."""
+        """Positions of the jobs in topological order."""
         found, seen = [], set()
         waiting = [(row, False) for row in reversed(range(len(self.jobs)))]
         while waiting:
@@ -131,12 +131,12 @@ class Plan:
 
     @cached_property
     def causes(self) -> list[tuple[str, ...]]:
-        """Why each job itself would run; empty where it only follows others."""
+        """Each job's own causes; empty if it only depends on other jobs that run."""
         return [tuple(dict.fromkeys(self._causes(row))) for row in range(len(self.jobs))]
 
     @cached_property
     def roots(self) -> list[tuple[str, ...]]:
-        """Why each job would run: its own causes and those of the jobs it waits for, without what is not made yet."""
+        """Each job's own causes and those of all jobs it depends on."""
         found: dict[int, tuple[str, ...]] = {}
         for row in self.order:
             inherited = [cause for each in sorted(self.before[row]) for cause in found[each]]
@@ -158,19 +158,19 @@ class Plan:
 
     def _updated(self, job: Planned, file: str) -> list[str]:
         if SETTINGS.match(file):
-            return self._changes(job) or ["made with other settings, of which there is no note"]
+            return self._changes(job) or ["made with other settings, which were not recorded"]
         return [f"{file} changed"]
 
     def _changes(self, job: Planned) -> list[str]:
-        """Which settings of a job changed since its result was made, from what to what."""
+        """The settings of a job that changed since its result was made, with old and new values."""
         note = note_of(self.layout.place(job.outputs[0]))
         if not note.is_file():
             return []
         known = self.layout.job(job.rule, job.wildcards).known_by()
-        told = read_json(note)
-        if told.get("version") != known["version"]:
+        recorded = read_json(note)
+        if recorded.get("version") != known["version"]:
             return [f"a new version of `vlret {known['verb']}`"]
-        before, after = _flat(told.get("settings", {})), _flat(known["settings"])
+        before, after = _flat(recorded.get("settings", {})), _flat(known["settings"])
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         return [f"{key}: {before.get(key, DEFAULT)} → {after.get(key, DEFAULT)}" for key in keys]
 
@@ -178,12 +178,12 @@ class Plan:
 
     @cached_property
     def seconds(self) -> list[float | None]:
-        """How long each job took last time, or the median of its rule's jobs; None where none has run."""
+        """Duration of each job's last run, or its rule's median; None if no job of the rule has run."""
         medians = {rule: self._median(rule) for rule in {job.rule for job in self.jobs}}
         return [self.last(job) or medians[job.rule] for job in self.jobs]
 
     def last(self, job: Planned) -> float | None:
-        """The seconds that a job took last time."""
+        """The duration of a job's last run in seconds, if known."""
         return _seconds(self.layout.place(job.benchmark)) if job.benchmark else None
 
     def _median(self, rule: str) -> float | None:
@@ -192,7 +192,7 @@ class Plan:
         return statistics.median(times) if times else None
 
     def gpus(self, job: Planned) -> int:
-        """How many GPUs a job holds."""
+        """The number of GPUs that a job occupies."""
         if job.rule not in ON_GPUS or self.layout.config.compute.environment != "gpu":
             return 0
         if job.rule not in ("train", "pretrain"):
@@ -201,14 +201,14 @@ class Plan:
         return run.gpus * run.nodes if run else 1
 
     def longest(self) -> float:
-        """Seconds of the longest chain of jobs that wait for one another, of those whose time is known."""
+        """Duration of the longest chain of dependent jobs in seconds; unknown times count as 0."""
         ends: dict[int, float] = {}
         for row in self.order:
             ends[row] = (self.seconds[row] or 0) + max((ends[each] for each in self.before[row]), default=0)
         return max(ends.values(), default=0)
 
     def scheduled(self, slots: int) -> float:
-        """Seconds until the last job ends if `slots` run at a time, each as soon as it may, in the plan's order."""
+        """Seconds until the last job ends, with up to `slots` jobs in parallel, started in the plan's order."""
         ends: dict[int, float] = {}
         free = [0.0] * slots
         for row in self.order:
@@ -223,7 +223,7 @@ def _places(path: str) -> list[str]:
 
 
 def _flat(value: object, path: str = "") -> dict[str, object]:
-    """Nested settings as `{dotted key: value}`; the option that holds an experiment's is left out."""
+    """Nested settings as `{dotted key: value}`, without a leading `settings`."""
     if not isinstance(value, Mapping) or not value:
         return {path or "all": value}
     found = {}
@@ -234,7 +234,7 @@ def _flat(value: object, path: str = "") -> dict[str, object]:
 
 
 def _seconds(path: Path) -> float | None:
-    """The wall-clock seconds in one of Snakemake's benchmark files."""
+    """The wall-clock seconds in one of Snakemake's benchmark files; None if missing."""
     if not path.is_file():
         return None
     with open(path, encoding="utf-8") as stream:

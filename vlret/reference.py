@@ -1,4 +1,4 @@
-"""`config/README.md`: every key of a config, written out of the classes of the settings."""
+"""Generate `config/README.md`, the reference of all config keys, from the settings classes."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from vlret.schema import described
 from vlret.settings import EXPERIMENT, PART
 
 PATH = Path("config/README.md")
-LONGEST = 60  # characters of a default that is a mapping of settings; longer ones stand in their own table
+LONGEST = 60  # characters of a default that is a mapping; longer ones are documented in their class's table
 TOP = "Config"
 KINDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
 NAMES = {f"^{PART}$": "name", f"^{EXPERIMENT}$": "experiment"}
@@ -25,30 +25,30 @@ LIMITS = {
 }
 BEGIN = """# The config
 
-`config/config.yaml` is the sample, `config/viquae.yaml` the published experiments, `config/own.yaml` a short one for
-data of your own. `config/models.yaml` names models and backbones, `config/sources.yaml` published data,
+`config/config.yaml` is the sample, `config/viquae.yaml` the published experiments, `config/own.yaml` a short config for
+your own data. `config/models.yaml` names models and backbones, `config/sources.yaml` published data,
 `config/downloads.yaml` packages.
 
 ```
 snakemake --cores 2 results/table.tex                                             # config/config.yaml
-snakemake --cores 2 results/table.tex --configfile config/config.yaml mine.yaml   # mine.yaml over it
+snakemake --cores 2 results/table.tex --configfile config/config.yaml mine.yaml   # mine.yaml overrides
 vlret data check --configfile config/config.yaml mine.yaml                        # every mistake in your own files
 vlret grid --configfile config/config.yaml mine.yaml                              # every row: done, to run, stale
 ```
 
-Files given later lie over earlier ones: mappings merge key by key, lists and values replace what was there, `null`
-takes a key away, and `grid`, `fusions`, `ablations`, `negatives` and `tasks` are replaced whole. A key that no file
-gives has its default. A mistake stops the run with one line that names file and field. `docs/running.md` tells of
-grids, `docs/models.md` of models, tuning and training, `docs/retrieval.md` of search, fusion and significance,
-`docs/own-data.md` of your own data.
+Later files override earlier ones: mappings are merged recursively, lists and scalars replaced, `null` removes a key,
+and `grid`, `fusions`, `ablations`, `negatives` and `tasks` are replaced as a whole. Omitted keys have their defaults. A
+mistake stops the run with one line that names file and field. See `docs/running.md` for grids, `docs/models.md` for
+models, tuning and training, `docs/retrieval.md` for search, fusion and significance, and `docs/own-data.md` for your
+own data.
 
-What follows is written out of the classes in `vlret/settings/` by `python -m vlret.reference`. A `name` is of small
+The rest is generated from the classes in `vlret/settings/` by `python -m vlret.reference`. A `name` has lowercase
 letters, digits, `+` and `-`; an `experiment` is four names joined by `_`: model, tuning, prefix and pooling.
 """
 
 
 def reference() -> str:
-    """The page as text."""
+    """The page as Markdown."""
     schema = described()
     classes = {TOP: {key: value for key, value in schema.items() if key != "$defs"}, **schema["$defs"]}
     order = list(dict.fromkeys([TOP, *_reached(classes, TOP)]))
@@ -56,7 +56,7 @@ def reference() -> str:
 
 
 def _reached(classes: Mapping[str, Mapping], name: str) -> Iterator[str]:
-    """The classes of a class's fields, each before those of its own fields."""
+    """The classes reachable from a class's fields, breadth first."""
     seen, waiting = {name}, [name]
     while waiting:
         for found in re.findall(r'"#/\$defs/(\w+)"', json.dumps(classes[waiting.pop(0)]["properties"])):
@@ -67,7 +67,7 @@ def _reached(classes: Mapping[str, Mapping], name: str) -> Iterator[str]:
 
 
 def _section(name: str, classes: Mapping[str, Mapping]) -> list[str]:
-    """Heading, what it is, and a row a field."""
+    """Heading, description, and a table row per field."""
     entry = classes[name]
     lines = [f"## {name}", "", _plain(entry["description"]), ""]
     if not entry["properties"]:
@@ -81,7 +81,7 @@ def _section(name: str, classes: Mapping[str, Mapping]) -> list[str]:
 
 
 def _value(field: Mapping) -> str:
-    """What may stand there."""
+    """The allowed values of a field."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
@@ -114,13 +114,13 @@ def _default(field: Mapping, required: bool) -> str:
 
 
 def _about(field: Mapping, classes: Mapping[str, Mapping]) -> str:
-    """What is said of a field, or else of the one class that its values are of."""
+    """The description of a field, or of the only class of its values."""
     values = re.findall(r'"#/\$defs/(\w+)"', json.dumps(field))
     return _plain(field.get("description") or (classes[values[0]]["description"] if len(values) == 1 else ""))
 
 
 def _plain(text: str) -> str:
-    """A text on one line, as Markdown shows it."""
+    """A text on one line, escaped for Markdown."""
     return " ".join(text.replace("<", "&lt;").split())
 
 

@@ -1,4 +1,4 @@
-"""How large a text encoder is, as the config states it or as its weights say, and what of a config is beyond that."""
+"""Sizes of text encoders, as stated in the config or stored with the weights, and settings that exceed them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from vlret.experiment import Experiment, grid, kind_of, trained, tuned_as, tunin
 from vlret.files import InputError, read_json
 from vlret.settings import TUNING, Config, Sizes
 
-# Architecture -> what `config.json` calls its sizes.
+# Architecture → the names of its sizes in `config.json`.
 FIELDS = {
     "bert": {"layers": "num_hidden_layers", "positions": "max_position_embeddings", "width": "hidden_size"},
     "bart": {"layers": "encoder_layers", "positions": "max_position_embeddings", "width": "d_model"},
@@ -17,7 +17,7 @@ FIELDS = {
 
 
 def sizes_of(folder: Path, architecture: str) -> Sizes:
-    """The sizes that a folder's `config.json` has; `InputError` where they are no numbers."""
+    """The sizes in a folder's `config.json`; `InputError` if they are not positive integers."""
     path, stored = Path(folder) / "config.json", read_json(Path(folder) / "config.json")
     found = {name: stored[field] for name, field in FIELDS[architecture].items() if stored.get(field) is not None}
     if odd := [name for name, value in found.items() if type(value) is not int or value < 1]:
@@ -26,7 +26,7 @@ def sizes_of(folder: Path, architecture: str) -> Sizes:
 
 
 def check_sizes(model: str, architecture: str, stated: Sizes, folders: Iterable[Path]) -> None:
-    """Raise an `InputError` if weights are of other sizes than the config states for a model."""
+    """Raise an `InputError` if the weights have other sizes than the config states for the model."""
     for folder in folders:
         found = sizes_of(folder, architecture)
         for name, value in stated.brief().items():
@@ -36,13 +36,13 @@ def check_sizes(model: str, architecture: str, stated: Sizes, folders: Iterable[
 
 
 def stated_sizes(config: Config) -> dict[str, Sizes]:
-    """What the config states of its models, by name."""
+    """The sizes stated in the config, by model."""
     texts = {name: getattr(model, "text", None) for name, model in config.models.items()}
     return {name: text.sizes for name, text in texts.items() if text}
 
 
 def too_large(config: Config, sizes: Mapping[str, Sizes]) -> str | None:
-    """What experiments ask of encoders of some sizes, by model, that those do not have; None if nothing is."""
+    """The first setting that exceeds the sizes of its encoder, given by model; None if there is none."""
     for experiment in grid(config):
         if experiment.model in sizes and (message := _deep(config, experiment, sizes[experiment.model])):
             return message
@@ -56,35 +56,35 @@ def too_large(config: Config, sizes: Mapping[str, Sizes]) -> str | None:
 
 
 def _deep(config: Config, experiment: Experiment, sizes: Sizes) -> str | None:
-    """A pooling over more layers than there are."""
+    """A pooling over more layers than the encoder has."""
     match = re.fullmatch(r"(?:sum|concat)-last-(\d+)", experiment.pooling)
     if not match or sizes.layers is None or int(match[1]) <= sizes.layers:
         return None
     blocks = [all(getattr(experiment, part) in names for part, names in block) for block in config.grid.product]
     place = f"grid.product.{blocks.index(True)}.pooling" if any(blocks) else "grid.include"
     return (
-        f"{place}: {experiment.name}: pooling {experiment.pooling} takes {match[1]} layers, and the encoder of "
-        f"{experiment.model} has {sizes.layers}; take fewer"
+        f"{place}: {experiment.name}: pooling {experiment.pooling} needs {match[1]} layers, but the encoder of "
+        f"{experiment.model} has {sizes.layers}; use fewer"
     )
 
 
 def _long(config: Config, experiment: Experiment, sizes: Sizes) -> str | None:
-    """Texts of more tokens than there are positions; the titles that a dual model reads never come near."""
+    """Texts with more tokens than positions; not for dual models, which only read short titles."""
     if sizes.positions is None or kind_of(config, experiment) == "dual":
         return None
     for key in ("question_tokens", "passage_tokens"):
         if (tokens := getattr(config.embedding, key)) > sizes.positions:
             return (
-                f"embedding.{key}: {tokens} tokens, and the encoder of {experiment.model} has positions for "
+                f"embedding.{key}: {tokens} tokens, but the encoder of {experiment.model} has positions for "
                 f"{sizes.positions}; set it to {sizes.positions} or less"
             )
     return None
 
 
 def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
-    """Adapters that an encoder's width leaves nothing for, whose parts do not divide it, or whose rank is no low one.
+    """A reduction factor above the encoder's width, a division that does not divide the widths, or too large a rank.
 
-    Those of LoRA are as wide as the encoder.
+    LoRA's matrices are as wide as the encoder.
     """
     name = tuned_as(config, experiment)
     tuning = tuning_of(config, name)
@@ -92,7 +92,7 @@ def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
     reduced = width // getattr(tuning, "reduction_factor", 1)
     if not reduced:
         return (
-            f"{field}.reduction_factor: {tuning.reduction_factor} leaves nothing of {width}, the width of the encoder "
+            f"{field}.reduction_factor: {tuning.reduction_factor} is more than {width}, the width of the encoder "
             f"of {experiment.model}"
         )
     division = getattr(tuning, "division", 1)
@@ -104,7 +104,7 @@ def _wide(config: Config, experiment: Experiment, width: int) -> str | None:
     rank, most = getattr(tuning, "rank", None), reduced // division
     if rank and rank > most:
         return (
-            f"{field}.rank: {rank} is more than {most}, the smaller side of the matrices that it is of, for the "
-            f"encoder of {experiment.model}"
+            f"{field}.rank: {rank} is more than {most}, the smaller side of the matrices, for the encoder of "
+            f"{experiment.model}"
         )
     return None

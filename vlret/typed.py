@@ -1,4 +1,4 @@
-"""Settings as plain mappings, for those who call a stage from Python: checked as the command's are."""
+"""Accept plain mappings as settings when a stage is called from Python, checked as on the command line."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ from vlret.files import InputError
 
 
 def typed(function: Callable) -> Callable:
-    """Let a function take mappings for its parameters that are settings; `InputError` for a mistake in one."""
+    """Decorate a function to accept mappings for settings parameters; `InputError` if one is invalid."""
 
     @functools.wraps(function)
     def call(*arguments, **options):

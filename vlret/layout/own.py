@@ -1,4 +1,4 @@
-"""The user's own files: where they are for whom stands where, and what own weights are known by."""
+"""The user's files: their paths from the current folder, and fingerprints of weights."""
 
 import hashlib
 import os
@@ -9,38 +9,38 @@ from vlret.data.sources import files_in
 from vlret.layout.job import File
 from vlret.settings import Fingerprint, JointWeights, OwnWeights
 
-SAMPLES, SAMPLE = 16, 1 << 16  # places of a file that are looked at, and bytes at each
+SAMPLES, SAMPLE = 16, 1 << 16  # positions of a file that are sampled, and bytes at each
 
 
 class Own:
-    """Files of the user's own, whose paths in the config are relative to the workflow's folder `root`."""
+    """The user's files; paths in the config are relative to the workflow's folder, `root`."""
 
     def __init__(self, root: Path):
         self.root = root
         self.seen: dict[Path, str] = {}
 
     def path(self, path: str | Path) -> Path:
-        """Where a path of the config leads, from the current folder if it lies below that."""
-        absolute = Path(os.path.normpath(self.root.absolute() / path))  # links stay as they are
+        """Resolve a path of the config; the result is relative if below the current folder."""
+        absolute = Path(os.path.normpath(self.root.absolute() / path))  # does not resolve links
         here = Path.cwd()
         return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
 
     def shown(self, path: str | Path) -> str:
-        """The same as text."""
+        """`path` as text."""
         return str(self.path(path))
 
     def exists(self, path: str | Path) -> bool:
-        """Whether it is there."""
+        """Whether a path of the config exists."""
         return self.path(path).exists()
 
     def weights(self, path: str | Path) -> File:
-        """Own weights as what a job reads."""
+        """Local weights as an input of a job."""
         return File(self.shown(path), known=True)
 
     def files(self, source: Mapping) -> list[File]:
-        """The files of a source in a folder; of a folder of images the folder and the newest of them.
+        """The files of a local source; for a folder of images, the folder and its newest file.
 
-        A file that is written over changes no folder's time, so the newest tells of it.
+        Overwriting a file does not change the folder's time, so the newest file is needed to detect it.
         """
         found = []
         for path in files_in({**source, "path": self.shown(source["path"])}):
@@ -50,7 +50,7 @@ class Own:
         return found
 
     def identity(self, weights: object) -> object:
-        """Weights as an experiment's settings have them: one's own by their fingerprint, others as they are named."""
+        """Weights as stored in an experiment's settings: local ones by fingerprint, others unchanged."""
         if isinstance(weights, OwnWeights):
             return Fingerprint(fingerprint=self._fingerprint(self.path(weights.path)))
         if isinstance(weights, JointWeights) and weights.package is None:
@@ -58,7 +58,7 @@ class Own:
         return weights
 
     def _fingerprint(self, path: Path) -> str:
-        """Digest of names, sizes and samples of the bytes of a file, or of those in a folder; empty if not there."""
+        """Digest of names, sizes and sampled bytes of a file or of all files in a folder; empty if missing."""
         if path not in self.seen:
             files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
             known = hashlib.sha256()
@@ -70,7 +70,7 @@ class Own:
 
 
 def _sampled(path: Path) -> bytes:
-    """Bytes of a file at its beginning, its end and places between; all of a small one."""
+    """Digest of bytes from evenly spaced positions of a file, or of all of a small one."""
     size = path.stat().st_size
     step = max(1, (size - SAMPLE) // (SAMPLES - 1))
     digest = hashlib.sha256()
@@ -82,7 +82,7 @@ def _sampled(path: Path) -> bytes:
 
 
 def _newest(folder: Path) -> str | None:
-    """The file of a folder that was written last."""
+    """The most recently written file of a folder."""
     with os.scandir(folder) as entries:
         files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.is_file()]
     return max(files)[1] if files else None

@@ -1,4 +1,4 @@
-"""Where every result lies below `results/`: the only table of their paths."""
+"""The paths of all results below `results/`; nothing else defines them."""
 
 import re
 
@@ -9,7 +9,7 @@ DATASET, DOWNLOADS, PRETRAINED = "results/{dataset}", "results/downloads", "resu
 JUDGED = ("validation", "test")
 TABLE = {suffix: f"results/{{table}}.{suffix}" for suffix in ("tex", "csv", "md", "html")}
 
-# Rule -> what it makes, by name; the first is what its verb is told to write (`--out`), or lies in it.
+# Rule → its outputs by name; the first is `--out` of its verb, or inside it.
 OUTPUTS: dict[str, dict[str, str]] = {
     "download": {"out": f"{DOWNLOADS}/{{package}}"},
     "repository": {"out": f"{DOWNLOADS}/hub/{{owner}}/{{name}}/{{revision}}"},
@@ -71,7 +71,7 @@ OUTPUTS: dict[str, dict[str, str]] = {
 }
 TABLES = ("questions", "passages", "articles")
 
-# Rules whose jobs are of the evaluated dataset alone; the others prepare any.
+# Rules that run only for the evaluated dataset; the others prepare any dataset.
 EVALUATED = frozenset(
     (
         *("train", "embed", "ablate", "index", "search", "search_mined", "search_ablation"),
@@ -87,7 +87,7 @@ def wildcards_of(pattern: str) -> list[str]:
 
 
 def beside(rule: str, kind: str, suffix: str) -> str:
-    """Where a rule's jobs leave their `logs` or `benchmarks`."""
+    """The path pattern of a rule's `logs` or `benchmarks`."""
     pattern = next(iter(OUTPUTS[rule].values()))
     base = next((base for base in (DATASET, DOWNLOADS, PRETRAINED) if pattern.startswith(base)), "results")
     own = [f"{{{name}}}" for name in wildcards_of(pattern) if name != "dataset"]

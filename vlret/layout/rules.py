@@ -1,4 +1,4 @@
-"""What the rules of the Snakefile ask: the one place where `vlret.layout` meets Snakemake."""
+"""The interface between the Snakefile's rules and `vlret.layout`."""
 
 import atexit
 import re
@@ -25,19 +25,19 @@ from vlret.layout.settled import Settled
 from vlret.made import note_of
 from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
-SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, each behind this
-ASIDE = ".snakemake"  # where a dry-run writes what it may not write to results/
+SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, and their prefix
+ASIDE = ".snakemake"  # for files of dry-runs, which do not write to results/
 
 
 class Rules:
-    """Inputs, outputs, options and places of every rule of one config.
+    """Inputs, outputs, options and resources of every rule of a config.
 
     Parameters
     ----------
     workflow, config
-        Snakemake's own.
+        Snakemake's.
     root
-        The folder with `config/` in it.
+        The folder that contains `config/`.
     """
 
     def __init__(self, workflow, config: Mapping, root: Path):
@@ -52,7 +52,7 @@ class Rules:
         self.config = self.layout.config
 
     def _read(self, config: Mapping, root: Path) -> Config:
-        """The config files anew, since Snakemake's own merging takes nothing away; a module's config as it is given."""
+        """Reread the config files, since Snakemake's merge cannot remove keys; use a module's config as given."""
         if self.workflow.modifier.skip_configfile:
             return check([(MODELS, read(root / MODELS)), ("the module's config", config)])
         here = Path.cwd()
@@ -61,49 +61,49 @@ class Rules:
         return load_config(shown, root, self.workflow.config_settings.config)
 
     def start(self) -> None:
-        """Refuse before a run's first job what would stop it hours later; `WorkflowError` says why."""
+        """Raise a `WorkflowError` before the first job for problems that would otherwise surface hours later."""
         workflow, conda = self.workflow, DeploymentMethod.CONDA
         jobs = [] if workflow.touch else list(workflow.dag.needrun_jobs())
         if absent := [job.wildcards.file for job in jobs if job.rule.name == "by_hand"]:
-            told = "; ".join(absence(Path(file)) for file in sorted(absent))
-            raise self._mistake(InputError(f"{told}; docs/experiments.md says where published ones come from"))
-        # Jobs that a cluster runs are elsewhere, and those in environments of their own have another torch.
+            message = "; ".join(absence(Path(file)) for file in sorted(absent))
+            raise self._mistake(InputError(f"{message}; docs/experiments.md says where published ones come from"))
+        # Cluster jobs run on other machines, and conda jobs with another torch.
         if workflow.local_exec and conda not in workflow.deployment_settings.deployment_method:
             self._check_precision(job for job in jobs if job.rule.name in ("train", "pretrain"))
 
     def _check_precision(self, jobs: Iterable) -> None:
-        """Refuse trainings in fp16 where there is no GPU."""
+        """Reject fp16 training without a GPU."""
         for job in jobs:
             run = self._trained(job.wildcards)
             if run and run.precision == "fp16" and (reason := without_gpu()):
-                told = (
+                message = (
                     f"training.precision: fp16 needs a GPU, and {reason}; use bf16 or fp32, or a machine that has one"
                 )
-                raise self._mistake(InputError(f"{told} (of {job.wildcards.experiment})"))
+                raise self._mistake(InputError(f"{message} (of {job.wildcards.experiment})"))
 
-    # ---- What a rule says --------------------------------------------------------------------------------------------
+    # ---- Parts of a rule ---------------------------------------------------------------------------------------------
 
     def made(self, rule: str) -> dict[str, str]:
-        """The outputs of a rule by name; those whose names have no suffix are folders."""
+        """The outputs of a rule by name; paths without a suffix are folders."""
         paths = self.layout.outputs(rule)
         return {name: path if _is_file(path) else directory(path) for name, path in paths.items()}
 
     def log(self, rule: str) -> str:
-        """The logs of a rule's jobs."""
+        """The log path of a rule."""
         return self.layout.beside(rule, "logs", ".log")
 
     def benchmark(self, rule: str) -> str:
-        """What a rule's jobs took."""
+        """The benchmark path of a rule."""
         return self.layout.beside(rule, "benchmarks", ".tsv")
 
     def reads(self, rule: str) -> Callable:
-        """The inputs of a job by name, with the file of its settings."""
+        """The input function of a rule: files by name, including the settings file."""
 
         def inputs(wildcards):
             job = self._job(rule, wildcards)
             files = {name: [_flagged(file) for file in files] for name, files in job.files().items()}
             if self._spares and self._settled.spared(wildcards.get("experiment")):
-                # Its rows are done: what is made of the same again for another experiment may be newer than they are.
+                # Its rows are done: ignore times of inputs remade for other experiments, and inputs that were deleted.
                 there = {name: [ancient(path) for path in paths if self._there(path)] for name, paths in files.items()}
                 files = {name: paths for name, paths in there.items() if paths}
             if job.watched:
@@ -115,25 +115,25 @@ class Rules:
         return inputs
 
     def known(self, rule: str) -> Callable:
-        """What of a job's settings Snakemake compares with those of the last time."""
+        """The digest of a job's settings, for Snakemake to compare with the last run."""
         return lambda wildcards: self._job(rule, wildcards).known() or ""
 
     def options(self, rule: str) -> Callable:
-        """The words of a job's command line, but for its outputs."""
+        """The command-line options of a job, except outputs."""
 
         def words(wildcards, input):
             job = self._job(rule, wildcards)
             places = {name: _listed(input.get(name)) for name in job.files()}
             if any(len(places[name]) != len(files) for name, files in job.files().items()):
-                return "# spared: its results are done, and what it would read is gone"
+                return "# skipped: its results are done and its inputs were deleted"
             return " ".join([*([shlex.quote(f"@{input.settings}")] if job.known() else []), job.options(places)])
 
         return words
 
-    # ---- Which datasets and experiments it is for --------------------------------------------------------------------
+    # ---- Wildcard constraints ----------------------------------------------------------------------------------------
 
     def datasets(self, *keys: str) -> str:
-        """A regular expression for the datasets whose source has one of some keys; it matches nothing if none has."""
+        """A regular expression for the datasets whose source has one of these keys."""
         found = [name for name, entry in self.config.datasets.items() if {*keys} & entry.source.given().keys()]
         return _any(found)
 
@@ -142,13 +142,13 @@ class Rules:
         return _any([name for name, entry in self.config.datasets.items() if entry.passages])
 
     def experiments(self, *kinds: str) -> str:
-        """A regular expression for the experiments of some kinds of models."""
+        """A regular expression for the experiments with models of these kinds."""
         models = [name for name, model in self.config.models.items() if model.kind in kinds]
         return f"({_any(models)})_{PART}_{PART}_{PART}"
 
     @property
     def constraints(self) -> dict[str, str]:
-        """Of all wildcards."""
+        """The constraints of all wildcards."""
         ablations = self.config.ablations
         return {
             "dataset": _any(self.config.datasets),
@@ -169,14 +169,14 @@ class Rules:
             "revision": "[^/]+",
         }
 
-    # ---- Where a training runs -------------------------------------------------------------------------------------
+    # ---- Resources of training -------------------------------------------------------------------------------------
 
     def cores(self, wildcards) -> int:
-        """Cores of a training's node: those of a process for each GPU."""
+        """Cores per node of a training: `compute.threads` for each GPU."""
         return self.config.compute.threads * self._run(wildcards)[0]
 
     def places(self) -> dict[str, Callable]:
-        """What a training asks of a cluster. Slurm's plugin leaves the start on several nodes to the command."""
+        """Cluster resources of a training. On several nodes, Slurm's plugin starts one command, which runs `srun`."""
         return {
             "gres": lambda wildcards: f"gpu:{self._run(wildcards)[0]}",
             "processes": lambda wildcards: self._run(wildcards)[0],
@@ -190,15 +190,15 @@ class Rules:
         return tuning_and_run(self.config, Experiment.parse(wildcards.experiment))[1]
 
     def _run(self, wildcards) -> tuple[int, int]:
-        """GPUs of a node, and nodes."""
+        """GPUs per node, and nodes."""
         run = self._trained(wildcards)
         return (run.gpus, run.nodes) if run else (1, 1)
 
     def _several(self, wildcards, value: object) -> object:
-        """A value that a training on several nodes alone has."""
+        """`value` for a training on several nodes, else None."""
         return value if self._run(wildcards)[1] > 1 else None
 
-    # ---- What is done and needs nothing ---------------------------------------------------------------------------
+    # ---- Finished rows --------------------------------------------------------------------------------------------
 
     @cached_property
     def _settled(self) -> Settled:
@@ -206,7 +206,7 @@ class Rules:
 
     @cached_property
     def _spares(self) -> bool:
-        """Whether all that is asked for is a table or metrics, and nothing shall be made though it is there."""
+        """Whether only tables or metrics are requested, and no job is forced."""
         asked = self.workflow.dag_settings
         made = [*self.layout.outputs("table").values(), "all", "table"]
         targets = [target for target in asked.targets if target not in made and "/metrics/" not in target]
@@ -216,13 +216,13 @@ class Rules:
         return self._place(path).exists()
 
     def _place(self, path: str) -> Path:
-        """Where a path is, which a module may have moved."""
+        """The actual place of a path, which a module may change."""
         return Path(self.moved.modify(path))
 
-    # ---- What people read when something failed -------------------------------------------------------------------
+    # ---- Error messages -------------------------------------------------------------------------------------------
 
     def failed(self, log: str | Sequence[str]) -> None:
-        """Say last, after all that Snakemake says, which jobs of a run failed and why."""
+        """Report failed jobs and their errors, after all of Snakemake's output."""
         for path in _listed(log):
             run = read_run(Path(path), Path(path).read_text(encoding="utf-8", errors="replace"))
             jobs = [job for job in run.jobs.values() if job.state == FAILED]
@@ -233,7 +233,7 @@ class Rules:
                 self.last_words.append(f"and {len(jobs) - SHOWN} more jobs failed; `vlret status` lists them")
 
     def _mistake(self, error: InputError) -> WorkflowError:
-        """A mistake as Snakemake takes it, which is said again behind its traceback."""
+        """The error as a `WorkflowError`; its message is repeated after Snakemake's traceback."""
         self.last_words.append(str(error))
         return WorkflowError(str(error))
 
@@ -250,34 +250,33 @@ class Rules:
             raise self._mistake(error) from None
 
     def _settings(self, rule: str, job: Job, wildcards) -> str:
-        """The file of a job's settings, whose name says what is in it, and whose time when it was first asked for.
+        """The settings file of a job: its name is a digest of the settings, its time that of their first use.
 
-        Settings that were never asked for are newer than any result, and the job runs, whether or not Snakemake knows
-        how the result was made. A result whose note tells of these settings is not older than they are; one whose note
-        tells of others is.
+        New settings are newer than any result, so the job runs even if Snakemake has no record of how the result was
+        made. A result whose note records the same settings counts as newer than the file, any other as older.
         """
         path = SETTINGS.format(rule=rule, digest=job.known())
-        said = self._said(rule, wildcards)
-        if said not in (None, job.known_by()):
+        recorded = self._said(rule, wildcards)
+        if recorded not in (None, job.known_by()):
             return local(self._aside(rule, job, "-".join(map(str, wildcards))))
         if not Path(path).is_file():
             if not self._executes():
                 path = self._aside(rule, job, "asked")
             else:
                 write_json(Path(path), job.settings)
-        return local(path) if said is None else ancient(local(path))
+        return local(path) if recorded is None else ancient(local(path))
 
     def _said(self, rule: str, wildcards) -> dict | None:
-        """What the note beside a job's result says of its settings; None without a note."""
+        """Verb, version and settings in the note beside a job's result; None without a note."""
         made = next(iter(self.layout.outputs(rule).values())).format(**wildcards)
         note = note_of(self._place(made))
         if not note.is_file():
             return None
-        told = read_json(note)
-        return {key: told.get(key) for key in ("verb", "version", "settings")}
+        recorded = read_json(note)
+        return {key: recorded.get(key) for key in ("verb", "version", "settings")}
 
     def _aside(self, rule: str, job: Job, name: str) -> str:
-        """The same as a file that is newer than any result, but not below `results/`."""
+        """A settings file outside `results/` that is newer than any result."""
         path = Path(ASIDE) / "settings" / rule / f"{job.known()}.{name}.json"
         path.touch() if path.is_file() else write_json(path, job.settings, durable=False)
         return str(path)
@@ -287,14 +286,14 @@ class Rules:
 
 
 def _flagged(file: File) -> str:
-    """A path as Snakemake takes it: the user's own stay where they are, and those known otherwise have no age."""
+    """A path with Snakemake's flags: user's files are local; times of those identified by content are ignored."""
     if file.rule is not None:
         return str(file)
     return ancient(local(str(file))) if file.known else local(str(file))
 
 
 def _listed(paths: object) -> list[str]:
-    """One path or several as a list; nothing where there are none."""
+    """One path or several as a list."""
     return [paths] if isinstance(paths, str) else list(paths or ())
 
 
@@ -303,5 +302,5 @@ def _is_file(path: str) -> bool:
 
 
 def _any(names) -> str:
-    """A regular expression for one of some names; it matches nothing if there are none."""
+    """A regular expression for one of the names; matches nothing if there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"

@@ -1,4 +1,4 @@
-"""Rows that are done, whose intermediates may be gone: what was deleted to save disk is made again for no one."""
+"""Finished rows do not need their intermediates, so those deleted to save space are not made again."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,37 +10,37 @@ from vlret.made import made_by
 
 
 class Settled:
-    """Which experiments need nothing that they are made of, since their rows are there and of today's config and data.
+    """Find experiments whose rows are finished and current, so that their intermediates are not needed.
 
     Parameters
     ----------
     layout
-        Of the config.
+        The layout of the config.
     """
 
     def __init__(self, layout: Layout):
         self.layout = layout
 
     def spared(self, experiment: str | None) -> bool:
-        """Whether an experiment's rows are done, if it has any, and no row that is not done needs a result of it."""
+        """Whether all rows of an experiment are done, and no unfinished row needs its results."""
         return experiment is not None and not {experiment} & (self._wanted | self._undone)
 
     @cached_property
     def _open(self) -> list[Row]:
-        """The rows that are not done."""
+        """The rows that are not done or not current."""
         since = max((self._time(file) for file in self._data()), default=0)
         return [row for row in rows(self.layout.config) if not self._current(self.layout.metrics(row.name), since)]
 
     @cached_property
     def _undone(self) -> set[str]:
-        """The experiments that have an open row."""
+        """The experiments with an open row."""
         return {row.parts.name for row in self._open if row.parts}
 
     @cached_property
     def _wanted(self) -> set[str]:
         """The experiments whose results open rows need."""
         if self.layout.config.evaluation.qrels == "dynamic" and self._open:
-            return {row.name for row in rows(self.layout.config)}  # all runs are pooled
+            return {row.name for row in rows(self.layout.config)}  # pooling reads all runs
         found: set[str] = set()
         waiting = [name for row in self._open for name in (*row.runs, row.parts.name if row.parts else "")]
         while waiting:
@@ -59,7 +59,7 @@ class Settled:
         return path.is_file() and made_by(path) == self.layout.digest(metrics) and self._time(metrics) >= since
 
     def _data(self) -> Iterator[File]:
-        """The tables of the evaluated dataset, and the user's own files that they are made of."""
+        """The tables of the evaluated dataset, and the user's files they are made of."""
         dataset = self.layout.config.dataset
         yield from (self.layout.table(name, dataset) for name in ("questions", "passages", "articles"))
         yield from (self.layout.made("qrels", split, dataset=dataset) for split in ("validation", "test"))
@@ -67,7 +67,7 @@ class Settled:
             yield from self.layout.job("source", {"source": name}).watched
 
     def _time(self, file: File) -> float:
-        """When a file was written; of a folder what Snakemake goes by."""
+        """Modification time of a file, or of Snakemake's timestamp in a folder; 0 if missing."""
         path = self.layout.place(file)
         stamp = path / ".snakemake_timestamp"
         try:

@@ -1,7 +1,7 @@
-"""The config and an experiment's settings, as frozen typed classes: what each field is, may be, and is by default.
+"""The config and the settings of an experiment as frozen, typed classes with documented fields and defaults.
 
-A field that a config leaves out has the default given here, and settings are compared and stored with defaults left out
-(`Settings.brief`), so that a new field with a default re-trains nothing. A default, once released, never changes.
+Fields that a config omits have the defaults given here. Settings are compared and stored without defaults
+(`Settings.brief`), so a new field with a default retrains nothing. A released default never changes.
 """
 
 from vlret.settings.base import (

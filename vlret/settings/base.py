@@ -1,4 +1,4 @@
-"""What all settings have in common: kinds of values, and classes of frozen fields."""
+"""The value types shared by all settings, and their base class."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -14,16 +14,16 @@ PARTS = ("model", "tuning", "prefix", "pooling")
 
 
 def _number(value: object) -> object:
-    """YAML 1.1 reads `5e-4`, which has no dot, as text."""
+    """Reject `5e-4`: YAML 1.1 reads a number without a dot as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         raise ValueError(f"{value!r} is text in YAML: write {float(value):.1e}")
     return value
 
 
 def without_braces(path: str) -> str:
-    """A path of the user's own; `ValueError` for one that cannot be asked for."""
+    """A user's path; `ValueError` if Snakemake cannot request it."""
     if {"{", "}"} & {*path}:
-        raise ValueError(f"{path!r} holds braces, which Snakemake takes for wildcards; rename it")
+        raise ValueError(f"{path!r} contains braces, which Snakemake reads as wildcards; rename it")
     return path
 
 
@@ -47,22 +47,22 @@ Parts = Annotated[
 Matching = Literal["meerqat", "whole-words"]
 Metric = Annotated[StrictStr, Field(pattern="^(mrr|precision|hit_rate)@[1-9][0-9]*$")]
 Miner = Annotated[StrictStr, Field(pattern=rf"^(bm25|article|random|same-type|(image|model)\.{EXPERIMENT})$")]
-Miners = Annotated[dict[Miner, AboveZero], Field(description="miner -> its share of the negatives")]
+Miners = Annotated[dict[Miner, AboveZero], Field(description="miner → its share of the negatives")]
 
 
 class Settings(BaseModel):
-    """Frozen fields; an unknown one is refused."""
+    """Base class: fields are frozen, unknown ones rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def brief(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as plain values: what a result is known by."""
+        """The fields that differ from their defaults, as plain values; these identify a result."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def given(self) -> dict[str, Any]:
-        """The fields that were given, by name, in the order of the class."""
+        """The fields that were set explicitly, by name, in class order."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def over(self, low: Self) -> Self:
-        """These fields, and for those that were not given the fields of `low`."""
+        """`low`, overridden by the fields set explicitly here."""
         return type(low)(**{**low.given(), **self.given()})

@@ -1,4 +1,4 @@
-"""The whole config, and the settings of one experiment that come of it."""
+"""The whole config, and the settings of one experiment derived from it."""
 
 import math
 from typing import Annotated, Literal
@@ -27,7 +27,7 @@ from vlret.settings.tuning import AnyTuning, Tunings
 
 
 class Block(Settings):
-    """A product of parts: all combinations that make sense."""
+    """A Cartesian product of parts, restricted to valid combinations."""
 
     model: Parts
     tuning: Parts
@@ -36,7 +36,7 @@ class Block(Settings):
 
 
 class Excluded(Settings):
-    """Parts whose combinations are taken out of the grid."""
+    """Parts whose combinations are removed from the grid."""
 
     model: Parts | None = None
     tuning: Parts | None = None
@@ -50,20 +50,20 @@ class Grid(Settings):
     product: list[Block] = []
     exclude: list[Excluded] = []
     include: list[ExperimentName] = []
-    """Single experiments by name."""
+    """Individual experiments, by name."""
 
 
 STEPS = (0.5, 0.25, 0.2, 0.1, 0.05, 0.025, 0.02, 0.01)
 
 
 class Interpolation(Settings):
-    """A weighted sum of scores, tuned on validation."""
+    """A weighted sum of scores; weights are tuned on validation."""
 
     runs: Annotated[list[StrictStr], Field(min_length=2)]
     method: Literal["interpolation"]
     normalisation: Literal["zmuv", "min-max", "rank", "none"]
     step: Annotated[Real, Field(gt=0, le=1)]
-    """Between two weights that are tried; it divides 1."""
+    """Spacing of the weight grid; must divide 1."""
 
     @field_validator("step")
     @classmethod
@@ -75,7 +75,7 @@ class Interpolation(Settings):
 
 
 class RRF(Settings):
-    """Reciprocal rank fusion, which has no weights."""
+    """Reciprocal rank fusion, without weights."""
 
     runs: Annotated[list[StrictStr], Field(min_length=2)]
     method: Literal["rrf"]
@@ -86,14 +86,14 @@ Fusion = Annotated[Interpolation | RRF, Field(discriminator="method")]
 
 
 class ForeignRun(Settings):
-    """A run made elsewhere: TREC files whose documents are rows of the table of passages."""
+    """An external run: TREC files whose document ids are rows of the passages table."""
 
     validation: OwnPath
     test: OwnPath
 
 
 class Ablations(Settings):
-    """Rows that ask an experiment again with one side of the questions taken away."""
+    """Rows that repeat an experiment without the text or the image of its questions."""
 
     of: ExperimentName
     kinds: Annotated[list[Literal["no-text", "no-image"]], Field(min_length=1)]
@@ -107,11 +107,11 @@ class Features(Settings):
     """Processes that decode images."""
     dtype: Literal["float16", "float32"] = "float16"
     shards: Positive = 1
-    """Parts that are computed side by side."""
+    """Parts computed in parallel."""
 
 
 class Range(Settings):
-    """Values that are tried."""
+    """The values to try."""
 
     start: NotNegative
     stop: NotNegative
@@ -119,14 +119,14 @@ class Range(Settings):
 
 
 class Analysis(Settings):
-    """What BM25 takes for words."""
+    """How BM25 tokenises text."""
 
     stop_words: Literal["none", "english"] | list[Annotated[StrictStr, Field(min_length=1)]] = "none"
-    """Left out of passages and questions; english are the 33 of Lucene's EnglishAnalyzer."""
+    """Removed from passages and questions; english: the 33 of Lucene's EnglishAnalyzer."""
     stemmer: StrictStr = "none"
-    """none or one of Snowball's algorithms such as english."""
+    """none, or a Snowball algorithm such as english."""
     lengths: Literal["exact", "lucene"] = "exact"
-    """Of passages, exact or rounded to what Lucene keeps in a byte."""
+    """Passage lengths: exact, or rounded as Lucene does to fit a byte."""
 
 
 class LexicalSearch(Settings):
@@ -141,7 +141,7 @@ class Negatives(Settings):
     """How irrelevant passages are mined."""
 
     depth: Positive = 100
-    """Passages of a run that are looked at, and that are kept a question."""
+    """Passages per question that are read from a run, and kept."""
 
 
 class Embedding(Settings):
@@ -153,25 +153,25 @@ class Embedding(Settings):
 
 
 class Retrieval(Settings):
-    """How passages are searched."""
+    """How passages are retrieved."""
 
     index: Annotated[StrictStr, Field(min_length=1)] = "Flat"
-    """Flat is exact; any other FAISS factory string proposes passages."""
+    """Flat: exact; any other FAISS factory string proposes passages to score exactly."""
     parameters: StrictStr = ""
-    """Of search in that index, as FAISS names them: "nprobe=16", "efSearch=128"."""
+    """FAISS search parameters of that index: "nprobe=16", "efSearch=128"."""
     depth: Positive = 100
-    """Passages of a run."""
+    """Passages per question in a run."""
 
 
 CUTS = (1, 5, 10, 20, 100)
 
 
 class Evaluation(Settings):
-    """What is measured, and which differences are significant."""
+    """Metrics and significance tests."""
 
     qrels: Literal["static", "dynamic"] = "static"
-    """static: passages of the linked article that contain an answer. dynamic, as in meerqat: of whatever article,
-    those that contain an answer among all that the table's runs retrieve; every new row may change the others."""
+    """static: passages of the linked article that contain an answer. dynamic, as in meerqat: passages of any article
+    that contain an answer, pooled over the table's runs; a new row may change the other rows."""
     metrics: Annotated[list[Metric], Field(min_length=1)] = [
         f"{metric}@{cut}" for metric in ("mrr", "precision", "hit_rate") for cut in CUTS
     ]
@@ -180,20 +180,20 @@ class Evaluation(Settings):
         "precision@1",
         *(f"hit_rate@{cut}" for cut in CUTS[1:]),
     ]
-    """The metrics that are printed, the first with its interval and validation; the CSV files have all."""
+    """The metrics shown, the first with its interval and validation score; CSV files have all."""
     test: Literal["randomisation", "t"] = "randomisation"
     correction: Literal["none", "holm", "benjamini-hochberg"] = "none"
-    """For the number of pairs."""
+    """Correction for multiple comparisons."""
     p: Share = 0.01
     permutations: Positive = 10000
     groups: Literal["entity", "question"] = "entity"
-    """What is swapped and drawn together."""
+    """The unit that is permuted and resampled."""
     interval: Share = 0.95
 
     def least_permutations(self, rows: int) -> int:
-        """The fewest permutations with which the smallest p that the test can give some rows' pairs is `p`.
+        """The fewest permutations with which the test can reach `p` in a table of so many rows.
 
-        That is 1 / (1 + permutations), which Holm multiplies by the number of pairs; 0 for the t-test, which has none.
+        The smallest p is 1 / (1 + permutations), times the number of pairs with Holm. 0 for the t-test.
         """
         if self.test == "t":
             return 0
@@ -201,7 +201,7 @@ class Evaluation(Settings):
         return math.ceil(round(compared / self.p, 6)) - 1
 
     def too_few_permutations(self, rows: int) -> str | None:
-        """What is wrong with the number of permutations for a table of so many rows, or None."""
+        """Why there are too few permutations for a table of so many rows, or None."""
         needed = self.least_permutations(rows)
         if self.permutations >= needed:
             return None
@@ -212,43 +212,43 @@ class Evaluation(Settings):
 
 
 class FeatureSettings(Settings):
-    """All that decides what a backbone's features are."""
+    """Everything that determines a backbone's features."""
 
     backbone: AnyBackbone
     dtype: Literal["float16", "float32"] = "float16"
 
 
 class Compute(Settings):
-    """What every computing job is given."""
+    """Resources of every computing job."""
 
     threads: Positive = 2
-    """More threads add up in another order: the same seed gives the same bits for the same number of threads."""
+    """Results are bitwise reproducible only for the same number: it sets the order of summation."""
     environment: Literal["cpu", "gpu"] = "cpu"
-    """envs/cpu.yaml or envs/gpu.yaml, for --sdm conda."""
+    """envs/cpu.yaml or envs/gpu.yaml, with --sdm conda."""
 
 
 def _empty(value: object) -> object:
-    """Nothing is what an empty mapping says."""
+    """Read an empty mapping as None."""
     return None if value == {} else value
 
 
 class Config(Settings):
-    """The configuration of a workflow: the config files and `config/models.yaml` together."""
+    """The configuration of the workflow: `config/models.yaml` merged with the config files."""
 
     dataset: Part
-    """The dataset that is evaluated."""
+    """The dataset to evaluate."""
     datasets: Annotated[dict[Part, Dataset], Field(min_length=1)]
     seed: Count = 0
     table: Annotated[StrictStr, Field(pattern=f"^{TABLE}$")] = "table"
-    """results/<table>.tex and its siblings: grids of one folder have a table each."""
+    """Name of results/<table>.tex and its siblings; one per grid in a folder."""
     grid: Grid
     fusions: dict[Part, Fusion] = {}
-    """Rows that combine the runs of others."""
+    """Rows that combine the runs of other rows."""
     runs: dict[Part, ForeignRun] = {}
-    """Rows whose runs were made elsewhere."""
+    """Rows of external runs."""
     ablations: Annotated[Ablations | None, BeforeValidator(_empty)] = None
     prefixes: dict[Part, StrictStr] = {"none": ""}
-    """Texts in front of questions and passages."""
+    """Texts prepended to questions and passages."""
     features: Features = Features()
     lexical: LexicalSearch = LexicalSearch()
     negatives: Negatives = Negatives()
@@ -263,14 +263,14 @@ class Config(Settings):
 
 
 class Tokens(Settings):
-    """The most tokens of a text."""
+    """Maximum tokens of a text."""
 
     question: Positive
     passage: Positive
 
 
 class ExperimentSettings(Settings):
-    """All that decides what an experiment's encoder is and how it is trained, and nothing else."""
+    """Everything that determines an experiment's encoder and its training, and nothing else."""
 
     name: StrictStr
     model: Encoder
@@ -280,11 +280,11 @@ class ExperimentSettings(Settings):
     tokens: Tokens
     seed: Count = 0
     training: Training | None = None
-    """Nothing where nothing is trained."""
+    """None if nothing is trained."""
 
 
 class Checkpoint(ExperimentSettings):
-    """The settings of a trained experiment, as its `config.json` has them."""
+    """The settings of a trained experiment, stored as its `config.json`."""
 
     feature_dim: Positive | None
-    """The width of the features that it was trained on; none for a model of text."""
+    """Dimension of the image features; none for a text model."""

@@ -1,4 +1,4 @@
-"""Models: backbones of images, encoders of text, and both in one."""
+"""Models: image backbones, text encoders, and joint encoders."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -9,15 +9,15 @@ from vlret.settings.sources import Weights
 
 
 class Backbone(Settings):
-    """A frozen image model; each family is a subclass and a module with a `backbone(weights, **options)`."""
+    """A frozen image model; each family has a subclass and a module with `backbone(weights, **options)`."""
 
     MODULE: ClassVar[str]
     dim: Positive
-    """Numbers a region."""
+    """Dimension of a region's features."""
     weights: Weights
 
     def options(self) -> dict[str, Any]:
-        """What the module's `backbone` takes beside the weights."""
+        """The options of the module's `backbone`, besides the weights."""
         return self.model_dump(exclude={"family", "dim", "weights"}, exclude_none=True)
 
 
@@ -29,43 +29,43 @@ class EffNet(Backbone):
 
 
 class FasterRCNN(Backbone):
-    """The detector of Anderson et al. (2018), regions as in VL-T5."""
+    """The detector of Anderson et al. (2018), with regions as in VL-T5."""
 
     MODULE = "vlret.features.frcnn"
     family: Literal["frcnn"]
     regions: Pair | None = None
-    """Fewest and most regions of an image; as published 36 and 36."""
+    """Minimum and maximum regions per image; 36 and 36 by default."""
 
 
 class CLIPVision(Backbone):
-    """The vision tower of any CLIP of open_clip."""
+    """The vision tower of any open_clip model."""
 
     MODULE = "vlret.features.clip"
     family: Literal["clip"]
     output: Literal["grid", "joint"]
-    """The last grid of features or patches, or the vector that is compared with texts."""
+    """The last grid of features or patches, or the vector in the joint image-text space."""
     resize: Literal["shortest", "squash"] | None = None
-    """To a square: the middle of the image, or the whole, its aspect lost; without it, as it was trained."""
+    """To a square: shortest crops the centre, squash ignores the aspect ratio; none: as in training."""
     architecture: StrictStr | None = None
-    """open_clip's name of it, where `weights` is a file and not a folder as open_clip publishes one."""
+    """open_clip's model name, if `weights` is a file rather than an open_clip folder."""
 
 
 class TimmModel(Backbone):
-    """Any model of timm."""
+    """Any timm model."""
 
     MODULE = "vlret.features.timm_model"
     family: Literal["timm"]
     output: Literal["grid", "pooled"]
-    """The last grid of features or patches, or one vector."""
+    """The last grid of features or patches, or one pooled vector."""
     resize: Literal["shortest", "squash"] | None = None
-    """As of `clip`."""
+    """As for `clip`."""
 
 
 AnyBackbone = Annotated[EffNet | FasterRCNN | CLIPVision | TimmModel, Field(discriminator="family")]
 
 
 class JointWeights(Settings):
-    """Published weights of a joint encoder, in the place of the text encoder's."""
+    """Published weights of a joint encoder, instead of the text encoder's."""
 
     layout: Literal["vlt5", "vlbart", "cvlp"]
     package: StrictStr | None = None
@@ -74,69 +74,67 @@ class JointWeights(Settings):
 
 
 class Sizes(Settings):
-    """What the weights of an encoder of text have, as far as experiments could ask for more; none where not known."""
+    """Sizes of a text encoder that limit what experiments may use; none if unknown."""
 
     layers: Positive | None = None
-    """Of the encoder; poolings take the last of them."""
+    """Layers of the encoder; poolings use the last ones."""
     positions: Positive | None = None
-    """Tokens of a text; T5 has them for any number."""
+    """Maximum tokens of a text; T5 has no limit."""
     width: Positive | None = None
-    """Of the hidden states."""
+    """Dimension of the hidden states."""
 
 
 class Text(Settings):
-    """An encoder of text."""
+    """A text encoder."""
 
     architecture: Literal["bert", "t5", "bart", "clip"]
     layout: Literal["bert", "t5", "bart", "dpr", "sentence-t5"] | None = None
-    """How its files name things, where not as the architecture's do."""
+    """Layout of the weights, if not the architecture's own."""
     separator: StrictStr
-    """What stands between a passage's title and text."""
+    """Text between a passage's title and its body."""
     weights: Weights | None = None
     passage: Weights | None = None
-    """Weights of a second encoder, that of passages."""
+    """Weights of a separate passage encoder."""
     joint: JointWeights | None = None
     sizes: Sizes = Sizes()
-    """By which mistakes are found before there are weights, which must then have these; nothing depends on them."""
+    """Used to find mistakes before weights are there, and checked against them; no result depends on these."""
 
     @model_validator(mode="after")
     def _limiting(self) -> Self:
         without = {"t5": ["positions"], "clip": ["layers", "positions", "width"]}.get(self.architecture, ())
         if odd := [name for name in without if getattr(self.sizes, name) is not None]:
-            raise ValueError(f"sizes.{odd[0]} limit no {self.architecture}; leave them out")
+            raise ValueError(f"sizes.{odd[0]} does not apply to {self.architecture}; remove it")
         return self
 
 
 class Visual(Settings):
-    """How an image's features become visual tokens."""
+    """How image features become visual tokens."""
 
     grid: Pair | None = None
-    """Rows and columns of the backbone's grid."""
+    """Rows and columns of the backbone's feature grid."""
     tokens: Pair | None = None
-    """Rows and columns of the visual tokens that the grid is max-pooled to."""
+    """Rows and columns of visual tokens, max-pooled from the grid."""
     norms: Literal["each", "sum", "none"] = "each"
-    """One for each branch, one over the sum, none."""
+    """Norms: one per branch, one on the sum, or none."""
     order: StrictBool = False
-    """Whether there are order embeddings."""
+    """Whether to add order embeddings."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.grid is None) != (self.tokens is None):
-            raise ValueError("grid and tokens are given together")
+            raise ValueError("set both grid and tokens, or neither")
         if self.grid and any(wanted > there for there, wanted in zip(self.grid, self.tokens, strict=True)):
-            raise ValueError(
-                f"tokens {self.tokens} are more than the cells of grid {self.grid}; they are pooled, not made"
-            )
+            raise ValueError(f"tokens {self.tokens} exceed grid {self.grid}, from which they are pooled; set fewer")
         return self
 
 
 class Head(Settings):
-    """What follows the pooling."""
+    """The layers after pooling."""
 
     projection: Positive | None = None
-    """The width of a projection."""
+    """Output dimension of a projection; none: no projection."""
     normalise: StrictBool = True
-    """Whether vectors are brought to length 1."""
+    """Whether to L2-normalise vectors."""
 
 
 class Lexical(Settings):
@@ -154,20 +152,20 @@ class ImageModel(Settings):
 
 
 class TextModel(Settings):
-    """An encoder of text."""
+    """A text encoder."""
 
     kind: Literal["text"]
     text: Text
     head: Head = Head()
     sharing: Literal["everything", "nothing", "visual", "token", "visual+token"] | None = None
-    """What the encoders of questions and passages share: everything, or nothing where both have weights."""
+    """What the question and passage encoders share; default: everything, or nothing if `text.passage` is set."""
     pretraining: Part | None = None
-    """A name of `training.pretraining`: the zero-shot experiment is this model pre-trained so, and all others start
-    from that."""
+    """A name in `training.pretraining`: the zero-shot experiment is the pre-trained model, all others start from
+    it."""
 
 
 class JointModel(TextModel):
-    """An encoder of text and visual tokens in one stack."""
+    """One encoder for text and visual tokens."""
 
     kind: Literal["joint"]
     backbone: StrictStr
@@ -175,7 +173,7 @@ class JointModel(TextModel):
 
 
 class DualModel(Settings):
-    """CLIP: questions by their image, articles by their title, in one space."""
+    """CLIP: question images and article titles in one space."""
 
     kind: Literal["dual"]
     backbone: StrictStr

@@ -1,4 +1,4 @@
-"""Where data and weights come from: published, packaged, or one's own."""
+"""Sources of data and weights: published, packaged, or local."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +13,7 @@ class PackageWeights(Settings):
 
     package: StrictStr
     path: StrictStr
-    """The file or folder in it."""
+    """The file or folder inside it."""
 
 
 class RepositoryWeights(Settings):
@@ -21,18 +21,18 @@ class RepositoryWeights(Settings):
 
     repository: Annotated[StrictStr, Field(pattern="^[^/]+/[^/]+$")]
     revision: Annotated[StrictStr, Field(pattern="^[^/]+$")]
-    """A commit; a branch is followed once, and the commit found then is noted."""
+    """A commit; a branch is resolved to a commit once, and that is recorded."""
 
 
 class OwnWeights(Settings):
-    """Weights of one's own."""
+    """Local weights."""
 
     path: OwnPath
     """A file or a folder, relative to the workflow's folder."""
 
 
 class Fingerprint(Settings):
-    """One's own weights in an experiment's settings, known by what they are and not by where they lie."""
+    """Local weights in an experiment's settings, identified by content rather than by path."""
 
     fingerprint: StrictStr
 
@@ -52,7 +52,7 @@ Weights = Annotated[
 
 
 class Split(Settings):
-    """Shares of the entities in each split, which add up to 1."""
+    """Share of the entities in each split; the shares sum to 1."""
 
     train: Share
     validation: Share
@@ -77,42 +77,42 @@ class Sample(Settings):
 
 Files = Annotated[
     StrictStr | dict[str, Any],
-    Field(description="a name of config/sources.yaml, or its fields (`vlret.data.sources.resolve`)", min_length=1),
+    Field(description="a name in config/sources.yaml, or its fields (`vlret.data.sources.resolve`)", min_length=1),
 ]
 
 
 class SampleSource(Settings):
-    """Made for the sample."""
+    """The generated sample."""
 
     sample: Sample
 
 
 class EntitySource(Settings):
-    """Further images of the entities of another dataset's articles."""
+    """More images of the entities of another dataset."""
 
     entities: Files
     """`wikidata_id` -> its images."""
     images: Files
     of: Part
-    """The dataset whose articles these are."""
+    """The dataset that provides the articles and passages."""
     without: list[Part]
-    """Datasets whose entities are left out."""
+    """Datasets whose entities are excluded."""
     least_passages: Count = 0
     split: Split
 
 
 class PublishedSource(Settings):
-    """Records as they are published, or one's own in the same layout."""
+    """Published records, or local ones in the same layout."""
 
     questions: Files
     trivia: Files | None = None
-    """The words of questions that come by id alone."""
+    """The text of questions that are published by id only."""
     wikipedia: Files | None = None
     images: Files | None = None
-    """Of questions, and of articles that have no other."""
+    """Images of questions, and of articles unless `article_images` is given."""
     article_images: Files | None = None
     passages: Files | None = None
-    """As published, where they are not cut."""
+    """Published passages, instead of cutting articles."""
 
 
 def _kind_of_source(value: object) -> str:
@@ -133,36 +133,36 @@ class Passages(Settings):
 
     unit: Literal["sentence", "tokens"] = "tokens"
     tokens: Positive = 100
-    """The most of a passage, where `unit` is tokens."""
+    """Maximum tokens of a passage, if `unit` is tokens."""
 
 
 class Relevance(Settings):
-    """Which passages of which articles are relevant."""
+    """Which passages are relevant."""
 
     link: Literal["wikidata", "provenance"] = "wikidata"
-    """Which articles' passages are judged: the one with the question's `wikidata_id`, or all that provenance names."""
+    """Whose passages are judged: the article with the question's `wikidata_id`, or all articles in its provenance."""
     titles: StrictStr = ""
-    """What stands between title and text where answers are looked for; in the text alone if it is empty."""
+    """Separator of title and text when searching for answers; if empty, only the text is searched."""
     matching: Matching = "meerqat"
-    """How an answer stands in a text: with a word boundary at both ends, which a symbol at the end of an answer such as
-    £50 never is, or with no letter, digit or mark beside it, which finds those, too."""
+    """How answers are matched: with a word boundary at both ends, so that answers such as £50 never match, or with no
+    letter, digit or mark next to them, so that they do."""
 
 
 class BM25(Settings):
-    """BM25's parameters, where they are not tuned on validation."""
+    """BM25's parameters, instead of tuning them on validation."""
 
     b: Annotated[Real, Field(ge=0, le=1)]
     k1: NotNegative
 
 
 class Dataset(Settings):
-    """Questions and the articles that they are about."""
+    """Questions and the articles they are about."""
 
     source: Source
     knowledge_base: Part | None = None
-    """The dataset whose articles and passages these questions are about; its own if not given."""
+    """The dataset that provides articles and passages; by default this one."""
     passages: Passages | None = None
     relevance: Relevance = Relevance()
     lexical: BM25 | None = None
     limits: dict[StrictStr, Count] = {}
-    """The most problems of each kind; see the dataset's reports."""
+    """Maximum problems of each kind; see the dataset's reports."""

@@ -1,4 +1,4 @@
-"""How an experiment is trained: objectives, tasks, steps."""
+"""Training settings: losses, tasks, optimisation."""
 
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -17,18 +17,18 @@ from vlret.settings.base import (
     Settings,
 )
 
-# Losses of cosines, which the lengths of vectors do not enter.
 ModelPart = Literal["visual", "head", "added", "encoder"]
+# Losses of cosine similarities, which ignore the lengths of vectors.
 DIRECTIONS = ("clip", "cosine")
 
 
 class Loss(Settings):
-    """What a training minimises."""
+    """The training loss."""
 
     name: Literal["dpr", "clip", "cosine"] = "dpr"
     temperature: AboveZero = 0.05
     learned: StrictBool = True
-    """Whether the temperature is."""
+    """Whether the temperature is learned."""
 
     @model_validator(mode="after")
     def _fixed(self) -> Self:
@@ -41,13 +41,13 @@ IMAGES = ("question_features", "article_features")
 
 
 class TaskKind(NamedTuple):
-    """What of a dataset a kind of task reads (of a model of text alone no features), and which models it trains."""
+    """What a kind of task reads of a dataset (no features for a text model), and the kinds of models it trains."""
 
     reads: tuple[str, ...]
     models: tuple[str, ...] = ("text", "joint")
 
 
-# `vlret.training.tasks` says what each is.
+# See `vlret.training.tasks` for what each does.
 TASK_KINDS = {
     "viquae": TaskKind(("questions", "passages", "articles", *IMAGES, "qrels")),
     "triviaqa": TaskKind(("questions", "passages", "qrels")),
@@ -57,13 +57,13 @@ TASK_KINDS = {
 
 
 class Task(Settings):
-    """One task of a training; what it does not give is the training's."""
+    """One task of a training; omitted fields are those of the training."""
 
     kind: Literal[tuple(TASK_KINDS)]
     dataset: Part | None = None
-    """Whose questions these are, where not the evaluated one's."""
+    """The dataset of its questions; by default the evaluated one."""
     weight: AboveZero | None = None
-    """Of the task, where tasks are mixed by size."""
+    """Factor of its share of steps, with `mixing: balanced`."""
     batch_size: Annotated[StrictInt, Field(ge=2)] | None = None
     negatives_per_question: Count | None = None
     negatives: Miners | None = None
@@ -71,72 +71,71 @@ class Task(Settings):
 
 
 class PartRates(Settings):
-    """What differs for a part of the model."""
+    """Overrides for a part of the model."""
 
     learning_rate: AboveZero | None = None
     weight_decay: NotNegative | None = None
 
 
 class Training(Settings):
-    """How an experiment is trained, as far as what it learns depends on it."""
+    """The training settings that affect the trained weights."""
 
     steps: Positive = 1000
     batch_size: Annotated[StrictInt, Field(ge=2)] = 32
     negatives_per_question: Count = 1
     negatives: Miners = {"bm25": 1.0}
-    """Shares of the miners: bm25, article (the linked one), random, same-type, and of the runs of the grid's
-    experiments image.effnet_zs_none_concat (articles that look alike) and model.minilm_zs_none_avg (what it ranks
-    high)."""
+    """Shares of the miners: bm25, article (the linked one), random, same-type, and the runs of experiments in the grid:
+    image.effnet_zs_none_concat (similar images), model.minilm_zs_none_avg (passages it ranks high)."""
     positives: Annotated[StrictStr, Field(pattern=rf"^(judged|bm25|(image|model)\.{EXPERIMENT})$")] = "judged"
-    """What is found: any of the judged passages, drawn anew each time, or, as in meerqat, those that a miner's run
-    ranks and that hold the original answer, where there are some."""
+    """judged: relevant passages, resampled each time. A miner, as in meerqat: passages in its run that contain the
+    original answer, if there are any."""
     learning_rate: AboveZero = 1e-4
     warmup_steps: Count = 0
-    """Steps over which the learning rate grows linearly from 0."""
+    """Steps of linear warm-up from 0."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Of the learning rate after the warm-up: to 0 at the last step, linearly or along half a cosine, or as it is."""
+    """Learning rate after the warm-up: linear or half-cosine decay to 0 at the last step, or constant."""
     weight_decay: NotNegative = 0.01
-    """Of parameters with two or more dimensions; the others do not decay."""
+    """For parameters with two or more dimensions only."""
     by_part: dict[ModelPart, PartRates] = {}
-    """Part -> its own learning rate and weight decay: the visual embedding, the head, what the tuning method added, the
-    pretrained encoder."""
+    """Learning rate and weight decay by part: the visual embedding, the head, parameters added by the tuning method,
+    the pre-trained encoder."""
     max_gradient_norm: AboveZero = 1.0
     accumulation: Positive = 1
-    """Batches a step."""
+    """Batches per optimiser step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     chunk: Positive | None = None
-    """Questions that are encoded at a time (GradCache); none encodes the whole batch."""
+    """Questions encoded at a time (GradCache); none: the whole batch."""
     checkpointing: StrictBool = False
-    """Gradient checkpointing: less memory, more time."""
+    """Gradient checkpointing: saves memory, costs time."""
     compile: StrictBool = False
     """torch.compile."""
     loss: Loss = Loss()
     tasks: Annotated[dict[Annotated[StrictStr, Field(pattern=f"^{TASK}$")], Task], Field(min_length=1)] = {
         "viquae": Task(kind="viquae")
     }
-    """A step is a batch of one of them."""
+    """Each step trains on a batch of one task."""
     mixing: Literal["round-robin", "balanced"] = "round-robin"
-    """The tasks in turn, or by their size and weight."""
+    """Tasks in turn, or sampled by size and weight."""
     start: ExperimentName | None = None
-    """The experiment whose checkpoint this one starts from."""
+    """The experiment whose checkpoint initialises this one."""
     validate_every: Count = 0
-    """Steps between two validations, which keep the best weights by MRR; 0 is never."""
+    """Steps between validations; the weights with the best MRR are kept. 0: never."""
     validation_batches: Positive = 2
-    """Pools of validation questions."""
+    """Batches of validation questions, each ranked by itself."""
     patience: Count = 0
-    """Validations without a gain that stop the training; 0 is never."""
+    """Stop after this many validations without improvement; 0: never."""
 
     def of_task(self, name: str) -> Task:
-        """A task with what it takes from the training filled in."""
+        """A task, with omitted fields filled in from the training."""
         task = self.tasks[name]
         own = {key: getattr(self, key) for key in ("batch_size", "negatives_per_question", "negatives", "loss")}
         filled = {key: value for key, value in own.items() if getattr(task, key) is None}
         return task.model_copy(update={**filled, "weight": 1.0 if task.weight is None else task.weight})
 
     def parts(self, dataset: str | None = None) -> list[str]:
-        """What of a dataset the tasks read: tables, stores, `qrels`, and `negatives.MINER` of each miner.
+        """What the tasks read of a dataset: tables, stores, `qrels`, and `negatives.MINER` for each miner.
 
-        `dataset` is one that tasks name; None stands for the evaluated one.
+        `dataset` is one that tasks name, or None for the evaluated one.
         """
         asked: dict[str, None] = {}
         for task in self.tasks.values():
@@ -149,39 +148,39 @@ class Training(Settings):
         return list(asked)
 
     def miners(self, dataset: str | None = None) -> list[str]:
-        """The miners that the tasks ask for negatives and positives of a dataset."""
+        """The miners of the tasks' negatives and positives on a dataset."""
         parts = self.parts(dataset)
         return [part.removeprefix("negatives.") for part in parts if part.startswith("negatives.")]
 
 
 class TrainingRun(Training):
-    """A training of the config: also where it runs and how often its state is saved, which re-trains nothing."""
+    """How an experiment is trained; `save_steps`, `gpus` and `nodes` retrain nothing."""
 
     save_steps: Positive = 100
-    """Steps between two states that a stopped training resumes from."""
+    """Steps between saved states, from which an interrupted training resumes."""
     gpus: Positive = 1
-    """Processes of each node, a GPU each. With a `chunk` that divides a process's share the losses are those of one
-    process, but for rounding; without one, dropout differs."""
+    """Processes per node, one GPU each. With a `chunk` that divides each process's share of a batch, losses equal those
+    of one process up to rounding; without `chunk`, dropout differs."""
     nodes: Positive = 1
-    """Nodes of the cluster's job."""
+    """Nodes of the cluster job."""
 
     def learned(self) -> Training:
-        """The settings that what is learned depends on."""
+        """The settings that affect the trained weights."""
         return Training(**{name: value for name, value in self.given().items() if name in Training.model_fields})
 
 
 class Pretraining(TrainingRun):
-    """How a model is trained before it is tuned."""
+    """How a model is pre-trained before tuning."""
 
     tuning: Part
     """The tuning method."""
 
 
 class Trainings(Settings):
-    """Defaults, then what a tuning method changes, then what one experiment changes."""
+    """Training defaults, overridden by tuning method, then by experiment."""
 
     defaults: TrainingRun = TrainingRun()
     tuning: dict[Part, TrainingRun] = {}
     experiments: dict[ExperimentName, TrainingRun] = {}
     pretraining: dict[Part, Pretraining] = {}
-    """By the name that a model's `pretraining` gives."""
+    """By name, as in a model's `pretraining`."""
