@@ -379,7 +379,7 @@ def test_more_problems_than_the_limit_are_an_error(raw: Folder):
             r"field 'input' has a lone surrogate, '\\ud83d', which UTF-8 cannot encode; remove it",
         ),
         ("output.answer", ["x", "\udc00"], r"field 'output.answer' has a lone surrogate, '\\udc00'"),
-        ("output.provenance", [{"title": ["\ud83d"]}], "output.provenance: field 'title' holds a half"),
+        ("output.provenance", [{"title": ["\ud83d"]}], "output.provenance: field 'title' has a lone surrogate"),
         ("id", "two words", "field 'id' is 'two words', expected a word without white space"),
         ("id", "q\x85", r"field 'id' is 'q\\x85', expected a word without white space"),
         ("id", "\ufeffq", r"field 'id' is '\\ufeffq', expected a word without white space"),
