@@ -147,7 +147,7 @@ def test_an_error_of_a_worker_is_one_line_with_its_place(tmp_path: Path, small_c
     files = wikipedia(tmp_path, KNOWN)
     broken = tmp_path / "broken.jsonl"
     broken.write_text(json.dumps({**article(0, entity(0, 99)), "text": {"paragraph": ["A\n", "\ud800"]}}))
-    with pytest.raises(InputError, match=r"broken\.jsonl, line 1: field 'text.paragraph' holds a half"):
+    with pytest.raises(InputError, match=r"broken\.jsonl, line 1: field 'text.paragraph' has a lone surrogate"):
         imported([*files, broken], tmp_path, 2)
 
 
