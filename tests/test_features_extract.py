@@ -200,7 +200,7 @@ effnet.EffNet.describe = slow
 if __name__ == "__main__":
     here, images = Path(sys.argv[1]), Path(sys.argv[2])
     settings = FeatureSettings.model_validate({"backbone": %r})
-    where, size = (images, here / "table", "1-of-1", 0), (4, 2, 2)
+    where, size = (images, here / "table", "1-of-1", 0), (4, 2)
     extract("effnet", images.parent / "weights.pth", *where, settings, *size, here / "store")
 """
 

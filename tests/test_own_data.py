@@ -31,14 +31,17 @@ def repository(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     for name in ("config", "rules", "workflow", "envs", "profiles", "vlret", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "mine.yaml").write_text(block("# mine.yaml"))
+    # Two training questions are about two entities: a batch cannot be larger.
+    (folder / "mine.yaml").write_text(block("# mine.yaml") + "training: {defaults: {batch_size: 2}}\n")
     question, article = json.loads(block('{"id"')), json.loads(block('{"wikipedia_id"'))
     mine = folder / "mine"
     (mine / "images").mkdir(parents=True)
     for image in (question["image"], article["image"]):
         Image.new("RGB", (8, 8)).save(mine / "images" / image)
     for split in ("train", "validation", "test"):
-        write_jsonl(mine / f"{split}.jsonl", [{**question, "id": f"{split}{number}"} for number in range(2)])
+        entities = (question["wikidata_id"], "Q585" if split == "train" else question["wikidata_id"])
+        questions = [{**question, "id": f"{split}{row}", "wikidata_id": entity} for row, entity in enumerate(entities)]
+        write_jsonl(mine / f"{split}.jsonl", questions)
     other = {"wikipedia_id": "2", "wikipedia_title": "Oslo", "image": None, "wikidata_id": "Q585"}
     write_jsonl(mine / "wikipedia.jsonl", [article, other | {"text": {"paragraph": ["Oslo\n", "Oslo is not Rome.\n"]}}])
     return folder
