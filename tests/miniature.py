@@ -173,7 +173,8 @@ def miniature(folder, whole=False, known=KNOWN):
     if not whole:
         few(config)
     for model in config["models"].values():
-        model.get("text", {}).pop("sizes", None)
+        if "text" in model:
+            model["text"]["sizes"] = None  # null takes away what config/models.yaml states
         if "grid" in model.get("visual", {}) and model["visual"]["grid"] != [1, 1]:
             model["visual"] |= {"grid": SMALL, "tokens": SMALL}
     grid = {"family": "clip", "output": "grid", "resize": "squash"}
