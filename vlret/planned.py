@@ -15,13 +15,14 @@ from vlret.asked import Asked
 from vlret.experiment import Experiment, tuning_and_run
 from vlret.files import InputError, read_json
 from vlret.jobs import STARTED
-from vlret.layout import Layout
+from vlret.layout import OUTPUTS, Layout
 from vlret.made import note_of
 
 FIELD = re.compile(r"\s{4,8}(input|output|benchmark|reason|wildcards): (.*)")
 SETTINGS = re.compile(r"(results|\.snakemake)/settings/")
 MISSING, UPDATED, AFTER = "Missing output files", "Updated input files", "Input files updated by another job"
 NOT_MADE, FORCED, DEFAULT = "not made yet", "forced, with --forcerun or a similar option", "(default)"
+ORDER = {rule: place for place, rule in enumerate(OUTPUTS)}
 ON_GPUS = frozenset(("train", "pretrain", "embed", "ablate", "features"))
 
 
@@ -59,7 +60,8 @@ def dry_run(asked: Asked, target: str) -> list[Planned]:
     if answer.returncode:
         lines = [line for line in answer.stdout.splitlines() if line.strip()]
         raise InputError(f"snakemake --dry-run failed: {lines[-1].strip().removeprefix('vlret: error: ')}")
-    return parsed(answer.stdout)
+    # In the order of the work, since Snakemake's own differs from time to time.
+    return sorted(parsed(answer.stdout), key=lambda job: (ORDER.get(job.rule, 0), job.name))
 
 
 def parsed(output: str) -> list[Planned]:
