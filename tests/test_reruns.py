@@ -379,6 +379,12 @@ def test_an_edited_record_and_a_replaced_image_are_noticed(folder):
     assert {"articles", "passages", "lexical_index", "pretrain"}.isdisjoint(planned)
 
 
+def test_a_source_that_changed_otherwise_is_noticed_by_finished_rows_too(folder):
+    (folder.path / "results" / "downloads" / "sources" / "mine-questions" / ".snakemake_timestamp").touch()
+    planned = folder.planned()
+    assert (planned["questions"], planned["embed"], planned["search"], planned["metrics"]) == (1, 6, 6, 9)
+
+
 def test_a_training_that_failed_stays_to_be_done(folder, monkeypatch):
     folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})
     monkeypatch.setenv("VLRET_FAILS", "training train")

@@ -26,6 +26,8 @@ from vlret.made import note_of
 from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
 SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, and their prefix
+# What may be deleted and is made again for other experiments.
+REMADE = frozenset(("features", "gather", "train", "pretrain", "embed", "ablate", "index", "negatives", "search_mined"))
 ASIDE = ".snakemake"  # for files of dry-runs, which do not write to results/
 
 
@@ -103,9 +105,7 @@ class Rules:
             job = self._job(rule, wildcards)
             files = {name: [_flagged(file) for file in files] for name, files in job.files().items()}
             if self._spares and self._settled.spared(wildcards.get("experiment")):
-                # Its rows are done: ignore times of inputs remade for other experiments, and inputs that were deleted.
-                there = {name: [ancient(path) for path in paths if self._there(path)] for name, paths in files.items()}
-                files = {name: paths for name, paths in there.items() if paths}
+                files = {name: left for name, paths in job.files().items() if (left := self._left(paths))}
             if job.watched:
                 files["watched"] = [_flagged(file) for file in job.watched]
             if job.known():
@@ -113,6 +113,11 @@ class Rules:
             return files
 
         return inputs
+
+    def _left(self, files: Sequence[File]) -> list[str]:
+        """Of the inputs of finished rows those that were not deleted; the times of what is made again do not matter."""
+        there = [file for file in files if self._there(file)]
+        return [ancient(_flagged(file)) if file.rule in REMADE else _flagged(file) for file in there]
 
     def known(self, rule: str) -> Callable:
         """The digest of a job's settings, for Snakemake to compare with the last run."""
