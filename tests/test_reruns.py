@@ -453,6 +453,7 @@ def test_the_plan_tells_why_what_and_how_long(folder):
     (folder.path / "mine" / "test.jsonl").write_text("one more")
     lines = folder.told("plan", *asked)
     assert any(line.startswith("mine/test.jsonl changed ") and "source mine-questions" in line for line in lines)
+    assert any(line.startswith("training.learning_rate: 0.001 → 0.5 ") for line in lines), "the training runs anyway"
     shutil.rmtree(folder.path / "results" / "mine" / "benchmarks")
     assert any(line.startswith("not in it, since none has run here yet: ") for line in folder.told("plan", *asked))
 

@@ -148,20 +148,21 @@ class Plan:
 
     def _causes(self, row: int) -> Iterable[str]:
         job = self.jobs[row]
+        # Snakemake does not name newer files of jobs that run anyway, such as the settings.
+        changes = self._changes(job)
+        yield from changes
         for kind, files in job.reason.items():
             if kind == UPDATED:
-                yield from (cause for file in files for cause in self._updated(job, file))
+                newer = [f"{file} changed" for file in files if not SETTINGS.match(file)]
+                yield from newer
+                if len(newer) < len(files) and not changes:
+                    yield "made with other settings, which were not recorded"
             elif kind == MISSING:
-                yield NOT_MADE
+                yield from [] if AFTER in job.reason else [NOT_MADE]
             elif kind == "Forced execution":
                 yield FORCED
             elif kind != AFTER:
                 yield f"{kind}: {', '.join(files)}".removesuffix(": ")
-
-    def _updated(self, job: Planned, file: str) -> list[str]:
-        if SETTINGS.match(file):
-            return self._changes(job) or ["made with other settings, which were not recorded"]
-        return [f"{file} changed"]
 
     def _changes(self, job: Planned) -> list[str]:
         """The settings of a job that changed since its result was made, with old and new values."""
@@ -174,7 +175,11 @@ class Plan:
             return [f"a new version of `vlret {known['verb']}`"]
         before, after = _flat(recorded.get("settings", {})), _flat(known["settings"])
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-        return [f"{key}: {before.get(key, DEFAULT)} → {after.get(key, DEFAULT)}" for key in keys]
+        # The rows of a table are listed with the digests of all that they are made from.
+        return [
+            "the table's rows" if key == "rows" else f"{key}: {before.get(key, DEFAULT)} → {after.get(key, DEFAULT)}"
+            for key in keys
+        ]
 
     # ---- How long -----------------------------------------------------------------------------------------------
 
