@@ -93,7 +93,7 @@ def test_requests_are_read_as_snakemake_reads_them(check):
 
 def test_what_trainings_of_the_config_ask_for_is_tried(check, tmp_path):
     (tmp_path / "config").symlink_to(ROOT / "config")
-    (tmp_path / "many.yaml").write_text("training: {tuning: {full: {gpus: 64}}}")
+    (tmp_path / "many.yaml").write_text("training: {tuning: {full: {gpus: 8}}}")
 
     def change(profile):
         profile["configfile"] = ["config/config.yaml", "many.yaml"]
@@ -101,7 +101,7 @@ def test_what_trainings_of_the_config_ask_for_is_tried(check, tmp_path):
     code, output, _ = check(change)
     assert code == 1
     (line,) = [line for line in output.splitlines() if line.startswith("wrong rule train")]
-    assert "--gres=gpu:64" in line
+    assert "--gres=gpu:8" in line
     assert "edit train, `retries`, or gpus and nodes under `training`" in line
 
 
