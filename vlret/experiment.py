@@ -17,7 +17,6 @@ from vlret.settings import (
     Pretraining,
     Sizes,
     Tokens,
-    Training,
     TrainingRun,
     Tuning,
 )
@@ -265,7 +264,7 @@ def _of_evaluated(run: TrainingRun, dataset: str) -> TrainingRun:
     return run if tasks == run.tasks else TrainingRun(**{**run.given(), "tasks": tasks})
 
 
-def training_of(config: Config, experiment: Experiment) -> Training | None:
+def training_of(config: Config, experiment: Experiment) -> TrainingRun | None:
     """An experiment's training; None if nothing is trained."""
     return tuning_and_run(config, experiment)[1]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from vlret.asked import Asked
 from vlret.console import clock
 from vlret.experiment import rows
-from vlret.layout import OUTPUTS
 from vlret.planned import NOT_MADE, Plan, Planned, dry_run
 from vlret.status import aligned
 
@@ -52,13 +51,12 @@ def why(plan: Plan) -> Iterable[str]:
 
 def stages(plan: Plan) -> Iterable[str]:
     """One line per rule, in order of execution: its jobs and the time they may take."""
-    found: dict[str, list[int]] = {rule: [] for rule in OUTPUTS}
+    found: dict[str, list[int]] = {}
     for row, job in enumerate(plan.jobs):
         found.setdefault(job.rule, []).append(row)
     cells = [
         (rule, len(these), _time(plan.seconds[row] for row in these), _some(map(_of(plan), these)))
         for rule, these in found.items()
-        if these
     ]
     return aligned([("stage", "jobs", "one after another", "of"), *cells])
 
@@ -92,7 +90,7 @@ def replaced(plan: Plan) -> Iterable[str]:
     cells = []
     for rule, jobs in found.items():
         seconds = [plan.last(job) for job in jobs]
-        hours = sum((each or 0) * plan.gpus(job) for each, job in zip(seconds, jobs, strict=True)) / 3600
+        hours = plan.gpu_hours(jobs, seconds)
         shown = f"{hours:.1f}" if hours else ""
         cells.append((rule, len(jobs), _time(seconds), shown, _some(job.outputs[0] for job in jobs)))
     return aligned([("replaces results of", "", "which took", "GPU-hours", "such as"), *cells]) if cells else []
@@ -104,7 +102,7 @@ def times(plan: Plan, slots: int) -> list[str]:
     known = len(plan.jobs) - unknown.total()
     if not known:
         return ["", "time: unknown, since no job of these stages has run here yet"]
-    hours = sum((each or 0) * plan.gpus(job) for each, job in zip(plan.seconds, plan.jobs, strict=True)) / 3600
+    hours = plan.gpu_hours(plan.jobs, plan.seconds)
     least = "at least " if unknown else "about "
     lines = [
         "",

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from vlret.asked import Asked
-from vlret.experiment import Experiment, tuning_and_run
+from vlret.experiment import Experiment, training_of
 from vlret.files import InputError, read_json
 from vlret.jobs import STARTED
-from vlret.layout import OUTPUTS, Layout
+from vlret.layout import OUTPUTS, TRAININGS, Layout
 from vlret.made import note_of
 
 FIELD = re.compile(r"\s{4,8}(input|output|benchmark|reason|wildcards): (.*)")
@@ -23,7 +24,7 @@ SETTINGS = re.compile(r"(results|\.snakemake)/settings/")
 MISSING, UPDATED, AFTER = "Missing output files", "Updated input files", "Input files updated by another job"
 NOT_MADE, FORCED, DEFAULT = "not made yet", "forced, with --forcerun or a similar option", "(default)"
 ORDER = {rule: place for place, rule in enumerate(OUTPUTS)}
-ON_GPUS = frozenset(("train", "pretrain", "embed", "ablate", "features"))
+ON_GPUS = frozenset((*TRAININGS, "embed", "ablate", "features"))
 
 
 @dataclass
@@ -120,16 +121,7 @@ class Plan:
     @cached_property
     def order(self) -> list[int]:
         """Positions of the jobs in topological order."""
-        found, seen = [], set()
-        waiting = [(row, False) for row in reversed(range(len(self.jobs)))]
-        while waiting:
-            row, ready = waiting.pop()
-            if ready:
-                found.append(row)
-            elif row not in seen:
-                seen.add(row)
-                waiting += [(row, True), *((each, False) for each in self.before[row] if each not in seen)]
-        return found
+        return list(TopologicalSorter(dict(enumerate(self.before))).static_order())
 
     @cached_property
     def causes(self) -> list[tuple[str, ...]]:
@@ -142,8 +134,7 @@ class Plan:
         found: dict[int, tuple[str, ...]] = {}
         for row in self.order:
             inherited = [cause for each in sorted(self.before[row]) for cause in found[each]]
-            every = dict.fromkeys([*self.causes[row], *inherited])
-            found[row] = tuple(every)
+            found[row] = tuple(dict.fromkeys([*self.causes[row], *inherited]))
         return [found[row] for row in range(len(self.jobs))]
 
     def _causes(self, row: int) -> Iterable[str]:
@@ -158,7 +149,8 @@ class Plan:
                 if len(newer) < len(files) and not changes:
                     yield "made with other settings, which were not recorded"
             elif kind == MISSING:
-                yield from [] if AFTER in job.reason else [NOT_MADE]
+                if AFTER not in job.reason:
+                    yield NOT_MADE
             elif kind == "Forced execution":
                 yield FORCED
             elif kind != AFTER:
@@ -202,10 +194,13 @@ class Plan:
         """The number of GPUs that a job occupies."""
         if job.rule not in ON_GPUS or self.layout.config.compute.environment != "gpu":
             return 0
-        if job.rule not in ("train", "pretrain"):
-            return 1
-        run = tuning_and_run(self.layout.config, Experiment.parse(job.wildcards["experiment"]))[1]
+        experiment = Experiment.parse(job.wildcards["experiment"]) if job.rule in TRAININGS else None
+        run = training_of(self.layout.config, experiment) if experiment else None
         return run.gpus * run.nodes if run else 1
+
+    def gpu_hours(self, jobs: Iterable[Planned], seconds: Iterable[float | None]) -> float:
+        """The GPU-hours of jobs that take so long; unknown times count as 0."""
+        return sum((each or 0) * self.gpus(job) for job, each in zip(jobs, seconds, strict=True)) / 3600
 
     def longest(self) -> float:
         """Duration of the longest chain of dependent jobs in seconds; unknown times count as 0."""

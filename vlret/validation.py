@@ -15,7 +15,7 @@ from vlret.experiment import (
     rows,
     settings,
     trained,
-    tuning_and_run,
+    training_of,
     tunings,
 )
 from vlret.explained import among, meant
@@ -160,7 +160,7 @@ def _others(config: Config, names: set[str]) -> str | None:
 
 def _trainings(config: Config) -> str | None:
     """Training settings that contradict each other or the experiment's model."""
-    runs = {experiment.name: tuning_and_run(config, experiment)[1] for experiment in trained(config)}
+    runs = {experiment.name: training_of(config, experiment) for experiment in trained(config)}
     runs = {name: run for name, run in runs.items() if run}
     for name, run in runs.items():
         experiment = Experiment.parse(name)

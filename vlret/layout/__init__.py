@@ -2,6 +2,6 @@
 
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
-from vlret.layout.paths import OUTPUTS
+from vlret.layout.paths import OUTPUTS, TRAININGS
 
-__all__ = ["OUTPUTS", "File", "Job", "Layout"]
+__all__ = ["OUTPUTS", "TRAININGS", "File", "Job", "Layout"]

@@ -18,12 +18,12 @@ from vlret.experiment import (
     settings,
     shared_pretraining,
     trained,
-    tuning_and_run,
+    training_of,
 )
 from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
 from vlret.layout.own import Own
-from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, beside
+from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, TABLES, beside
 from vlret.made import digest, made_by
 from vlret.settings import SPLITS, Config, FeatureSettings, OwnWeights, PackageWeights, RepositoryWeights
 from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
@@ -246,7 +246,7 @@ class Layout:
         text = getattr(self.config.models[experiment.model], "text", None)
         named = {} if text is None else {"text": text.weights, "passage": text.passage, "joint": text.joint}
         files = {name: self._weights(_plain(entry)) for name, entry in named.items() if entry}
-        run = tuning_and_run(self.config, experiment)[1]
+        run = training_of(self.config, experiment)
         if run and run.start:
             files["start"] = self.checkpoint(self.experiment(run.start))
         return files
@@ -431,7 +431,7 @@ class Layout:
 
     def _train(self, experiment: str) -> Job:
         chosen = self.experiment(experiment)
-        run = tuning_and_run(self.config, chosen)[1]
+        run = training_of(self.config, chosen)
         inputs: dict[str, Files] = {"weights": self.weights(chosen)}
         resources = self._threads() | self._sizes(chosen)
         if run is None:
@@ -454,7 +454,7 @@ class Layout:
         """The evaluated dataset's tables and feature stores that an experiment's encoder reads."""
         backbone = getattr(self.config.models[experiment.model], "backbone", None)
         dataset = self.config.dataset
-        tables = {name: self.table(name, dataset) for name in ("questions", "passages", "articles")}
+        tables = {name: self.table(name, dataset) for name in TABLES}
         return tables | (self.stores(dataset, backbone) if backbone else {})
 
     def _judged(self, run: object) -> dict[str, Files]:
@@ -473,7 +473,7 @@ class Layout:
         backbone = getattr(self.config.models[experiment.model], "backbone", None)
         files = {}
         for dataset in dict.fromkeys(filter(None, (task.dataset for task in run.tasks.values()))):
-            known = {name: self.table(name, dataset) for name in ("questions", "passages", "articles")}
+            known = {name: self.table(name, dataset) for name in TABLES}
             known |= {"qrels": self.made("qrels", "train", dataset=dataset)}
             for miner in run.miners(dataset):
                 known[f"negatives.{miner}"] = self.made("negatives", dataset=dataset, miner=miner, split="train")

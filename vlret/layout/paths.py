@@ -69,6 +69,7 @@ OUTPUTS: dict[str, dict[str, str]] = {
     "metrics_dynamic": {"out": f"{DATASET}/dynamic/{{table}}/metrics/{{row}}.json"},
     "table": {**TABLE, "pvalues": "results/{table}.pvalues.csv"},
 }
+TRAININGS = ("train", "pretrain")
 TABLES = ("questions", "passages", "articles")
 
 # Rules that run only for the evaluated dataset; the others prepare any dataset.

@@ -14,20 +14,20 @@ from snakemake.settings.types import DeploymentMethod
 
 from vlret.config import DEFAULT, MODELS, check, load_config, read
 from vlret.data.own import absence
-from vlret.experiment import Experiment, tuning_and_run
+from vlret.experiment import Experiment, training_of
 from vlret.files import InputError, read_json, write_json
 from vlret.jobs import FAILED, last_line, read_run
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
 from vlret.layout.machine import without_gpu
-from vlret.layout.paths import SETTINGS
+from vlret.layout.paths import SETTINGS, TRAININGS
 from vlret.layout.settled import Settled
 from vlret.made import note_of
 from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
 SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, and their prefix
 # What may be deleted and is made again for other experiments.
-REMADE = frozenset(("features", "gather", "train", "pretrain", "embed", "ablate", "index", "negatives", "search_mined"))
+REMADE = frozenset((*TRAININGS, "features", "gather", "embed", "ablate", "index", "negatives", "search_mined"))
 ASIDE = ".snakemake"  # for files of dry-runs, which do not write to results/
 
 
@@ -71,7 +71,7 @@ class Rules:
             raise self._mistake(InputError(f"{message}; docs/experiments.md says where published ones come from"))
         # Cluster jobs run on other machines, and conda jobs with another torch.
         if workflow.local_exec and conda not in workflow.deployment_settings.deployment_method:
-            self._check_precision(job for job in jobs if job.rule.name in ("train", "pretrain"))
+            self._check_precision(job for job in jobs if job.rule.name in TRAININGS)
 
     def _check_precision(self, jobs: Iterable) -> None:
         """Reject fp16 training without a GPU."""
@@ -103,9 +103,10 @@ class Rules:
 
         def inputs(wildcards):
             job = self._job(rule, wildcards)
-            files = {name: [_flagged(file) for file in files] for name, files in job.files().items()}
             if self._spares and self._settled.spared(wildcards.get("experiment")):
                 files = {name: left for name, paths in job.files().items() if (left := self._left(paths))}
+            else:
+                files = {name: list(map(_flagged, paths)) for name, paths in job.files().items()}
             if job.watched:
                 files["watched"] = [_flagged(file) for file in job.watched]
             if job.known():
@@ -192,7 +193,7 @@ class Rules:
         }
 
     def _trained(self, wildcards) -> TrainingRun | None:
-        return tuning_and_run(self.config, Experiment.parse(wildcards.experiment))[1]
+        return training_of(self.config, Experiment.parse(wildcards.experiment))
 
     def _run(self, wildcards) -> tuple[int, int]:
         """GPUs per node, and nodes."""

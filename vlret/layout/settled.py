@@ -6,6 +6,7 @@ from functools import cached_property
 from vlret.experiment import Experiment, Row, mined_experiments, rows, training_of
 from vlret.layout.job import File
 from vlret.layout.jobs import Layout
+from vlret.layout.paths import JUDGED, TABLES
 from vlret.made import made_by
 
 
@@ -61,8 +62,8 @@ class Settled:
     def _data(self) -> Iterator[File]:
         """The tables of the evaluated dataset, and the user's files they are made of."""
         dataset = self.layout.config.dataset
-        yield from (self.layout.table(name, dataset) for name in ("questions", "passages", "articles"))
-        yield from (self.layout.made("qrels", split, dataset=dataset) for split in ("validation", "test"))
+        yield from (self.layout.table(name, dataset) for name in TABLES)
+        yield from (self.layout.made("qrels", split, dataset=dataset) for split in JUDGED)
         for name in self.layout.fetched:
             yield from self.layout.job("source", {"source": name}).watched
 
