@@ -66,7 +66,8 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Mean embeddings; one projection per side; an image part that texts without images skip."""
 
-    pretrained = frozenset()
+    def part_of(self, name):
+        return "encoder"
 
     def __init__(self, dim=8, dropout=0.0, layers=1):
         super().__init__()

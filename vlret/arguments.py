@@ -66,10 +66,15 @@ class Option:
         """Validate a given value; raises `InputError` that begins with `place`."""
         if isinstance(given, list) and _names_paths(unwrapped(self.annotation)):
             given = _merged(given, place)
-        try:
-            return TypeAdapter(self.annotation).validate_python(given)
-        except ValidationError as error:
-            raise InputError(f"{place}: {explain(error, given, self.annotation)}") from error
+        return validated(self.annotation, given, place)
+
+
+def validated(annotation: Any, given: object, place: str) -> object:
+    """A value as its annotation has it; an `InputError` begins with its place."""
+    try:
+        return TypeAdapter(annotation).validate_python(given)
+    except ValidationError as error:
+        raise InputError(f"{place}: {explain(error, given, annotation)}") from error
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,6 +10,7 @@ from vlret.files import InputError
 from vlret.settings import ExperimentSettings, Settings
 from vlret.tuning.methods import build
 
+PARTS = {"head": "projection", "visual": "visual embedding", "added": "added by tuning"}
 COLUMNS = ("part", "parameters", "trained", "added")
 
 
@@ -71,7 +72,7 @@ def count(model: BiEncoder) -> dict[str, list[int]]:
     counts: dict[str, list[int]] = {}
     table = getattr(model.question.encoder, "token_embedding", None)
     for name, parameter in model.named_parameters():
-        row = counts.setdefault(_part(name, table, name in model.pretrained), [0, 0, 0])
+        row = counts.setdefault(_part(name, table, model.part_of(name)), [0, 0, 0])
         row[0] += parameter.numel()
         row[1] += parameter.numel() * parameter.requires_grad
         row[2] += parameter.numel() * (name not in model.pretrained)
@@ -79,18 +80,14 @@ def count(model: BiEncoder) -> dict[str, list[int]]:
     return counts
 
 
-def _part(name: str, table: str | None, published: bool) -> str:
-    side, part = name.split(".", 1)
-    part = part.removeprefix("encoder.")
-    if part.startswith("projection."):
-        return f"{side}: projection"
-    if "visual_embedding." in part:
-        return f"{side}: visual embedding"
-    if part == f"{table}.weight":
+def _part(name: str, table: str | None, part: str) -> str:
+    side, inside = name.split(".", 1)
+    inside = inside.removeprefix("encoder.")
+    if inside == f"{table}.weight":
         return f"{side}: token embedding"
-    if not published:
-        return f"{side}: added by tuning"
-    return f"{side}: decoder" if part.startswith("decoder.") else f"{side}: layers"
+    if part == "encoder":
+        return f"{side}: decoder" if inside.startswith("decoder.") else f"{side}: layers"
+    return f"{side}: {PARTS[part]}"
 
 
 def listing(counts: Mapping[str, list[int]]) -> list[str]:

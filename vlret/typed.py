@@ -5,11 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
-from vlret.arguments import unwrapped
-from vlret.explained import explain
-from vlret.files import InputError
+from vlret.arguments import unwrapped, validated
 
 
 def typed(function: Callable) -> Callable:
@@ -18,12 +14,10 @@ def typed(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(*arguments, **options):
         bound = inspect.signature(function).bind(*arguments, **options)
-        plain = {name: value for name, value in bound.arguments.items() if isinstance(value, Mapping)}
-        if plain:
-            hints = get_type_hints(function, include_extras=True)
-            bound.arguments.update(
-                {name: _checked(name, value, hints[name]) for name, value in plain.items() if _is_settings(hints[name])}
-            )
+        hints = get_type_hints(function, include_extras=True)
+        for name, value in bound.arguments.items():
+            if isinstance(value, Mapping) and _is_settings(hints[name]):
+                bound.arguments[name] = validated(hints[name], value, name)
         return function(*bound.args, **bound.kwargs)
 
     return call
@@ -32,10 +26,3 @@ def typed(function: Callable) -> Callable:
 def _is_settings(annotation: object) -> bool:
     origin = get_origin(unwrapped(annotation))
     return not (isinstance(origin, type) and issubclass(origin, Mapping))
-
-
-def _checked(name: str, value: Mapping, annotation: object) -> object:
-    try:
-        return TypeAdapter(annotation).validate_python(value)
-    except ValidationError as error:
-        raise InputError(f"{name}: {explain(error, value, annotation)}") from error

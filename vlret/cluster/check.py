@@ -13,11 +13,11 @@ from pathlib import Path
 
 from vlret.asked import Asked
 from vlret.cluster.slurm import PROFILE, call, read_profile
-from vlret.experiment import trained, tuning_and_run
+from vlret.experiment import trained, training_of
 from vlret.files import InputError
+from vlret.layout import TRAININGS
 
 WAIT = 60  # seconds to wait for a node
-TRAININGS = ("train", "pretrain")
 NUMBERS = ("mem_mb", "runtime", "nodes", "tasks", "cpus_per_task")
 OPTIONS = {  # of sbatch
     "slurm_partition": "partition",
@@ -49,8 +49,9 @@ def check(profile: Path | None = None) -> None:
         If anything is wrong.
     """
     folder = profile or PROFILE
-    requests = Requests(folder, read_profile(folder))
-    config, requests.trainings = trainings(folder)
+    values = read_profile(folder)
+    config, added = trainings(folder)
+    requests = Requests(folder, values, added)
     checks: list[tuple[str, Callable[[], str]]] = [("commands", commands), ("status", requests.status)]
     checks += [("partitions", requests.partitions), ("account", requests.account), ("config", lambda: config)]
     checks += [(f"rule {rule}", lambda rule=rule: requests.accepted(rule)) for rule in requests.rules]
@@ -89,7 +90,7 @@ class Requests:
 
     folder: Path
     profile: dict
-    trainings: Sequence[Mapping] = ()
+    trainings: Sequence[Mapping]
 
     def __post_init__(self):
         default = self.profile["default-resources"]
@@ -163,7 +164,7 @@ def trainings(profile: Path) -> tuple[str, list[dict]]:
     if absent := [str(file) for file in asked.files() if not file.is_file()]:
         return f"{', '.join(absent)}: not in this folder, so GPUs and nodes of trainings are not checked", []
     config = asked.layout().config
-    runs = [run for experiment in trained(config) if (run := tuning_and_run(config, experiment)[1])]
+    runs = [run for experiment in trained(config) if (run := training_of(config, experiment))]
     shapes = sorted({(run.nodes, run.gpus) for run in runs})
     told = ", ".join(f"{nodes} x {gpus}" for nodes, gpus in shapes)
     cores = config.compute.threads

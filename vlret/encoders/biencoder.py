@@ -110,6 +110,15 @@ class BiEncoder(nn.Module):
         tower = self.passage if side == "passage" and self.passage is not None else self.question
         return tower(**inputs)
 
+    def part_of(self, name: str) -> str:
+        """The part of a parameter: `visual` (its embedding), `head`, `added` by tuning, or the pretrained `encoder`."""
+        inside = name.partition(".")[2].removeprefix("encoder.")
+        if inside.startswith("projection."):
+            return "head"
+        if "visual_embedding." in inside:
+            return "visual"
+        return "encoder" if name in self.pretrained else "added"
+
     def own_weights(self) -> dict[str, Tensor]:
         """What a checkpoint holds: every parameter that is trained or not published."""
         named = self.named_parameters()

@@ -176,12 +176,7 @@ def parameters_by_part(model: BiEncoder) -> dict[str, list[nn.Parameter]]:
     """The parameters of the parts that `Training.by_part` names."""
     found: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        part = "encoder" if name in model.pretrained else "added"
-        if ".visual_embedding." in name:
-            part = "visual"
-        elif ".projection." in name:
-            part = "head"
-        found.setdefault(part, []).append(parameter)
+        found.setdefault(model.part_of(name), []).append(parameter)
     return found
 
 
