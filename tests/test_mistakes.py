@@ -14,6 +14,7 @@ from vlret.config import check, read
 from vlret.experiment import Experiment, settings
 from vlret.files import InputError, write_json
 from vlret.layout import File, Job, Layout
+from vlret.layout.counted import check_batches
 from vlret.layout.machine import without_gpu
 from vlret.made import write_note
 
@@ -467,23 +468,23 @@ def read_questions(own, changed):
 
 
 def test_a_batch_of_more_questions_than_there_are_entities_is_refused_before_any_job(read_questions, changed):
-    def check_batches(**training):
+    def check(**training):
         change = {"training": {"defaults": training}}
-        Layout(changed(change), Path()).check_batches()
+        check_batches(Layout(changed(change), Path()))
 
-    check_batches()
+    check()
     read_questions({"entities": 31})
     with pytest.raises(InputError, match=r"^training\.batch_size: 32 questions .* have 31 .*; set it to 31 or less$"):
-        check_batches()
-    check_batches(batch_size=31)
+        check()
+    check(batch_size=31)
     read_questions({})
-    check_batches()
+    check()
 
 
 def test_a_report_of_other_questions_than_the_configs_says_nothing_of_them(read_questions, changed):
     read_questions({"entities": 31})
     more = {"datasets": {"sample": {"source": {"sample": {"articles": 2000}}}}}
-    Layout(changed(more), Path()).check_batches()
+    check_batches(Layout(changed(more), Path()))
 
 
 @pytest.mark.slow

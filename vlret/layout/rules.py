@@ -17,6 +17,7 @@ from vlret.data.own import absence
 from vlret.experiment import Experiment, training_of
 from vlret.files import InputError, read_json, write_json
 from vlret.jobs import FAILED, last_line, read_run
+from vlret.layout.counted import check_batches
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
 from vlret.layout.machine import without_gpu
@@ -48,7 +49,7 @@ class Rules:
         self.workflow, self.moved = workflow, workflow.modifier.path_modifier
         try:
             self.layout = Layout(self._read(config, root), root, self._place)
-            self.layout.check_batches()
+            check_batches(self.layout)
         except InputError as error:
             raise self._mistake(error) from None
         self.config = self.layout.config
@@ -222,8 +223,9 @@ class Rules:
         return self._place(path).exists()
 
     def _place(self, path: str) -> Path:
-        """The actual place of a path, which a module may change."""
-        return Path(self.moved.modify(path))
+        """The actual place of a path; a module may move results, but not the user's own files."""
+        own = isinstance(path, File) and path.rule is None
+        return Path(path if own else self.moved.modify(path))
 
     # ---- Error messages -------------------------------------------------------------------------------------------
 

@@ -64,8 +64,7 @@ class Settled:
         dataset = self.layout.config.dataset
         yield from (self.layout.table(name, dataset) for name in TABLES)
         yield from (self.layout.made("qrels", split, dataset=dataset) for split in JUDGED)
-        for name in self.layout.fetched:
-            yield from self.layout.job("source", {"source": name}).watched
+        yield from self.layout.users()
 
     def _time(self, file: File) -> float:
         """Modification time of a file, or of Snakemake's timestamp in a folder; 0 if missing."""
