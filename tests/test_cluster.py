@@ -14,6 +14,7 @@ from vlret.cluster.check import submission, trainings
 from vlret.cluster.recover import drivers, last_command, run_names
 from vlret.cluster.slurm import read_profile
 from vlret.files import InputError
+from vlret.planned import ON_GPUS
 
 ROOT = Path(__file__).parents[1]
 RUN = "SLURM run ID: {}\nBuilding DAG of jobs...\n"
@@ -125,6 +126,14 @@ def test_every_rule_of_the_profile_exists():
     rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     named = {*profile["set-resources"], *(group.partition("=")[0] for group in profile["groups"])}
     assert all(re.search(rf"rule {rule}:|as {rule} with:", rules) for rule in named), named
+
+
+def test_the_plan_counts_the_gpus_of_the_rules_that_the_profile_gives_one():
+    profile = read_profile(ROOT / "profiles" / "slurm")
+    partition = profile["set-resources"]["train"]["slurm_partition"]
+    assert {
+        rule for rule, own in profile["set-resources"].items() if own.get("slurm_partition") == partition
+    } == ON_GPUS
 
 
 def test_a_derived_rule_gets_the_resources_of_its_base():
