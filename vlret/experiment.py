@@ -132,7 +132,7 @@ def nonsense(experiment: Experiment, config: Config) -> str | None:
         ("pooling", experiment.pooling, pooling, poolings),
     ):
         if known not in allowed:
-            near = meant(value, allowed, before="; ")
+            near = meant(value, allowed)
             return f"{part} {value!r} is invalid for a model of kind {kind}; valid: {', '.join(allowed)}{near}"
     if experiment.pooling == "decoder" and config.models[experiment.model].text.architecture == "bert":
         return "pooling 'decoder': BERT has no decoder"

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from math import inf
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel, Tag, ValidationError
 
 from vlret.settings import EXPERIMENT, PART, PARTS, TABLE, TASK, Config
+from vlret.suggest import nearest, suggestion
 
 LONGEST = 100  # characters shown of a value
 
@@ -63,19 +63,17 @@ class Fault(NamedTuple):
     order: tuple[float, ...]
 
 
-def meant(name: object, known: Iterable[str], before: str = "") -> str:
-    """`did you mean 'size'?` if a known name is similar, prefixed with `before`; else empty.
+def meant(name: object, known: Iterable[str]) -> str:
+    """`; did you mean 'size'?` if a known name is similar; else empty.
 
     Experiment names share most of their letters, so they need a higher similarity.
     """
-    cutoff = 0.92 if str(name).count("_") == len(PARTS) - 1 else 0.6
-    found = get_close_matches(str(name), list(known), 1, cutoff)
-    return f"{before}did you mean {found[0]!r}?" if found else ""
+    return suggestion(nearest(str(name), known, 0.92 if str(name).count("_") == len(PARTS) - 1 else 0.6))
 
 
 def among(name: str, known: Sequence[str]) -> str:
     """The known names to use instead of an unknown one, the most similar first."""
-    return f"{meant(name, known)} known: {', '.join(known)}".strip()
+    return f"{meant(name, known).removeprefix('; ')} known: {', '.join(known)}".strip()
 
 
 def explain(error: ValidationError, data: object, annotation: Any = Config) -> str:
@@ -144,7 +142,7 @@ def _what(kind: str, value: object, context: Mapping, message: str) -> str:
     if kind in ("literal_error", "union_tag_invalid"):
         allowed = context.get("expected") or context["expected_tags"]
         known = QUOTED.findall(allowed)
-        return f"{text} is not one of {known or allowed}{meant(value, known, '; ')}"
+        return f"{text} is not one of {known or allowed}{meant(value, known)}"
     if kind in ("too_short", "string_too_short"):
         return f"{text} {'is too short' if value else 'should be non-empty'}"
     if kind in ("value_error", "assertion_error"):

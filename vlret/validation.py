@@ -46,7 +46,7 @@ def _unknown_names(config: Config) -> str | None:
             value = getattr(config.models.get(name), key, None)
             if value not in {None, *names}:
                 known = ", ".join(names) or f"training.{key}"
-                return f"models.{name}.{key}: {value!r} is not one of {known}{meant(value, names, before='; ')}"
+                return f"models.{name}.{key}: {value!r} is not one of {known}{meant(value, names)}"
     return None
 
 
@@ -129,7 +129,7 @@ def _others(config: Config, names: set[str]) -> str | None:
     """Fusions, ablations and trainings of experiments that are not in the grid."""
 
     def near(name: str) -> str:
-        return meant(name, [*names, *config.runs], before="; ")
+        return meant(name, [*names, *config.runs])
 
     for fusion, entry in config.fusions.items():
         if unknown := sorted(set(entry.runs) - names - config.runs.keys()):
@@ -176,7 +176,7 @@ def _start(name: str, runs: Mapping[str, TrainingRun], config: Config) -> str | 
     """A start that is no experiment with this model, has a start itself, or was trained on other tasks."""
     start, experiment = runs[name].start, Experiment.parse(name)
     if start not in runs or Experiment.parse(start).model != experiment.model:
-        hint = meant(start, runs, before="; ")
+        hint = meant(start, runs)
         return f"{start} is no experiment of this grid with the same model{hint} (of {name})"
     if start == name or runs[start].start:
         return f"{start} itself starts from another experiment (of {name})"
@@ -194,7 +194,7 @@ def _mined_runs(runs: Mapping[str, Training], config: Config) -> str | None:
         mined = mined_experiments(run.miners())
         for miner, experiment in mined.items():
             if experiment not in every:
-                hint = meant(experiment, every, before="; ")
+                hint = meant(experiment, every)
                 return f"training: miner {miner}: the grid has no experiment {experiment}{hint} (of {name})"
             if miner.startswith("image.") and kind_of(config, Experiment.parse(experiment)) != "image":
                 return f"training: miner {miner}: {experiment} does not rank by images only (of {name})"
@@ -213,7 +213,7 @@ def _task_data(training: Training, config: Config) -> str | None:
     """A task whose dataset is undeclared, or whose miner reads a run over another dataset."""
     for name, task in training.tasks.items():
         if task.dataset not in {None, *config.datasets}:
-            hint = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets, before='; ')}"
+            hint = f"{', '.join(config.datasets)}{meant(task.dataset, config.datasets)}"
             return f"tasks.{name}.dataset: {task.dataset!r} is not one of datasets: {hint}"
         if task.dataset and task.dataset != config.dataset:
             only = training.model_copy(update={"tasks": {name: task}})

@@ -65,7 +65,7 @@ def undeclared(config: Config) -> str | None:
     """The error of an undeclared dataset, or one without a source of questions, articles or passages; else None."""
     asked = [name for name, entry in config.datasets.items() if not isinstance(entry.source, EntitySource)]
     if config.dataset not in asked:
-        near = meant(config.dataset, asked, before="; ")
+        near = meant(config.dataset, asked)
         return f"dataset: {config.dataset!r} is not one of datasets with questions: {', '.join(asked)}{near}"
     if taken := sorted(config.datasets.keys() & TAKEN):
         return f"datasets.{taken[0]}: results/{taken[0]} is for something else; choose another name"
@@ -82,7 +82,7 @@ def _entities(name: str, config: Config, asked: list[str]) -> str | None:
     for key, others in (("of", [source.of]), ("without", source.without)):
         for other in others:
             if other not in asked:
-                return f".source.{key}: {other!r} is not a dataset with questions{meant(other, asked, before='; ')}"
+                return f".source.{key}: {other!r} is not a dataset with questions{meant(other, asked)}"
     return None
 
 
@@ -92,7 +92,7 @@ def _articles(name: str, config: Config, asked: list[str]) -> str | None:
     published = entry.source if isinstance(entry.source, PublishedSource) else None
     if base != name:
         if base not in asked or config.datasets[base].knowledge_base is not None:
-            near = meant(base, asked, before="; ")
+            near = meant(base, asked)
             return f".knowledge_base: {base!r} is not a dataset with a knowledge base of its own{near}"
         if odd := sorted({"wikipedia", "passages", "article_images"} & (published.given().keys() if published else {})):
             return f".source.{odd[0]}: its articles are those of {base}"

@@ -3,14 +3,13 @@
 Jobs read links in folders made by `vlret.data.sources.fetch`; users know their files by the original path.
 """
 
-import difflib
 import os
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from vlret.suggest import nearest, suggestion
+
 RECORD = "source.json"  # in each such folder
-ALIKE = 0.8  # least difflib ratio of a name that is suggested
 MOST_NAMES = 2000  # largest folder whose names are compared letter by letter
 
 
@@ -29,18 +28,6 @@ def shown(path: Path) -> Path:
     """A path relative to the current folder, if it is below that."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` most likely meant by `name`, ignoring case."""
-    plain = {other.casefold(): other for other in known}
-    found = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=ALIKE)
-    return plain[found[0]] if found else None
-
-
-def meant(name: str | None) -> str:
-    """The end of a message that suggests a name; empty without one."""
-    return "" if name is None else f"; did you mean {name!r}?"
 
 
 def nearest_file(path: Path) -> str | None:
@@ -68,4 +55,4 @@ def _stems(folder: Path, time: int) -> dict[str, str]:
 def absence(path: Path) -> str:
     """The message for a missing file of the user's own."""
     near = nearest_file(path)
-    return f"{path}: does not exist, and nothing fetches it{meant(near and str(path.with_name(near)))}"
+    return f"{path}: does not exist, and nothing fetches it{suggestion(near and str(path.with_name(near)))}"

@@ -12,10 +12,11 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 from vlret.batches import LargestBatch, check_batch
 from vlret.console import say
 from vlret.data.answers import has_answer
-from vlret.data.own import known_as, meant, nearest_file
+from vlret.data.own import known_as, nearest_file
 from vlret.data.records import Problems, Record, RecordError, Together, Unique, read_records, taken
 from vlret.data.tables import write_splits
 from vlret.files import InputError, is_file, write_json
+from vlret.suggest import suggestion
 
 QUESTION = Features(
     {
@@ -164,7 +165,7 @@ class Links:
             entity = record.text("wikidata_id")
             if entity not in self.rows:
                 message = f"{record.place}: field 'wikidata_id' is {entity}, and no article has it"
-                raise RecordError(f"{message}{meant(self._other_spelling(entity))}", "no article")
+                raise RecordError(f"{message}{suggestion(self._other_spelling(entity))}", "no article")
             return self._row(entity, provenance), entity
         rows = linked_rows(provenance, self.titles)
         if not rows:
@@ -227,7 +228,7 @@ def _image(record: Record, images: Path, look: bool) -> str:
         raise RecordError(f"{record.place}: field 'image' is {image!r}, expected a file name without folders")
     if look and not is_file(images / image):
         message = f"{record.place}: field 'image' names {image}, and {known_as(images)} holds no such file"
-        raise RecordError(f"{message}{meant(nearest_file(images / image))}", "missing image")
+        raise RecordError(f"{message}{suggestion(nearest_file(images / image))}", "missing image")
     return image
 
 

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import load_from_disk
 
-from vlret.data.own import known_as, nearest
+from vlret.data.own import known_as
 from vlret.files import InputError, error_summary, read_lines, read_record
+from vlret.suggest import nearest
 
 T = TypeVar("T")
 Rows = list[bytes] | pa.RecordBatch | pa.Table  # consecutive lines of JSON, or rows of a table
