@@ -1,5 +1,7 @@
 """A full disk is one line that names the folder, whatever library meets it; a small file system of its own is one."""
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -52,6 +54,19 @@ def test_what_has_nothing_to_do_with_the_disk_stays_as_it_is(tmp_path):
         1 / 0  # noqa: B018
     with pytest.raises(FileNotFoundError), disk_errors(None):
         Path(tmp_path / "none").read_text()
+
+
+def test_what_a_stage_made_an_error_of_its_own_is_still_a_full_disk(tmp_path):
+    def unpack():
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise InputError("a.zip: cannot be unpacked") from error
+
+    with pytest.raises(InputError, match=f"^disk full: {tmp_path}$"), disk_errors(tmp_path / "out"):
+        unpack()
+    with pytest.raises(InputError, match=r"^a mistake$"), disk_errors(tmp_path / "out"):
+        raise InputError("a mistake")
 
 
 def test_what_may_not_be_written_is_named(tmp_path):

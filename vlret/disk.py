@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,30 +18,37 @@ def disk_errors(out: Path | None) -> Iterator[None]:
     """Convert errors due to a full or unwritable disk to an `InputError` that names the folder."""
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:
+        chain = _causes(error)
+        folder = _written_folder(chain, out)
+        if any(map(_says_full, chain)):
+            raise InputError(f"disk full: {folder}") from error
+        if isinstance(error, InputError):
+            raise
         if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename:
             raise InputError(
                 f"{error.filename}: {error.strerror}; check its permissions or choose another folder"
             ) from error
-        folder = _written_folder(error, out)
-        if _is_full(error, folder):
+        if shutil.disk_usage(folder).free < LEAST:
             raise InputError(f"disk full: {folder}") from error
         raise
 
 
-def _written_folder(error: Exception, out: Path | None) -> Path:
-    """The folder that was being written to."""
-    named = Path(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else out or Path()
-    return next((folder for folder in named.absolute().parents if folder.is_dir()), Path())
-
-
-def _is_full(error: Exception, folder: Path) -> bool:
-    """Whether an error or its cause reports a full disk, or no space is left."""
-    chain = [error]
+def _causes(error: Exception) -> list[BaseException]:
+    """An error and those that led to it."""
+    chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
-    if any(isinstance(each, OSError) and each.errno in FULL for each in chain):
-        return True
-    return any(os.strerror(errno.ENOSPC) in str(each) for each in chain) or shutil.disk_usage(folder).free < LEAST
+    return chain
+
+
+def _says_full(error: BaseException) -> bool:
+    """Whether an error reports a full disk, by number or in words."""
+    return (isinstance(error, OSError) and error.errno in FULL) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _written_folder(chain: Sequence[BaseException], out: Path | None) -> Path:
+    """The folder that was being written to."""
+    named = [error.filename for error in chain if isinstance(error, OSError) and isinstance(error.filename, str)]
+    path = Path(named[0]) if named else out or Path()
+    return next((folder for folder in path.absolute().parents if folder.is_dir()), Path())

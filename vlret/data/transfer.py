@@ -13,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from vlret.console import meter, say
+from vlret.disk import FULL, UNWRITABLE
 from vlret.files import InputError, atomic, error_summary, remove, sha256, write_json
 
 CHUNK = 2**20
@@ -20,7 +21,7 @@ ATTEMPTS = 5  # in a row without receiving a byte
 SYNCED = 2**26  # bytes after which the download is synced and its size recorded
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
 RESERVED = "%!$&'()*+,/:;=?@[]~"  # characters not escaped in a URL
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
+NOT_WRITTEN = (*FULL, *UNWRITABLE, errno.EFBIG, errno.ENAMETOOLONG)
 SECONDS = 60  # without a byte, after which a connection counts as broken
 
 
@@ -91,7 +92,7 @@ def transfer(
         except InvalidURL as error:
             raise InputError(f"{url}: not a web address ({error_summary(error)})") from error
         except (OSError, HTTPException) as error:
-            if error.args and error.args[0] in UNWRITABLE:
+            if error.args and error.args[0] in NOT_WRITTEN:
                 raise Unwritable(f"{partial}: cannot be written ({error.args[1]})") from error
             reason = " ".join(str(error).split()) or type(error).__name__
         came = partial.stat().st_size if partial.is_file() else 0

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vlret.data.own import shown
 from vlret.data.sources import files_in
 from vlret.experiment import Experiment
 from vlret.files import InputError
@@ -24,9 +25,7 @@ class Own:
 
     def path(self, path: str | Path) -> Path:
         """Resolve a path of the config; the result is relative if below the current folder."""
-        absolute = Path(os.path.normpath(self.root.absolute() / path))  # does not resolve links
-        here = Path.cwd()
-        return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+        return shown(Path(os.path.normpath(self.root.absolute() / path)))  # does not resolve links
 
     def shown(self, path: str | Path) -> str:
         """`path` as text."""

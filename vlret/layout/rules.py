@@ -13,7 +13,7 @@ from snakemake.io import ancient, directory, local
 from snakemake.settings.types import DeploymentMethod
 
 from vlret.config import DEFAULT, MODELS, check, load_config, read
-from vlret.data.own import absence
+from vlret.data.own import absence, shown
 from vlret.experiment import Experiment, training_of
 from vlret.files import InputError, read_json, write_json
 from vlret.jobs import FAILED, last_line, read_run
@@ -58,10 +58,8 @@ class Rules:
         """Reread the config files, since Snakemake's merge cannot remove keys; use a module's config as given."""
         if self.workflow.modifier.skip_configfile:
             return check([(MODELS, read(root / MODELS)), ("the module's config", config)])
-        here = Path.cwd()
-        files = [Path(file) for file in self.workflow.configfiles or [root / DEFAULT]]
-        shown = [file.relative_to(here) if file.is_relative_to(here) else file for file in files]
-        return load_config(shown, root, self.workflow.config_settings.config)
+        files = [shown(Path(file)) for file in self.workflow.configfiles or [root / DEFAULT]]
+        return load_config(files, root, self.workflow.config_settings.config)
 
     def start(self) -> None:
         """Raise a `WorkflowError` before the first job for problems that would otherwise surface hours later."""
