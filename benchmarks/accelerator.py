@@ -18,7 +18,7 @@ from material import FEATURE_DIM, REGIONS, T5_BASE, features, model, options, pa
 from training_step import Batch, our_loss, step
 
 from vlret.encoders.t5 import T5Config
-from vlret.retrieval.embed import encode
+from vlret.retrieval.encode import encode
 
 BATCH = 256
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16 from NVIDIA's datasheets, SXM

@@ -10,7 +10,8 @@ from material import contest, options
 from torch.nn import functional as F
 
 from vlret.retrieval import exact
-from vlret.retrieval.units import CHUNK, Units, read_vectors
+from vlret.retrieval.units import CHUNK, Units
+from vlret.retrieval.vectors import Vectors
 
 K = 100
 
@@ -24,7 +25,7 @@ def unit_vectors(rows: int, dim: int, seed: int) -> torch.Tensor:
 def stored(vectors: torch.Tensor, path: Path) -> Units:
     """The vectors in a memory-mapped file, one passage each."""
     np.save(path, vectors.numpy())
-    return Units(read_vectors(path), np.arange(len(vectors) + 1), path)
+    return Units(Vectors.read(path), np.arange(len(vectors) + 1))
 
 
 def agreement(units: Units, questions: torch.Tensor, index: faiss.Index) -> float:

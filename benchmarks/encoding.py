@@ -21,7 +21,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.t5 import T5Config
-from vlret.retrieval.embed import encode
+from vlret.retrieval.encode import encode
 
 BATCH, BATCHES, CHECKED = 8, (8, 32), 16
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.t5 import T5Config, relative_position_bucket
-from vlret.retrieval.embed import encode
+from vlret.retrieval.encode import encode
 
 BATCH = 128
 

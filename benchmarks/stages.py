@@ -82,23 +82,20 @@ class Stages:
         self._weights()
         self._features("question_features", self.images)
         self._features("article_features", load_from_disk(str(self.data / "articles"))["image"])
-        corpus = ["--questions", self.tables, *self.passages, "--articles", self.data / "articles"]
-        corpus += ["--question-features", self.folder / "question_features"]
-        corpus += ["--article-features", self.folder / "article_features", "--weights", f"text={self.folder / 'bert'}"]
+        asked = ["--questions", self.tables, "--question-features", self.folder / "question_features"]
+        searched = [*self.passages, "--articles", self.data / "articles"]
+        searched += ["--article-features", self.folder / "article_features"]
+        weights = ["--weights", f"text={self.folder / 'bert'}"]
         judged = ["--qrels", self.data / "qrels" / "train.trec", "--negatives", f"bm25={self.folder / 'bm25.parquet'}"]
         checkpoint, vectors = self.folder / "checkpoint", self.folder / "embeddings"
-        given = ["--settings", json.dumps(settings().brief()), "--threads", 1, "--save-steps", 20, *corpus, *judged]
+        given = ["--settings", json.dumps(settings().brief()), "--threads", 1, "--save-steps", 20, *asked, *searched]
+        given += [*weights, *judged]
         self.measure("training, 20 steps", "training", "train", *given, "--out", checkpoint)
-        given = ["--checkpoint", checkpoint, *corpus, "--batch-size", 256, "--threads", 1, "--out", vectors]
-        self.measure("embedding", "retrieval", "embed", *given)
-        given = [
-            "--embeddings",
-            vectors,
-            "--questions-embeddings",
-            vectors / "questions.npy",
-            "--questions",
-            self.tables,
-        ]
+        given = ["--checkpoint", checkpoint, *weights, "--batch-size", 256, "--threads", 1]
+        self.measure("embedding", "retrieval", "embed", *given, *searched, "--out", vectors)
+        questions = self.folder / "questions.npy"
+        self.measure("embedding questions", "retrieval", "embed-questions", *given, *asked, "--out", questions)
+        given = ["--embeddings", vectors, "--questions-embeddings", questions, "--questions", self.tables]
         given += [*self.passages, "--k", 100, "--seed", 0, "--tag", "tiny", "--out", self.folder / "tiny.trec"]
         self.measure("search", "retrieval", "search", *given, "--report", self.folder / "tiny.json")
         judged = [self.data / "qrels" / f"{split}.trec" for split in SPLITS[1:]]

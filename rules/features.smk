@@ -6,7 +6,7 @@ rule features:
     input:
         unpack(R.reads("features")),
     output:
-        out=temp(R.made("features")["out"]),
+        **R.made("features"),
     log:
         R.log("features"),
     benchmark:

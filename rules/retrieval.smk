@@ -19,7 +19,28 @@ rule embed:
         "vlret retrieval embed {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
-rule ablate:
+rule embed_questions:
+    input:
+        unpack(R.reads("embed_questions")),
+    output:
+        **R.made("embed_questions"),
+    log:
+        R.log("embed_questions"),
+    benchmark:
+        R.benchmark("embed_questions")
+    conda:
+        ENVIRONMENT
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+    params:
+        settings=R.known("embed_questions"),
+        options=R.options("embed_questions"),
+    shell:
+        "vlret retrieval embed-questions {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
+
+
+use rule embed_questions as ablate with:
     input:
         unpack(R.reads("ablate")),
     output:
@@ -28,16 +49,9 @@ rule ablate:
         R.log("ablate"),
     benchmark:
         R.benchmark("ablate")
-    conda:
-        ENVIRONMENT
-    threads: THREADS
-    resources:
-        mem_mb=8000,
     params:
         settings=R.known("ablate"),
         options=R.options("ablate"),
-    shell:
-        "vlret retrieval ablate {params.options} --out {output.out:q} 2>&1 | tee {log:q}"
 
 
 rule index:

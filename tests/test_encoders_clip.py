@@ -16,7 +16,6 @@ from vlret.encoders.clip import load_clip_text
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError
-from vlret.retrieval.embed import embed
 from vlret.settings import ExperimentSettings
 from vlret.training.train import train
 
@@ -53,10 +52,10 @@ def test_a_dual_model_compares_images_with_titles(tmp_path):
     weights = {"text": tmp_path / "clip"}
     train(settings=settings, weights=weights, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
     corpus = {**toy.corpus, "weights": weights}
-    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
-    questions, articles = (np.load(tmp_path / "embeddings" / f"{side}.npy") for side in ("questions", "passages"))
-    about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
-    assert about == {"unit": "article", "cut": {"question": 0, "article": 0}}
+    toy.embed(tmp_path / "checkpoint", tmp_path / "embeddings", 5, "float32", **corpus)
+    questions, articles = np.load(tmp_path / "embeddings" / "questions.npy"), toy.vectors(tmp_path / "embeddings")
+    about = json.loads((tmp_path / "embeddings" / "passages" / "embeddings.json").read_text())
+    assert (about["unit"], about["units"], about["cut"]) == ("article", len(articles), 0)
     features = FeatureStore.open(tmp_path / "fq").read(np.arange(1))[0].astype(np.float32)
     assert questions.shape[1] == articles.shape[1] == SIZES["embed_dim"]
     # The first question shows the first image; its vector is the maximum over the grid's cells.
@@ -82,17 +81,16 @@ def test_long_titles_are_truncated_as_by_clips_tokenizer(tmp_path, capsys):
     settings = ExperimentSettings(**{**toy.settings("zs"), **changes})
     corpus = {**toy.corpus, "weights": {"text": tmp_path / "clip"}, "articles": tmp_path / "long"}
     train(settings=settings, **corpus, threads=1, qrels=None, negatives={}, out=tmp_path / "checkpoint")
-    embed(checkpoint=tmp_path / "checkpoint", **corpus, batch_size=5, threads=1, out=tmp_path / "embeddings")
+    toy.embed(tmp_path / "checkpoint", tmp_path / "embeddings", 5, "float32", **corpus)
     message = f"article: 1 of {len(rows['title'])} texts were truncated to 24 tokens"
     assert capsys.readouterr().err.count(message) == 1
-    about = json.loads((tmp_path / "embeddings" / "embeddings.json").read_text())
-    assert about["cut"] == {"question": 0, "article": 1}
+    assert json.loads((tmp_path / "embeddings" / "passages" / "embeddings.json").read_text())["cut"] == 1
     tokenizer = tokenizer_of(settings, corpus["weights"])
     ids = tokenizer(rows["title"][5], truncation=True, max_length=24, return_tensors="pt")["input_ids"]
     assert ids[0, -1] == tokenizer.eos_token_id
     with torch.no_grad():
         expected = F.normalize(model.encode_text(ids), dim=-1)
-    np.testing.assert_allclose(np.load(tmp_path / "embeddings" / "passages.npy")[[5]], expected, atol=1e-6)
+    np.testing.assert_allclose(toy.vectors(tmp_path / "embeddings")[[5]], expected, atol=1e-6)
 
 
 def test_a_folder_without_an_open_clip_model_is_rejected(tmp_path):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from shards import units_of
 from test_training_gradcache import peak
 from test_training_train import interrupted_at
 from toy import Toy
 
 from vlret.retrieval import exact
-from vlret.retrieval.units import Units
 from vlret.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -68,7 +68,7 @@ def test_exact_search_equals_that_of_the_cpu(monkeypatch):
     vectors = np.random.default_rng(0).standard_normal((9000, 64)).astype(np.float16)
     questions = np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32)
     vectors[[3, 5000]] = vectors[77]
-    units = Units(vectors, np.arange(9001), "passages.npy")
+    units = units_of(vectors)
     on_gpu = exact.search(units, questions, 50)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for one, other in zip(on_gpu, exact.search(units, questions, 50), strict=True):

@@ -173,7 +173,7 @@ def test_the_dry_run_shows_the_whole_grid(tmp_path):
     for row in rows(config_of(tmp_path)):
         assert f"results/sample/metrics/{row.name}.json" in output
     counts = jobs(output)
-    assert counts["train"] == counts["embed"] == counts["search"] == 4
+    assert counts["train"] == counts["embed"] == counts["embed_questions"] == counts["search"] == 4
     assert "index" not in counts
     assert counts["table"] == counts["join"] == 1
     assert counts["fuse"] == 2
@@ -185,7 +185,7 @@ def test_rerunning_one_experiment_touches_no_other(repository):
     before = {path: path.stat().st_mtime_ns for path in files(repository)}
     digest = digests(repository)
     output = call(repository, f"snakemake --cores 2 {METRICS} --forcerun train")
-    assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
+    assert jobs(output) == {"train": 1, "embed": 1, "embed_questions": 1, "search": 1, "metrics": 1}
     changed = {
         str(path.relative_to(repository)) for path in files(repository) if path.stat().st_mtime_ns != before.get(path)
     }
@@ -201,7 +201,7 @@ def test_an_edited_parameter_runs_only_its_experiment_and_the_table(repository):
     before = digests(repository)
     assert states(repository)[PROMPT] == "stale"
     output = call(repository, f"snakemake --cores 2 {TABLE}")
-    assert jobs(output) == {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
+    assert jobs(output) == {"train": 1, "embed": 1, "embed_questions": 1, "search": 1, "metrics": 1, "table": 1}
     after = digests(repository)
     changed = {path for path in after if after[path] != before.get(path)}
     shared = ("results/table.", "results/.table.", "results/settings/train/", "results/settings/table/")

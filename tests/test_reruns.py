@@ -167,13 +167,22 @@ def test_a_finished_grid_has_nothing_to_do(finished):
     assert finished.planned() == {}
 
 
-ONE = {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1}
+ONE = {"train": 1, "embed": 1, "embed_questions": 1, "search": 1, "metrics": 1, "table": 1}
 ABLATED = {"ablate": 1, "search_ablation": 1}
-EVERY_TRAINED = {"train": 4, "embed": 4, "search": 4, **ABLATED, "metrics": 5, "table": 1}
+EVERY_TRAINED = {"train": 4, "embed": 4, "embed_questions": 4, "search": 4, **ABLATED, "metrics": 5, "table": 1}
 # Jobs that depend on BM25 of both knowledge bases, and on the judgements of the evaluated one.
 FROM_BM25 = {"lexical_tune": 2, "lexical_search": 4, "join": 1, "negatives": 2, "fuse": 1, "pretrain": 1, "train": 3}
-FROM_BM25 |= {"embed": 3, "search": 3, **ABLATED, "metrics": 6, "table": 1}
-JUDGED = {"lexical_tune": 1, "lexical_search": 3, "join": 1, "negatives": 2, "fuse": 1, "train": 4, "embed": 4}
+FROM_BM25 |= {"embed": 3, "embed_questions": 3, "search": 3, **ABLATED, "metrics": 6, "table": 1}
+JUDGED = {
+    "lexical_tune": 1,
+    "lexical_search": 3,
+    "join": 1,
+    "negatives": 2,
+    "fuse": 1,
+    "train": 4,
+    "embed": 4,
+    "embed_questions": 4,
+}
 JUDGED |= {"search": 4, **ABLATED, "metrics": 9, "table": 1}
 # A change of the config, as an overlay, and the rules that it runs, with the number of their jobs.
 EDITS = {
@@ -220,11 +229,20 @@ EDITS = {
     "the index": (
         {"retrieval": {"index": "IVF4,Flat"}},
         {"index": 6, "search": 6, "search_ablation": 1, "search_mined": 1, "fuse": 1, "negatives": 1, "train": 1}
-        | {"embed": 1, "metrics": 8, "table": 1},
+        | {"embed": 1, "embed_questions": 1, "metrics": 8, "table": 1},
     ),
     "the seed": (
         {"seed": 1},
-        {"negatives": 3, "train": 6, "pretrain": 1, "embed": 6, "search": 6, "search_mined": 1, **ABLATED}
+        {
+            "negatives": 3,
+            "train": 6,
+            "pretrain": 1,
+            "embed": 6,
+            "embed_questions": 6,
+            "search": 6,
+            "search_mined": 1,
+            **ABLATED,
+        }
         | {"fuse": 1, "metrics": 8, "table": 1},
     ),
     "what fuses": (
@@ -256,6 +274,7 @@ EDITS = {
             "gather": 2,
             "train": 4,
             "embed": 4,
+            "embed_questions": 4,
             "search": 4,
             **ABLATED,
             "fuse": 1,
@@ -272,13 +291,23 @@ EDITS = {
             "lexical_index": 1,
             **JUDGED,
             "embed": 6,
+            "embed_questions": 4,
             "search": 6,
             "search_mined": 1,
         },
     ),
     "the tokens of passages": (
         {"embedding": {"passage_tokens": 32}},
-        {"pretrain": 1, "train": 6, "embed": 6, "search": 6, "search_mined": 1, "negatives": 1, **ABLATED}
+        {
+            "pretrain": 1,
+            "train": 6,
+            "embed": 6,
+            "embed_questions": 6,
+            "search": 6,
+            "search_mined": 1,
+            "negatives": 1,
+            **ABLATED,
+        }
         | {"fuse": 1, "metrics": 8, "table": 1},
     ),
     "how answers are judged": (
@@ -319,7 +348,7 @@ def test_another_evaluated_dataset_repeats_no_pre_training(finished):
 
 def test_rerunning_one_experiment_keeps_its_pre_training(finished):
     again = finished.planned("--forcerun", "train", target=f"results/mine/metrics/{PRETRAINED}.json")
-    assert again == {"train": 1, "embed": 1, "search": 1, "metrics": 1}
+    assert again == {"train": 1, "embed": 1, "embed_questions": 1, "search": 1, "metrics": 1}
 
 
 def test_a_pin_of_the_fetched_commit_fetches_nothing_and_another_pin_is_refused(folder):
@@ -346,8 +375,10 @@ def test_a_changed_shell_command_runs_nothing(folder):
 
 
 def test_a_new_version_of_a_verb_makes_its_results_again(folder):
-    folder.edit("vlret/made.py", "VERSIONS: dict[str, int] = {", 'VERSIONS: dict[str, int] = {"retrieval embed": 2, ')
-    assert folder.planned() == {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "fuse": 1} | {
+    folder.edit("vlret/made.py", '"retrieval embed": 2', '"retrieval embed": 3')
+    again = {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "embed_questions": 1}
+    assert folder.planned() == again | {
+        "fuse": 1,
         "search_ablation": 1,
         "metrics": 8,
         "table": 1,
@@ -382,7 +413,7 @@ def test_an_edited_record_and_a_replaced_image_are_noticed(folder):
 def test_a_source_that_changed_otherwise_is_noticed_by_finished_rows_too(folder):
     (folder.path / "results" / "downloads" / "sources" / "mine-questions" / ".snakemake_timestamp").touch()
     planned = folder.planned()
-    assert (planned["questions"], planned["embed"], planned["search"], planned["metrics"]) == (1, 6, 6, 9)
+    assert [planned[rule] for rule in ("questions", "embed_questions", "search", "metrics")] == [1, 6, 6, 9]
 
 
 def test_a_training_that_failed_stays_to_be_done(folder, monkeypatch):
@@ -445,9 +476,9 @@ def test_the_plan_tells_why_what_and_how_long(folder):
     assert len(folder.told("plan", *asked)) == 1, "a limit changes no result"
     folder.config(training__experiments__vlminilm_lora_none_avg={"learning_rate": 0.5})
     lines = folder.told("plan", *asked)
-    assert lines[0] == f"{TABLE} of grid.yaml: 5 jobs would run"
-    assert "training.learning_rate: 0.001 → 0.5 5 train vlminilm_lora_none_avg" in lines
-    assert any(line.startswith(f"{LORA} train, embed, search, metrics ") for line in lines), lines
+    assert lines[0] == f"{TABLE} of grid.yaml: 6 jobs would run"
+    assert "training.learning_rate: 0.001 → 0.5 6 train vlminilm_lora_none_avg" in lines
+    assert any(line.startswith(f"{LORA} train, embed, embed_questions, search, metrics ") for line in lines), lines
     assert any(line.startswith("train 1 0:00:0") and line.endswith(f"checkpoints/{LORA}") for line in lines), "replaced"
     assert lines[-1].startswith("time: about 0:00:0")
     (folder.path / "mine" / "test.jsonl").write_text("one more")

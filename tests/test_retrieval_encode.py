@@ -12,7 +12,8 @@ from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.inputs import Side, prefetch
 from vlret.encoders.t5 import T5, T5Config
 from vlret.encoders.visual import VisualEmbedding
-from vlret.retrieval import embed
+from vlret.retrieval import encode as encoding
+from vlret.retrieval.encode import encode, encode_in_windows, windows
 
 UNITS, REGIONS, DIM = 23, 3, 5
 
@@ -79,15 +80,15 @@ def one_by_one(model, side):
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("window", [5, 1 << 14])
 def test_vectors_equal_those_of_units_encoded_alone(model, side, monkeypatch, batch_size, window):
-    monkeypatch.setattr(embed, "WINDOW", window)
-    vectors = embed.encode(model, side, batch_size, "passage")
+    monkeypatch.setattr(encoding, "WINDOW", window)
+    vectors = encode(model, side, batch_size, "passage")
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, one_by_one(model, side), atol=2e-6)
 
 
 def test_units_with_truncated_texts_are_counted_once(model, side):
-    embed.encode(model, side, 4, "passage")
-    embed.encode(model, side, 7, "passage")
+    encode(model, side, 4, "passage")
+    encode(model, side, 7, "passage")
     assert side.cut == {unit for unit, text in enumerate(side.texts) if len(text) > 9}
     assert 0 < len(side.cut) < UNITS
     side.tokenizer.model_max_length = 5
@@ -96,17 +97,18 @@ def test_units_with_truncated_texts_are_counted_once(model, side):
 
 
 def test_a_windows_texts_are_tokenized_together(model, side, monkeypatch):
-    monkeypatch.setattr(embed, "WINDOW", 8)
-    embed.encode(model, side, 4, "passage")
+    monkeypatch.setattr(encoding, "WINDOW", 8)
+    encode(model, side, 4, "passage")
     assert side.tokenizer.calls == 3
 
 
-def test_batches_are_sorted_by_length_longest_first(side):
+def test_batches_are_sorted_by_length_longest_first_and_those_without_an_image_are_apart(side):
     lengths = np.minimum([len(text) for text in side.texts], side.limit)
     batches = list(side.batches(range(UNITS), 4))
     assert sorted(np.concatenate([places for places, _ in batches])) == list(range(UNITS))
+    assert [set(places) for places, inputs in batches if "features" not in inputs] == [{4, 9}]
     shown = [lengths[places] for places, _ in batches]
-    assert all(before.min() >= after.max() for before, after in pairwise(shown))
+    assert all(before.min() >= after.max() for before, after in pairwise(shown[:-1]))
     for own, (_, inputs) in zip(shown, batches, strict=True):
         assert inputs["input_ids"].shape == (len(own), own.max())
         assert inputs["attention_mask"].sum(dim=1).tolist() == own.tolist()
@@ -133,11 +135,31 @@ def test_a_prefetching_error_is_not_swallowed():
         next(made)
 
 
-def test_vectors_are_written_incrementally_and_read_back(model, side, monkeypatch, tmp_path):
-    monkeypatch.setattr(embed, "WINDOW", 5)
-    expected = embed.encode(model, side, 2, "passage")
-    windows = embed.encode_in_windows(model, side, 2, "passage")
-    first = next(windows)
-    assert len(first) == 4  # full batches, not all units
-    embed._save(tmp_path / "vectors.npy", (one for one in [first, *windows]), UNITS)
-    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+def test_windows_are_whole_batches_and_shards_share_them(model, side, monkeypatch):
+    monkeypatch.setattr(encoding, "WINDOW", 5)
+    assert windows(UNITS, 2) == [range(start, min(start + 4, UNITS)) for start in range(0, UNITS, 4)]
+    expected = encode(model, side, 2, "passage")
+    for of in (1, 2, 3, 6, 9):
+        spans = [windows(UNITS, 2, (number, of)) for number in range(1, of + 1)]
+        assert [span for part in spans for span in part] == windows(UNITS, 2)
+        made = [one for part in spans for one in encode_in_windows(model, side, 2, "passage", spans=part)]
+        np.testing.assert_array_equal(np.concatenate(made), expected)
+
+
+def test_an_image_is_embedded_once_in_a_window(model, side, monkeypatch):
+    seen = []
+    embedding = model.question.encoder.encoder.visual_embedding
+    embedding.register_forward_hook(lambda module, inputs, output: seen.append(len(output[0])))
+    repeated = replace(side, images=side.images % 3)
+    repeated.images[[4, 9]] = -1
+    monkeypatch.setattr(encoding, "WINDOW", 12)
+    vectors = encode(model, repeated, 4, "passage")
+    assert sum(seen) == 2 * 3
+    np.testing.assert_allclose(vectors, one_by_one(model, repeated), atol=2e-6)
+
+
+def test_bf16_is_close_to_fp32(model, side):
+    exact, rounded = (encode(model, side, 4, "passage", precision) for precision in ("fp32", "bf16"))
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(exact, rounded)
+    assert (exact * rounded).sum(axis=1).min() > 0.999

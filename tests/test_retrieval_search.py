@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from shards import write_shard
 
-from vlret.files import InputError, read_json, write_json
+from vlret.files import InputError, read_json, remove
 from vlret.retrieval.index import build
 from vlret.retrieval.search import recall, search
 from vlret.runs import Ranking, read_run
@@ -27,17 +28,21 @@ def folder(tmp_path):
 def search_in(path, k, index=None, parameters=None):
     where = {"questions_embeddings": path / "questions.npy", "questions": path / "questions"}
     results = {"out": path / "run.trec", "report": path / "run.json"}
-    search(index, parameters, path, **where, passages=path / "passages", k=k, seed=0, tag="toy", **results)
+    search(index, parameters, [path / "shard"], **where, passages=path / "passages", k=k, seed=0, tag="toy", **results)
     return read_run(path / "run.trec")
+
+
+def replaced(path, units, unit):
+    remove(path / "shard")
+    write_shard(path / "shard", units, unit)
 
 
 def run_search(folder, unit, questions, units, k, factory=None, parameters=None):
     path, _ = folder
     np.save(path / "questions.npy", questions)
-    np.save(path / "passages.npy", units)
-    write_json(path / "embeddings.json", {"unit": unit})
+    replaced(path, units, unit)
     if factory:
-        build(path, factory, 0, path / "i.faiss")
+        build([path / "shard"], factory, 0, path / "i.faiss")
     return search_in(path, k, path / "i.faiss" if factory else None, parameters)
 
 
@@ -185,7 +190,8 @@ def test_more_articles_are_requested_if_they_have_too_few_passages(folder):
 
 def test_exact_search_is_reported(folder):
     run_search(folder, "passage", np.ones((5, 4), np.float32), np.ones((len(folder[1]), 4), np.float32), 3)
-    assert read_json(folder[0] / "run.json") == {"exact": True, "recall@3": 1.0, "questions": 5}
+    stored = {"dtype": "float32", "units": len(folder[1]), "recall@3": 1.0}
+    assert read_json(folder[0] / "run.json") == {"exact": True, "recall@3": 1.0, "questions": 5, "stored": stored}
 
 
 def test_recall_counts_ties():
@@ -223,11 +229,10 @@ def test_mismatched_inputs_are_rejected(folder):
             run_search(folder, unit, questions, units, 3)
         assert not (path / "run.trec").exists()
     run_search(folder, "passage", *fits, 3, "SQ8")
-    np.save(path / "passages.npy", np.ones((ARTICLES, 4), np.float32))
-    write_json(path / "embeddings.json", {"unit": "article"})
+    replaced(path, np.ones((ARTICLES, 4), np.float32), "article")
     with pytest.raises(InputError, match=f"vector {rows - 1}, but {ARTICLES}"):
         search_in(path, 3, path / "i.faiss")
-    np.save(path / "passages.npy", np.ones((ARTICLES, 5), np.float32))
+    replaced(path, np.ones((ARTICLES, 5), np.float32), "article")
     np.save(path / "questions.npy", np.ones((5, 5), np.float32))
     with pytest.raises(InputError, match="have 5, 5, 4 dimensions"):
         search_in(path, 3, path / "i.faiss")

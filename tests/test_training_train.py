@@ -18,7 +18,7 @@ from toy import Toy
 from vlret.data.tables import all_questions
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
-from vlret.retrieval.embed import ablate, embed, shuffled
+from vlret.retrieval.embed import embed_questions, shuffled
 from vlret.runs import read_qrels
 from vlret.settings import Checkpoint, Sizes
 from vlret.training.learner import Learner
@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_method_is_rejected(toy, trained):
     train(settings=toy.settings("zs"), **toy.training, out=changed)
     (changed / "config.json").write_text((trained / "config.json").read_text())
     with pytest.raises(InputError, match="does not fit the experiment's settings"):
-        embed(checkpoint=changed, **toy.corpus, batch_size=4, threads=1, out=toy.folder / "nothing")
+        toy.embed(changed, toy.folder / "nothing")
 
 
 def test_vectors_are_in_the_order_of_the_tables(toy, trained):
@@ -226,7 +226,8 @@ def test_ablations_remove_one_modality(toy, trained):
     vectors = {}
     for kind in ("no-text", "no-image"):
         out = toy.folder / f"{kind}.npy"
-        ablate(checkpoint=trained, **toy.corpus, batch_size=4, threads=1, kind=kind, out=out)
+        asked = {name: toy.corpus[name] for name in ("weights", "questions", "question_features")}
+        embed_questions(checkpoint=trained, **asked, batch_size=4, threads=1, ablation=kind, out=out)
         vectors[kind] = np.load(out)
         assert vectors[kind].shape == whole_vectors.shape
         assert not np.allclose(vectors[kind], whole_vectors, atol=1e-3)

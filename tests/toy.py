@@ -12,7 +12,8 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from vlret.data.tables import all_questions
 from vlret.features.store import FeatureWriter
-from vlret.retrieval.embed import embed
+from vlret.retrieval.embed import embed, embed_questions
+from vlret.retrieval.vectors import Vectors
 from vlret.runs import read_qrels, write_qrels
 from vlret.settings import SPLITS, ExperimentSettings
 from vlret.training.train import train
@@ -98,8 +99,22 @@ class Toy:
         if checkpoint is None:
             checkpoint = self.folder / "checkpoints" / f"made-{method}-{kind}"
             train(settings=self.settings(method, kind), **{**self.training, **corpus}, out=checkpoint)
-        embed(checkpoint=checkpoint, **corpus, batch_size=batch_size, threads=1, out=out)
-        return np.load(out / "questions.npy"), np.load(out / "passages.npy")
+        self.embed(checkpoint, out, batch_size, dtype="float32", **corpus)
+        return np.load(out / "questions.npy"), self.vectors(out)
+
+    def embed(self, checkpoint, out, batch_size=4, dtype="float16", **corpus):
+        """Embed questions and passages in the folder `out`."""
+        how = {"checkpoint": checkpoint, "batch_size": batch_size, "threads": 1}
+        given = {**self.corpus, **corpus}
+        asked = {name: given[name] for name in ("weights", "questions", "question_features")}
+        searched = {name: given[name] for name in ("weights", "passages", "articles", "article_features")}
+        embed_questions(**how, **asked, out=out / "questions.npy")
+        embed(**how, **searched, out=out / "passages", dtype=dtype)
+
+    @staticmethod
+    def vectors(out, shards=("passages",)):
+        """The vectors of passages in the folder `out`."""
+        return Vectors.open([out / shard for shard in shards]).between(0, 10**9)
 
     def mean_rank(self, questions, passages):
         """Mean rank of the first relevant passage over the training questions."""

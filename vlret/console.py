@@ -22,18 +22,19 @@ def progress(
     `size` gives how many units an item counts for, one by default. If standard error is a file, the bar is redrawn
     every 10 s, which keeps logs short.
     """
+    with bar(total, unit, label) as shown:
+        for item in items:
+            yield item
+            shown.update(1 if size is None else size(item))
+
+
+def bar(total: int | None, unit: str, label: str) -> "tqdm":
+    """The bar of `progress`, to move by hand: `with bar(...) as shown: shown.update(count)`."""
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
     how = {"desc": label, "total": total, "unit": f" {unit.strip()}", "bar_format": BAR}
-    how |= {"mininterval": interval, "file": sys.stderr}
-    if size is None:
-        yield from tqdm(items, **how)
-        return
-    with tqdm(**how) as bar:
-        for item in items:
-            yield item
-            bar.update(size(item))
+    return tqdm(mininterval=interval, file=sys.stderr, **how)
 
 
 def meter(size: int | None, done: int, label: str | None) -> "tqdm":

@@ -171,6 +171,15 @@ def unfinished(folder: Path, settings: dict) -> None:
     write_json(path, settings)
 
 
+def part_of(shard: str) -> tuple[int, int]:
+    """The number of a shard such as `2-of-4`, from 1, and the number of shards; `InputError` for anything else."""
+    parts = re.fullmatch(r"([1-9]\d*)-of-([1-9]\d*)", shard)
+    number, of = map(int, parts.groups()) if parts else (1, 0)
+    if number > of:
+        raise InputError(f"shard {shard!r}: expected the form 2-of-4")
+    return number, of
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():

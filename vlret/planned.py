@@ -24,7 +24,7 @@ SETTINGS = re.compile(r"(results|\.snakemake)/settings/")
 MISSING, UPDATED, AFTER = "Missing output files", "Updated input files", "Input files updated by another job"
 NOT_MADE, FORCED, DEFAULT = "not made yet", "forced, with --forcerun or a similar option", "(default)"
 ORDER = {rule: place for place, rule in enumerate(OUTPUTS)}
-ON_GPUS = frozenset((*TRAININGS, "embed", "ablate", "features"))
+ON_GPUS = frozenset((*TRAININGS, "embed", "embed_questions", "ablate", "features"))
 
 
 @dataclass

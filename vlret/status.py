@@ -154,7 +154,9 @@ def expected(layout: Layout) -> dict[str, dict[str, str]]:
     for row in rows(config):
         run = layout.run(row.name)
         if run.rule == "search":
-            note(layout.made("embed", experiment=row.name), row.name)
+            for shard in layout.embeddings(row.name):
+                note(shard, row.name)
+            note(layout.made("embed_questions", experiment=row.name), row.name)
         if run.rule == "search_ablation":
             note(layout.made("ablate", **run.wildcards), row.name)
         note(run, row.name)

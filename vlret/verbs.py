@@ -44,7 +44,7 @@ VERBS = (
     Verb("negatives", "mine", "vlret.negatives.mine:mine"),
     Verb("training", "train", "vlret.training.train:train"),
     Verb("retrieval", "embed", "vlret.retrieval.embed:embed"),
-    Verb("retrieval", "ablate", "vlret.retrieval.embed:ablate"),
+    Verb("retrieval", "embed-questions", "vlret.retrieval.embed:embed_questions"),
     Verb("retrieval", "index", "vlret.retrieval.index:build"),
     Verb("retrieval", "search", "vlret.retrieval.search:search"),
     Verb("retrieval", "fuse", "vlret.retrieval.fuse:fuse"),

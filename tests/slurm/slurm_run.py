@@ -70,10 +70,10 @@ def edit_profile(folder: Path, change: dict) -> None:
 def join_the_rest(folder: Path) -> None:
     """Group everything after a training into one allocation, which saves a minute per test."""
     partition = {"slurm_partition": "gpu", "mem_mb": "6000 * attempt"}
-    edit_profile(folder, dict.fromkeys(("embed", "search", "metrics"), partition))
+    edit_profile(folder, dict.fromkeys(("embed", "embed_questions", "search", "metrics"), partition))
     path = folder / "profiles" / "slurm" / "config.yaml"
     profile = yaml.safe_load(path.read_text())
-    profile["groups"] = [f"{rule}=rest" for rule in ("embed", "search", "metrics")]
+    profile["groups"] = [f"{rule}=rest" for rule in ("embed", "embed_questions", "search", "metrics")]
     path.write_text(yaml.safe_dump(profile, sort_keys=False))
 
 

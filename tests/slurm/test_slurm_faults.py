@@ -20,6 +20,8 @@ def compare(repository, finished, **again):
     """Check that all files equal those of the undisturbed run, and that only `again` ran repeatedly, never at once."""
     assert digests(repository.folder) == digests(finished.folder)
     verbs = Counter(start.verb.split()[1] for start in repository.trace())
+    # In the same allocation as the embedding, so begun again with it.
+    assert 1 <= verbs.pop("embed-questions") <= again.get("embed", 1)
     assert verbs == {"train": 1, "embed": 1, "search": 1, "metrics": 1, "table": 1, **again}
     assert not overlaps(repository.jobs("train"))
 

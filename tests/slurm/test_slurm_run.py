@@ -9,7 +9,7 @@ from test_pipeline import call, digests, jobs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-GPU = {"features extract", "training train", "retrieval embed"}
+GPU = {"features extract", "training train", "retrieval embed", "retrieval embed-questions"}
 LOCAL = {"features gather", "lexical join", "evaluation table"}
 
 

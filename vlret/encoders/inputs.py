@@ -1,5 +1,6 @@
 """Batches of texts and cached features as encoder inputs."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+AHEAD = 4  # batches that wait for a GPU
 
 
 class Features(Protocol):
@@ -69,25 +71,40 @@ class Side:
         """The most tokens of a text; 0 without texts."""
         return 0 if self.texts is None else min(self.limit, self.tokenizer.model_max_length)
 
-    def inputs(self, units: Sequence[int], tokens: Sequence[list[int]] | None = None) -> dict[str, Tensor]:
+    def inputs(
+        self, units: Sequence[int], tokens: Sequence[list[int]] | None = None, images: bool = True
+    ) -> dict[str, Tensor]:
         """The encoder's keyword arguments for some units, padded to the longest text.
 
-        Pass `tokens` if they are already known for these units.
+        Texts of which none has an image are encoded without visual tokens.
+
+        Parameters
+        ----------
+        tokens
+            Those of the units, if already known.
+        images
+            Whether to read the features.
         """
         tokens = self.tokens(units) if tokens is None else tokens
-        return {**self._text(tokens), **self._image(units)}
+        seen = images and self.images is not None and (tokens is None or bool((self.images[units] >= 0).any()))
+        return {**self._text(tokens), **(self.read(self.images[np.asarray(units)]) if seen else {})}
 
     def batches(
-        self, units: Sequence[int], size: int, tokens: Sequence[list[int]] | None = None
+        self, units: Sequence[int], size: int, tokens: Sequence[list[int]] | None = None, images: bool = True
     ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Yield places in `units`, and their `inputs`, for at most `size` of similar length, longest first."""
-        units, order = np.asarray(units), np.arange(len(units))
+        """Yield places in `units`, and their `inputs`, for at most `size` of similar length, longest first.
+
+        Texts with an image come first, and share no batch with those without one, whose sequences are shorter.
+        """
+        units = np.asarray(units)
         tokens = self.tokens(units) if tokens is None else tokens
-        if tokens is not None:
-            order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            yield places, self.inputs(units[places], tokens and [tokens[place] for place in places])
+        lengths = np.zeros(len(units), np.int64) if tokens is None else np.array([len(ids) for ids in tokens])
+        alone = np.zeros(len(units), bool) if tokens is None or self.images is None else self.images[units] < 0
+        order = np.lexsort((-lengths, alone))
+        for part in np.split(order, [len(order) - np.count_nonzero(alone)]):
+            for start in range(0, len(part), size):
+                places = part[start : start + size]
+                yield places, self.inputs(units[places], tokens and [tokens[place] for place in places], images)
 
     def groups(self, units: Sequence[int], size: int) -> tuple[list[dict[str, Tensor]], Tensor]:
         """`inputs` in groups of at most `size` units of similar length, which keeps padding small, and their order.
@@ -106,11 +123,9 @@ class Side:
         padded[mask] = np.concatenate(tokens)
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask)}
 
-    def _image(self, units: Sequence[int]) -> dict[str, Tensor]:
-        if self.images is None:
-            return {}
-        rows, regions = self.images[np.asarray(units)], self.features.regions
-        present = rows >= 0
+    def read(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Features, boxes and mask of images by their rows in the store, -1 for none."""
+        present, regions = rows >= 0, self.features.regions
         features, boxes = self.features.read(rows[present])
         if not present.all():
             features, boxes = _scatter(features, present), _scatter(boxes, present)
@@ -137,13 +152,40 @@ def passage_text(prefix: str, title: str, separator: str, text: str) -> str:
     return f"{prefix} {title} {separator} {text}".strip()
 
 
-def prefetch(items: Iterator[T], worker: Executor | None = None) -> Iterator[T]:
-    """`items` (never None), each computed in another thread while the previous one is used.
+def prefetch(items: Iterator[T], worker: Executor | None = None, ahead: int = 1) -> Iterator[T]:
+    """`items` (never None), each computed in another thread while earlier ones are used.
 
-    Streams that share a tokenizer must share one `worker`, as tokenizers are not thread-safe; by default a new thread.
+    Parameters
+    ----------
+    worker
+        Streams that share a tokenizer must share one worker, as tokenizers are not thread-safe; by default a new
+        thread.
+    ahead
+        How many are computed in advance.
     """
     with nullcontext(worker) if worker else ThreadPoolExecutor(1) as worker:
-        waiting = worker.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = worker.submit(next, items, None)
+        waiting = deque(worker.submit(next, items, None) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, items, None))
             yield item
+
+
+def on_device(batches: Iterator[tuple[T, dict[str, Tensor]]], device: torch.device) -> Iterator[tuple[T, dict]]:
+    """Batches with their inputs on a device, made in another thread; a GPU receives the next ones while it computes."""
+    if device.type != "cuda":
+        yield from prefetch(batches)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    for key, inputs in prefetch(_pinned(batches), ahead=AHEAD):
+        with torch.cuda.stream(copying):
+            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        computing.wait_stream(copying)
+        for tensor in moved.values():
+            tensor.record_stream(computing)
+        yield key, moved
+
+
+def _pinned(batches: Iterator[tuple[T, dict[str, Tensor]]]) -> Iterator[tuple[T, dict[str, Tensor]]]:
+    """Batches in page-locked memory, from which copies to a GPU do not wait."""
+    for key, inputs in batches:
+        yield key, {name: tensor.pin_memory() for name, tensor in inputs.items()}

@@ -92,12 +92,15 @@ class Stack(nn.Module):
             Embeddings `[batch, tokens, dim]` and their mask `[batch, tokens]`; None without text, which also drops
             the prompts (as in cvlp).
         image
-            Arguments of `visual_embedding`; `features` is None without an image.
+            Arguments of `visual_embedding`, `features` being None without an image; or `visual`, tokens that it made
+            before, and their `mask`.
         norm, shared
             The norm of prompts and text, and of visual tokens too if shared.
         """
         prompts, visual, kept = 0, None, None
-        if image["features"] is not None:
+        if image.get("visual") is not None:
+            visual, kept = image["visual"], image["mask"]
+        elif image["features"] is not None:
             visual, kept = self.visual_embedding(**image)
         if text is not None and self.prompt is not None:
             prefix = self.prompt().to(text.dtype).expand(len(text), -1, -1)
@@ -123,6 +126,12 @@ class Stack(nn.Module):
                 hidden = layer(hidden, *context)
             outputs = [*outputs, hidden][-keep:]
         return tuple(outputs)
+
+
+def see(encoder: nn.Module, features: Tensor, boxes: Tensor, visual_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The visual tokens of images and their mask, which a T5, BART or BERT takes as `visual` and `visual_mask`."""
+    table = encoder.get_submodule(encoder.token_embedding).weight
+    return encoder.encoder.visual_embedding(features, boxes, visual_mask, table)
 
 
 def split_heads(hidden: Tensor, heads: int) -> Tensor:

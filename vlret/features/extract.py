@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from vlret.encoders.inputs import prefetch
 from vlret.features.backbones import Backbone, load
 from vlret.features.store import FeatureWriter, is_whole, named
 from vlret.features.workers import prepared
-from vlret.files import InputError, is_file, remove, sha256, unfinished
+from vlret.files import InputError, is_file, part_of, remove, sha256, unfinished
 from vlret.locks import Lock, locked
 from vlret.settings import FeatureSettings
 from vlret.typed import typed
@@ -129,10 +128,7 @@ def image_names(dataset: Path) -> list[str]:
 
 def select_shard(names: list[str], shard: str) -> list[str]:
     """The names of a shard such as `2-of-4`; shards partition the names, and sizes differ by at most one."""
-    parts = re.fullmatch(r"([1-9]\d*)-of-([1-9]\d*)", shard)
-    number, of = map(int, parts.groups()) if parts else (1, 0)
-    if number > of:
-        raise InputError(f"shard {shard!r}: expected the form 2-of-4")
+    number, of = part_of(shard)
     return names[(number - 1) * len(names) // of : number * len(names) // of]
 
 

@@ -6,16 +6,16 @@ A store is a folder with `store.json` and one or more shards (the folder itself,
 - `counts.npy` `[images]` int32: the number of valid regions, which come first; the others are zeros.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from vlret.arrays import GrowingArray, Journal, sync
 from vlret.console import say
 from vlret.files import InputError, atomic, error_summary, read_json, remove, write_json
 
@@ -217,8 +217,6 @@ class FeatureWriter:
 
     Attributes
     ----------
-    batches
-        The number of stored batches.
     images
         Name -> row of each image.
     unreadable
@@ -231,10 +229,10 @@ class FeatureWriter:
         self.images: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
         tails = {FEATURES: ((regions, dim), dtype), BOXES: ((regions, 4), "float32"), COUNTS: ((), "int32")}
-        self._arrays = {name: _GrowingArray(self.folder / name, *tail) for name, tail in tails.items()}
-        self._journal, batches = _reopen(self.folder / JOURNAL, min(array.length for array in self._arrays.values()))
-        self.batches = len(batches)
-        for batch in batches:
+        self._arrays = {name: GrowingArray(self.folder / name, *tail) for name, tail in tails.items()}
+        held = min(array.length for array in self._arrays.values())
+        self._journal = Journal(self.folder / JOURNAL, held, lambda batch: len(batch["images"]))
+        for batch in self._journal.entries:
             self._note(batch)
         for array in self._arrays.values():
             array.cut(len(self.images))
@@ -274,12 +272,15 @@ class FeatureWriter:
             for name, rows in ((FEATURES, self._stored(names, features)), (BOXES, boxes), (COUNTS, counts)):
                 self._arrays[name].append(rows)
             for array in self._arrays.values():
-                _sync(array.stream)
+                sync(array.stream)
         batch = {"images": list(names), "unreadable": unreadable}
-        self._journal.write(_line(batch))
-        _sync(self._journal)
+        self._journal.write(batch)
         self._note(batch)
-        self.batches += 1
+
+    @property
+    def batches(self) -> int:
+        """The number of stored batches."""
+        return len(self._journal.entries)
 
     def _stored(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -302,67 +303,3 @@ class FeatureWriter:
         known = {**description, "dtype": self.dtype, "shards": ["."]}
         write_json(self.folder / DESCRIPTION, {**known, "images": self.images, "unreadable": self.unreadable})
         remove(self.folder / JOURNAL)
-
-
-def _reopen(path: Path, held: int) -> tuple[BinaryIO, list[dict]]:
-    """The journal, opened after the last batch that the arrays hold completely, and its batches up to there."""
-    batches, images = [], 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
-        try:
-            batch = json.loads(line)
-        except ValueError:
-            break  # torn, or zeros
-        images += len(batch["images"])
-        if images > held or not line.endswith(b"\n"):
-            break
-        batches.append(batch)
-    with atomic(path) as aside:
-        aside.write_bytes(b"".join(map(_line, batches)))
-    return open(path, "ab"), batches
-
-
-def _line(batch: Mapping) -> bytes:
-    return json.dumps(batch, ensure_ascii=False).encode() + b"\n"
-
-
-def _sync(stream: BinaryIO) -> None:
-    """Flush a file to disk."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-class _GrowingArray:
-    """A `.npy` file whose first axis grows; NumPy pads its header, so it can be rewritten in place.
-
-    `length` is the number of rows in the file, regardless of its header.
-    """
-
-    def __init__(self, path: Path, tail: tuple[int, ...], dtype: str):
-        self.tail, self.dtype, self.length = tail, np.dtype(dtype), 0
-        self.stream = open(path, "r+b" if path.is_file() else "w+b")  # noqa: SIM115
-        size = self.stream.seek(0, os.SEEK_END)
-        self._write_header()
-        self.start, self.row = self.stream.tell(), self.dtype.itemsize * int(np.prod(tail))
-        self.length = max(0, size - self.start) // self.row
-
-    def cut(self, length: int) -> None:
-        """Keep the first `length` rows."""
-        self.length = length
-        self.stream.truncate(self.start + length * self.row)
-        self.stream.seek(0, os.SEEK_END)
-
-    def append(self, rows: np.ndarray) -> None:
-        if rows.shape[1:] != self.tail:
-            raise ValueError(f"rows of shape {rows.shape[1:]}, expected {self.tail}")
-        self.stream.write(np.ascontiguousarray(rows, self.dtype).tobytes())
-        self.length += len(rows)
-
-    def close(self) -> None:
-        self._write_header()
-        _sync(self.stream)
-        self.stream.close()
-
-    def _write_header(self) -> None:
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length, *self.tail)}
-        self.stream.seek(0)
-        np.lib.format.write_array_header_1_0(self.stream, header)

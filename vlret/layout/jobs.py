@@ -236,8 +236,8 @@ class Layout(Results):
         return Job("features extract", inputs, {"settings": stored}, {"backbone": backbone}, how)
 
     def _gather(self, dataset: str, backbone: str, collection: str) -> Job:
-        shards = [f"{number}-of-{self.config.features.shards}" for number in range(1, self.config.features.shards + 1)]
         wildcards = {"dataset": dataset, "backbone": backbone, "collection": collection}
+        shards = _shards(self.config.features.shards)
         files = [self.made("features", **wildcards, scatteritem=shard) for shard in shards]
         return Job("features gather", {"shards": files}, resources=self._unreadable(dataset, collection))
 
@@ -364,28 +364,45 @@ class Layout(Results):
 
     # ---- Retrieval -----------------------------------------------------------------------------------------------
 
-    def _embed(self, experiment: str) -> Job:
-        chosen = self.experiment(experiment)
-        weights = {name: file for name, file in self.weights(chosen).items() if name != "start"}
-        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": weights}
-        inputs |= self._corpus(chosen)
-        how = {"batch_size": self.config.embedding.batch_size} | self._threads()
-        return Job("retrieval embed", inputs, resources=how)
+    def _embed(self, experiment: str, scatteritem: str) -> Job:
+        inputs, known, resources = self._encoding(experiment, "passages", "articles", "article_features")
+        known |= {"dtype": self.config.embedding.dtype}
+        resources |= {"shard": scatteritem, "keep": self.config.embedding.keep}
+        return Job("retrieval embed", inputs, known, resources=resources)
+
+    def _embed_questions(self, experiment: str) -> Job:
+        inputs, known, resources = self._encoding(experiment, "questions", "question_features")
+        return Job("retrieval embed-questions", inputs, known, resources=resources)
 
     def _ablate(self, experiment: str, ablation: str) -> Job:
-        whole = self._embed(experiment)
-        return Job("retrieval ablate", whole.inputs, named={"kind": ablation}, resources=whole.resources)
+        whole = self._embed_questions(experiment)
+        return Job(whole.verb, whole.inputs, whole.settings, {"ablation": ablation}, whole.resources)
+
+    def _encoding(self, experiment: str, *read: str) -> tuple[dict[str, Files], dict, dict]:
+        """Inputs, settings and resources of encoding with an experiment; `read` are the tables and stores."""
+        chosen, embedding = self.experiment(experiment), self.config.embedding
+        weights = {name: file for name, file in self.weights(chosen).items() if name != "start"}
+        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": weights}
+        inputs |= {name: file for name, file in self._corpus(chosen).items() if name in read}
+        run = training_of(self.config, chosen) or self.config.training.defaults
+        known = {"precision": embedding.precision or run.precision}
+        return inputs, known, {"batch_size": embedding.batch_size} | self._threads()
+
+    def embeddings(self, experiment: str) -> list[File]:
+        """The shards of an experiment's vectors of passages."""
+        shards = _shards(self.config.embedding.shards)
+        return [self.made("embed", experiment=experiment, scatteritem=shard) for shard in shards]
 
     def _index(self, experiment: str) -> Job:
         known = {"factory": self.config.retrieval.index, "seed": self.config.seed}
-        return Job("retrieval index", {"embeddings": self.made("embed", experiment=experiment)}, known)
+        return Job("retrieval index", {"embeddings": self.embeddings(experiment)}, known)
 
     def _search(self, experiment: str, ablation: str = "", depth: int | None = None) -> Job:
-        embeddings, retrieval = self.made("embed", experiment=self.experiment(experiment).name), self.config.retrieval
-        asked = embeddings.at("questions.npy")
+        experiment, retrieval = self.experiment(experiment).name, self.config.retrieval
+        asked = self.made("embed_questions", experiment=experiment)
         if ablation:
             asked = self.made("ablate", experiment=experiment, ablation=ablation)
-        inputs = {"embeddings": embeddings, "questions_embeddings": asked}
+        inputs: dict[str, Files] = {"embeddings": self.embeddings(experiment), "questions_embeddings": asked}
         inputs |= {name: self.table(name, self.config.dataset) for name in ("questions", "passages")}
         known: dict[str, object] = {"k": depth or retrieval.depth, "seed": self.config.seed}
         if retrieval.index != "Flat":
@@ -430,6 +447,11 @@ class Layout(Results):
         known |= self._matching(self.config.dataset)
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
+
+
+def _shards(count: int) -> list[str]:
+    """The names of shards: `1-of-2`, `2-of-2`."""
+    return [f"{number}-of-{count}" for number in range(1, count + 1)]
 
 
 def _plain(entry: object) -> object:

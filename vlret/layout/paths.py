@@ -48,7 +48,8 @@ OUTPUTS: dict[str, dict[str, str]] = {
     "negatives": {"out": f"{DATASET}/negatives/{{miner}}/{{split}}.parquet"},
     "pretrain": {"out": f"{PRETRAINED}/checkpoints/{{experiment}}"},
     "train": {"out": f"{DATASET}/checkpoints/{{experiment}}"},
-    "embed": {"out": f"{DATASET}/embeddings/{{experiment}}"},
+    "embed": {"out": f"{DATASET}/embeddings/passages/{{experiment}}/{{scatteritem}}"},
+    "embed_questions": {"out": f"{DATASET}/embeddings/questions/{{experiment}}.npy"},
     "ablate": {"out": f"{DATASET}/ablations/{{experiment}}.{{ablation}}.npy"},
     "index": {"out": f"{DATASET}/indices/{{experiment}}.faiss"},
     "search": {"out": f"{DATASET}/runs/{{experiment}}.trec", "report": f"{DATASET}/runs/{{experiment}}.json"},
@@ -75,7 +76,7 @@ TABLES = ("questions", "passages", "articles")
 # Rules that run only for the evaluated dataset; the others prepare any dataset.
 EVALUATED = frozenset(
     (
-        *("train", "embed", "ablate", "index", "search", "search_mined", "search_ablation"),
+        *("train", "embed", "embed_questions", "ablate", "index", "search", "search_mined", "search_ablation"),
         *("join", "foreign", "fuse", "pool", "metrics", "metrics_dynamic"),
     )
 )

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import ancient, directory, local
+from snakemake.io import ancient, directory, local, temp
 from snakemake.settings.types import DeploymentMethod
 
 from vlret.config import DEFAULT, MODELS, check, load_config, read
@@ -28,7 +28,8 @@ from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
 SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, and their prefix
 # What may be deleted and is made again for other experiments.
-REMADE = frozenset((*TRAININGS, "features", "gather", "embed", "ablate", "index", "negatives", "search_mined"))
+ENCODED = ("features", "gather", "embed", "embed_questions", "ablate", "index")
+REMADE = frozenset((*TRAININGS, *ENCODED, "negatives", "search_mined"))
 ASIDE = ".snakemake"  # for files of dry-runs, which do not write to results/
 
 
@@ -85,9 +86,11 @@ class Rules:
     # ---- Parts of a rule ---------------------------------------------------------------------------------------------
 
     def made(self, rule: str) -> dict[str, str]:
-        """The outputs of a rule by name; paths without a suffix are folders."""
+        """The outputs of a rule by name; paths without a suffix are folders; shards may be temporary."""
         paths = self.layout.outputs(rule)
-        return {name: path if _is_file(path) else directory(path) for name, path in paths.items()}
+        made = {name: path if _is_file(path) else directory(path) for name, path in paths.items()}
+        passing = rule == "features" or (rule == "embed" and not self.config.embedding.keep)
+        return {name: temp(path) for name, path in made.items()} if passing else made
 
     def log(self, rule: str) -> str:
         """The log path of a rule."""

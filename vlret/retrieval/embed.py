@@ -1,45 +1,53 @@
 """Embed questions and passages with a trained checkpoint."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from vlret.console import progress, say
+from vlret.console import say
+from vlret.digests import fingerprint
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, prefetch, question_text
+from vlret.encoders.precision import chosen, round_linear
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.files import InputError, atomic, write_json
-from vlret.settings import Checkpoint
+from vlret.features.store import FeatureStore
+from vlret.files import InputError, atomic, part_of, publish, remove, unfinished
+from vlret.locks import locked
+from vlret.retrieval.encode import encode, encode_in_windows, windows
+from vlret.retrieval.vectors import VectorWriter, is_whole
+from vlret.settings import Checkpoint, Precision
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
 from vlret.tuning.pretrained import from_pretrained
 
 # The text of every question under `no-text`; it carries no information.
 NO_TEXT = "what is this?"
-WINDOW = 1 << 14  # units sorted by length at a time
+SAMPLED = 4096  # units of all shards whose vectors are also kept as they were encoded
 
 
 def embed(
     checkpoint: Path,
     weights: Mapping[str, Path],
-    questions: Path,
     passages: Path,
     articles: Path,
-    question_features: Path | None,
     article_features: Path | None,
     batch_size: int,
     out: Path,
+    shard: str = "1-of-1",
+    precision: Precision = "fp32",
+    dtype: Literal["float16", "float32", "int8"] = "float16",
     threads: int = 2,
+    keep: bool = True,
 ) -> None:
-    """Embed questions and passages: `questions.npy`, `passages.npy` and `embeddings.json` in the folder `out`.
+    """Embed passages: a shard of `vlret.retrieval.vectors`, in the folder `out`.
 
-    `questions.npy` is `[questions, dim]` float32, splits in the order train, validation, test. `passages.npy` is
-    `[passages, dim]`, or `[articles, dim]` for image and dual models, whose `unit` in `embeddings.json` is the article;
-    rows of articles without an image are NaN. Vectors have length 1. Texts longer than the settings' `tokens` or the
-    model's positions are truncated; `embeddings.json` counts them (`cut`).
+    Image and dual models embed articles instead; the vector of an article without an image is NaN. Vectors have length
+    1. Texts longer than the settings' `tokens` or the model's positions are truncated; `embeddings.json` counts them
+    (`cut`). An interrupted run is resumed by the same command, from a folder beside `out`, behind its last window.
+    Windows do not depend on the shards, so neither do the vectors.
 
     Parameters
     ----------
@@ -47,12 +55,20 @@ def embed(
         The trained experiment.
     weights
         The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
-    questions, passages, articles, question_features, article_features
-        The dataset's tables and feature stores; a text model reads no stores.
+    passages, articles, article_features
+        The dataset's tables and feature store; a text model reads no store.
     batch_size
-        Questions or passages per batch.
+        Passages per batch.
+    shard
+        The part to embed: `2-of-4` is the second quarter of the windows.
+    precision
+        How products are computed; `auto` is bf16 where the machine computes it natively, else fp32.
+    dtype
+        How vectors are stored: int8 with a scale each.
     threads
         CPU threads.
+    keep
+        Whether an earlier result stays until this one is whole.
     out
         The folder to write.
 
@@ -61,54 +77,57 @@ def embed(
     InputError
         If the checkpoint, the published weights and the features do not fit together.
     """
-    tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, question_units = _restore(checkpoint, weights, tables, threads)
+    tables = Tables(None, passages, articles, None, article_features)
+    model, settings, precision = _restore(checkpoint, weights, article_features, precision, threads)
     unit = "article" if settings.model.kind in ("image", "dual") else "passage"
-    side = article_side if unit == "article" else passage_side
-    passage_units = side(settings, tables, question_units.tokenizer)
-    with atomic(out, kept=True) as aside:
-        aside.mkdir()
-        np.save(aside / "questions.npy", encode(model, question_units, batch_size, "question"))
-        _save(aside / "passages.npy", encode_in_windows(model, passage_units, batch_size, unit), len(passage_units))
-        cut = {"question": _report_cut(question_units, "question"), unit: _report_cut(passage_units, unit)}
-        write_json(aside / "embeddings.json", {"unit": unit, "cut": cut})
+    side = (article_side if unit == "article" else passage_side)(settings, tables, tokenizer_of(settings, weights))
+    number, of = part_of(shard)
+    spans = windows(len(side), batch_size, (number, of))
+    described = {"unit": unit, "precision": precision, "first": spans[0].start if spans else len(side)}
+    work = out.parent / f"{out.name}.unfinished"
+    with locked(out.parent / f".{out.name}.lock") as lock:
+        known = {**described, "shard": shard, "batch_size": batch_size, "dtype": dtype}
+        read = {"checkpoint": checkpoint, "passages": passages, "articles": articles, "features": article_features}
+        contents = {name: fingerprint(path) for name, path in {**read, **weights}.items() if path}
+        unfinished(work, {**known, "contents": contents})
+        if not is_whole(work / "shard"):
+            writer = VectorWriter(work / "shard", dtype, max(1, len(side) // SAMPLED))
+            left = [span for span in spans if span.start >= described["first"] + writer.units]
+            if writer.units:
+                say(f"{out}: resuming after {writer.units} of {sum(map(len, spans))} {unit}s")
+            # Encoded in another thread, so that the next window does not wait for the disk.
+            encoded = zip(left, encode_in_windows(model, side, batch_size, unit, precision, left), strict=True)
+            for span, vectors in prefetch(encoded):
+                lock.check()
+                writer.add(vectors, sum(row in side.cut for row in span))
+            _report_cut(writer.cut, writer.units, side.longest, unit)
+            writer.finish(described)
+        _move(work / "shard", out, keep)
+        remove(work)
 
 
-def _report_cut(side: Side, unit: str) -> int:
-    """The number of truncated texts of a side, reported if there are any."""
-    if side.cut:
-        say(f"{unit}: {len(side.cut)} of {len(side)} texts were truncated to {side.longest} tokens")
-    return len(side.cut)
-
-
-def ablate(
+def embed_questions(
     checkpoint: Path,
     weights: Mapping[str, Path],
     questions: Path,
-    passages: Path,
-    articles: Path,
     question_features: Path | None,
-    article_features: Path | None,
     batch_size: int,
-    kind: Literal["no-text", "no-image"],
     out: Path,
+    precision: Precision = "fp32",
+    ablation: Literal["no-text", "no-image"] | None = None,
     threads: int = 2,
 ) -> None:
-    """Embed questions without their text or image, in the format of `embed`.
+    """Embed all questions: `[questions, dim]` float32, splits in the order train, validation, test.
 
     Parameters
     ----------
-    checkpoint
-        The trained experiment.
-    weights
-        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
-    questions, passages, articles, question_features, article_features
-        The dataset's tables and feature stores; a text model reads no stores.
+    checkpoint, weights, precision, threads
+        As for `embed`.
+    questions, question_features
+        The dataset's questions and feature store; a text model reads no store.
     batch_size
-        Questions or passages per batch.
-    threads
-        CPU threads.
-    kind
+        Questions per batch.
+    ablation
         `no-text` gives every question the same text, `no-image` another question's image.
     out
         The file to write, `.npy`.
@@ -118,15 +137,25 @@ def ablate(
     InputError
         As `embed`.
     """
-    tables = Tables(questions, passages, articles, question_features, article_features)
-    model, settings, side = _restore(checkpoint, weights, tables, threads)
-    if kind == "no-text":
-        texts, images = [question_text(settings.prefix, NO_TEXT)] * len(side), side.images
-    else:
-        texts, images = side.texts, shuffled(side.images, settings.seed)
-    ablated = Side(texts, images, side.features, side.tokenizer, side.limit)
+    tables = Tables(questions, None, None, question_features, None)
+    model, settings, precision = _restore(checkpoint, weights, question_features, precision, threads)
+    side = question_side(settings, tables, tokenizer_of(settings, weights))
+    if ablation:
+        side = without(side, ablation, settings)
+    vectors = encode(model, side, batch_size, "question", precision)
+    _report_cut(len(side.cut), len(side), side.longest, "question")
     with atomic(out) as aside, open(aside, "wb") as stream:
-        np.save(stream, encode(model, ablated, batch_size, "question"))
+        np.save(stream, vectors)
+
+
+def without(side: Side, ablation: str, settings: Checkpoint) -> Side:
+    """Questions without their text (`no-text`) or without their image (`no-image`)."""
+    texts, images = side.texts, side.images
+    if ablation == "no-text":
+        texts = [question_text(settings.prefix, NO_TEXT)] * len(side)
+    else:
+        images = shuffled(side.images, settings.seed)
+    return Side(texts, images, side.features, side.tokenizer, side.limit)
 
 
 def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
@@ -143,65 +172,31 @@ def shuffled(images: np.ndarray, seed: int) -> np.ndarray:
     return result
 
 
-def encode(model: BiEncoder, side: Side, batch_size: int, unit: str) -> np.ndarray:
-    """The vectors of a side, `[units, dim]` float32."""
-    return np.concatenate(list(encode_in_windows(model, side, batch_size, unit)))
+def _report_cut(cut: int, units: int, longest: int, unit: str) -> None:
+    """Say how many texts were truncated, if any were."""
+    if cut:
+        say(f"{unit}: {cut} of {units} texts were truncated to {longest} tokens")
 
 
-@torch.inference_mode()
-def encode_in_windows(model: BiEncoder, side: Side, batch_size: int, unit: str) -> Iterator[np.ndarray]:
-    """The vectors of a side in order, in windows `[units, dim]` float32; similar lengths are encoded together.
-
-    Other threads tokenize texts and read features while the previous batch is encoded.
-    """
-    model.eval()
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    vectors, start, left = np.empty((0, 0), np.float32), 0, 0
-    for units, inputs in progress(_batches(side, batch_size), -(-len(side) // batch_size), " batches", unit):
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        batch = model.encode(unit if unit == "question" else "passage", inputs).float().cpu().numpy()
-        if not left:
-            left = min(_window(batch_size), len(side) - start)
-            vectors = np.empty((left, batch.shape[1]), dtype=np.float32)
-        vectors[units - start] = batch
-        left -= len(units)
-        if not left:
-            yield vectors
-            start += len(vectors)
-
-
-def _save(path: Path, windows: Iterator[np.ndarray], units: int) -> None:
-    """Write vectors of `units` to a `.npy` file incrementally, as those of a knowledge base do not fit in memory."""
-    with open(path, "wb") as stream:
-        for number, vectors in enumerate(windows):
-            if number == 0:
-                header = {"descr": vectors.dtype.str, "fortran_order": False, "shape": (units, vectors.shape[1])}
-                np.lib.format.write_array_header_1_0(stream, header)
-            vectors.tofile(stream)
-
-
-def _window(batch_size: int) -> int:
-    """The number of units sorted together, a multiple of the batch size."""
-    return max(1, WINDOW // batch_size) * batch_size
-
-
-def _batches(side: Side, batch_size: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-    """The units and inputs of each batch, sorted by length within windows, to hold only a window's texts."""
-    size = _window(batch_size)
-    spans = (np.arange(start, min(start + size, len(side))) for start in range(0, len(side), size))
-    windows = prefetch((units, side.tokens(units)) for units in spans)
-    for units, batches in ((units, side.batches(units, batch_size, tokens)) for units, tokens in windows):
-        for places, inputs in prefetch(batches):
-            yield units[places], inputs
+def _move(folder: Path, out: Path, keep: bool) -> None:
+    if keep:
+        publish(folder, out)
+    else:
+        remove(out)
+        os.replace(folder, out)
 
 
 def _restore(
-    checkpoint: Path, weights: Mapping[str, Path], tables: Tables, threads: int
-) -> tuple[BiEncoder, Checkpoint, Side]:
-    model, settings = from_pretrained(checkpoint, weights)
+    checkpoint: Path, weights: Mapping[str, Path], features: Path | None, precision: str, threads: int
+) -> tuple[BiEncoder, Checkpoint, str]:
+    """The model, ready to encode; its settings; and the precision that was chosen."""
     torch.set_num_threads(threads)
-    side = question_side(settings, tables, tokenizer_of(settings, weights))
-    dim = None if side.features is None else side.features.dim
-    if settings.feature_dim not in (None, dim):
-        raise InputError(f"{tables.question_features}: features of width {dim}, trained on {settings.feature_dim}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), settings, side
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, settings = from_pretrained(checkpoint, weights)
+    precision = chosen(precision, device, "embedding.precision")
+    if features is not None and settings.feature_dim is not None:
+        dim = FeatureStore.open(features).dim
+        if dim != settings.feature_dim:
+            raise InputError(f"{features}: features of width {dim}, trained on {settings.feature_dim}")
+    round_linear(model, precision, lambda name: model.part_of(name) != "visual")
+    return model.to(device), settings, precision

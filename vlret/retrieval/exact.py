@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlret.console import progress
+from vlret.encoders.precision import multiplies_bfloat16
 from vlret.jit import njit
 from vlret.retrieval.units import Units, chunk_count, chunks
 from vlret.runs import Ranking
@@ -43,7 +44,7 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
         Shortlist(units, part, k, rounded, device) for part in (tensor.split(QUESTIONS) if len(tensor) else ())
     ]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        parts = progress(chunks(units.vectors, units.path), chunk_count(units.vectors), " chunks", "exact search")
+        parts = progress(chunks(units.vectors), chunk_count(units.vectors), " chunks", "exact search")
         for start, chunk, lengths in parts:
             passages = units.first[start : start + len(chunk) + 1]
             chunk[torch.from_numpy(passages[1:] == passages[:-1])] = torch.nan
@@ -52,14 +53,6 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
             for shortlist in shortlists:
                 shortlist.add(start, coarse if shortlist.rounded else chunk, longest, pool)
     return [ranking for shortlist in shortlists for ranking in shortlist.rankings()]
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 instructions, without which bfloat16 is slower than float32.
-
-    torch has no public API for this.
-    """
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class Shortlist:

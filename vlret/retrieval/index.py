@@ -1,6 +1,7 @@
 """FAISS indices by inner product with unit ids, for more vectors than exact search can handle."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
@@ -8,7 +9,8 @@ import numpy as np
 
 from vlret.console import progress, say
 from vlret.files import InputError, atomic
-from vlret.retrieval.units import chunk_count, chunks, has_vector, read_vectors
+from vlret.retrieval.units import chunk_count, chunks, has_vector
+from vlret.retrieval.vectors import Vectors
 
 # Training vectors: FAISS's k-means takes 256 per centroid, which this is for the 256 centroids of a product quantiser's
 # parts; the more numerous cells of an inverted file need fewer each.
@@ -20,8 +22,8 @@ COUNTS = ("nprobe", "efSearch")  # integer search parameters
 GPU_DEPTH = 2048  # the maximum depth of FAISS's GPU kernels
 
 
-def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
-    """Build a FAISS index of `passages.npy` `[units, dim]` in the folder `embeddings`.
+def build(embeddings: Sequence[Path], factory: str, seed: int, out: Path) -> None:
+    """Build a FAISS index of embedded units.
 
     The metric is the inner product, and the id of a vector is its row. Rows of NaN (units without a vector, such as
     articles without an image) are left out. The index is trained on a sample, the cells of an inverted file on a GPU if
@@ -30,7 +32,7 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
     Parameters
     ----------
     embeddings
-        The output of `vlret.retrieval.embed.embed`.
+        The shards that `vlret.retrieval.embed.embed` made, in order.
     factory
         A FAISS index factory string, such as `IVF1024,Flat`.
     seed
@@ -43,19 +45,18 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
     InputError
         If FAISS does not know, cannot train or would crash on the factory, vectors are not finite, or there are none.
     """
-    path = Path(embeddings) / "passages.npy"
     if factory == "Flat":
         raise InputError(
             "retrieval.index: 'Flat' is exact search, which needs no index; omit --index from `retrieval search`"
         )
     if ZERO.search(factory):  # some crash FAISS
         raise InputError(f"retrieval.index: {factory!r} contains a count of 0; use at least 1")
-    vectors = read_vectors(path)
-    present = np.flatnonzero(has_vector(vectors, path))
+    vectors = Vectors.open(embeddings)
+    present, path = np.flatnonzero(has_vector(vectors)), vectors.path
     if not len(present):
         raise InputError(f"{path}: no row holds a vector")
     try:
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(vectors.dim, factory, faiss.METRIC_INNER_PRODUCT)
         cells = faiss.try_extract_index_ivf(index)
         if cells and cells.nlist > len(present):
             raise InputError(
@@ -64,7 +65,7 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
         if not index.is_trained:
             _train(index, vectors, present, seed)
         index = faiss.IndexIDMap2(index)
-        for start, chunk, lengths in progress(chunks(vectors, path), chunk_count(vectors), " chunks", "index"):
+        for start, chunk, lengths in progress(chunks(vectors), chunk_count(vectors), " chunks", "index"):
             kept = lengths.isfinite()
             index.add_with_ids(chunk[kept].numpy(), start + np.flatnonzero(kept.numpy()))
     except RuntimeError as error:
@@ -76,7 +77,7 @@ def build(embeddings: Path, factory: str, seed: int, out: Path) -> None:
         faiss.write_index(index, str(aside))
 
 
-def _train(index: faiss.Index, vectors: np.ndarray, present: np.ndarray, seed: int) -> None:
+def _train(index: faiss.Index, vectors: Vectors, present: np.ndarray, seed: int) -> None:
     """Train on a sample of the vectors, or on all if they are few."""
     cells = faiss.try_extract_index_ivf(index)
     wanted = max(SAMPLE, SAMPLE_OF_A_CELL * cells.nlist) if cells else SAMPLE
@@ -85,7 +86,7 @@ def _train(index: faiss.Index, vectors: np.ndarray, present: np.ndarray, seed: i
     if cells and faiss.get_num_gpus():
         clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(cells.d))
         cells.clustering_index = clustering
-    index.train(np.ascontiguousarray(vectors[present], dtype=np.float32))
+    index.train(vectors.rows(present))
 
 
 class Index:

@@ -1,5 +1,6 @@
 """Dense search: exact inner products, ties by passage row, exactly `k` passages."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from vlret.data.tables import all_questions
 from vlret.files import InputError, write_json
 from vlret.retrieval import exact
 from vlret.retrieval.index import Index
-from vlret.retrieval.units import Units, has_vector, read_vectors
+from vlret.retrieval.units import Units, has_vector
+from vlret.retrieval.vectors import Vectors, sampled
 from vlret.runs import Ranking, write_run
 
 BATCH = 256
@@ -20,7 +22,7 @@ MEASURED = 256  # questions for comparing an index with exact search
 def search(
     index: Path | None,
     parameters: str | None,
-    embeddings: Path,
+    embeddings: Sequence[Path],
     questions_embeddings: Path,
     questions: Path,
     passages: Path,
@@ -33,7 +35,7 @@ def search(
     """Search for the `k` best passages of all questions and write their run.
 
     Search is exact without an index. An index only proposes units; their scores are the exact inner products with the
-    vectors in the folder `embeddings`. If units are articles, each is replaced by its passages, in order and with its
+    vectors in `embeddings`. If units are articles, each is replaced by its passages, in order and with its
     score (as in meerqat's `map_indices`, which may exceed `k` by up to one article). A question whose vector is NaN has
     an empty ranking.
 
@@ -44,7 +46,7 @@ def search(
     parameters
         Search parameters of the index, such as `nprobe=16`, if any.
     embeddings
-        The output of `vlret.retrieval.embed.embed`.
+        The shards that `vlret.retrieval.embed.embed` made, in order.
     questions_embeddings
         The question vectors, `.npy`.
     questions, passages
@@ -58,8 +60,8 @@ def search(
     out
         The run.
     report
-        JSON: `exact`; `recall@{k}`, the share of the exact top `k` (ties included) that was found; and the number of
-        questions it was measured on.
+        JSON: `exact`; `recall@{k}`, the share of the exact top `k` (ties included) that was found; the number of
+        questions it was measured on; and `stored`, what storing the vectors costs (`stored_recall`).
 
     Raises
     ------
@@ -67,14 +69,14 @@ def search(
         If the index, the vectors and the tables do not fit each other, or the index with these parameters proposes
         fewer than `k` passages for a question although there are more.
     """
-    units, vectors = Units.read(embeddings, passages), read_vectors(questions_embeddings)
-    present = np.flatnonzero(has_vector(vectors, questions_embeddings))
+    units, vectors = Units.read(embeddings, passages), Vectors.read(questions_embeddings)
+    present = np.flatnonzero(has_vector(vectors))
     identifiers = all_questions(questions)["id"]
     if len(identifiers) != len(vectors):
         raise InputError(f"{questions_embeddings}: {len(vectors)} vectors, but {len(identifiers)} questions")
     proposer = None if index is None else Index(index, parameters or "")
-    _check_fit(index, proposer, units, vectors, questions_embeddings)
-    asked = np.ascontiguousarray(vectors[present], dtype=np.float32)
+    _check_fit(index, proposer, units, vectors)
+    asked = vectors.rows(present)
     rankings = exact.search(units, asked, k) if proposer is None else find(proposer, units, asked, k)
     run = {identifier: Ranking(np.empty(0, np.int64), np.empty(0)) for identifier in identifiers}
     run.update(zip((identifiers[row] for row in present), rankings, strict=True))
@@ -84,19 +86,20 @@ def search(
         measured = np.sort(np.random.default_rng(seed).permutation(len(present))[:MEASURED])
         share = recall([rankings[row] for row in measured], exact.search(units, asked[measured], k))
         found = {"exact": False, "parameters": parameters or "", f"recall@{k}": share, "questions": len(measured)}
+    found |= {"stored": stored_recall(embeddings, units.vectors, asked[:MEASURED], k)}
     write_run(out, run, tag)
     write_json(report, found)
 
 
-def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors: np.ndarray, path: Path) -> None:
-    dims = {path: vectors.shape[1], units.path: units.vectors.shape[1]} | ({index: proposer.dim} if proposer else {})
+def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors: Vectors) -> None:
+    dims = {one.path: one.dim for one in (vectors, units.vectors)} | ({index: proposer.dim} if proposer else {})
     if len(set(dims.values())) > 1:
         raise InputError(
             f"{', '.join(map(str, dims))} have {', '.join(map(str, dims.values()))} dimensions; embed again"
         )
     if proposer and proposer.rows.max(initial=-1) >= len(units.vectors):
         raise InputError(
-            f"{index}: vector {proposer.rows.max()}, but {len(units.vectors)} in {units.path}; index again"
+            f"{index}: vector {proposer.rows.max()}, but {len(units.vectors)} in {units.vectors.path}; index again"
         )
 
 
@@ -127,6 +130,24 @@ def find(index: Index, units: Units, questions: np.ndarray, k: int) -> list[Rank
             left, depth = np.setdiff1d(left, list(ranked)), min(4 * depth, index.deepest)
         rankings += [ranked[question] for question in range(len(batch))]
     return rankings
+
+
+def stored_recall(shards: Sequence[Path], vectors: Vectors, questions: np.ndarray, k: int) -> dict[str, object]:
+    """How well stored vectors rank a sample of units, against the vectors as they were encoded.
+
+    The `dtype` in which they are stored, the number of `units` in the sample, and `recall@{k}`: the mean share of the
+    best `k` by encoded vectors among the best `k` by stored ones. Among more units, more of them are nearly tied.
+    """
+    rows, encoded = sampled(shards)
+    k = min(k, len(rows))
+    best, kept = (_best(questions @ np.nan_to_num(each).T, k) for each in (encoded, vectors.rows(rows)))
+    shares = [len(np.intersect1d(*pair)) / k for pair in zip(best, kept, strict=True)]
+    return {"dtype": str(vectors.dtype), "units": len(rows), f"recall@{k}": float(np.mean(shares)) if shares else 1.0}
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """The columns of the `k` highest scores of each row, in any order."""
+    return np.argpartition(-scores, k - 1, axis=1)[:, :k]
 
 
 def recall(found: list[Ranking], best: list[Ranking]) -> float:

@@ -45,6 +45,7 @@ Parts = Annotated[
     ),
 ]
 Matching = Literal["meerqat", "whole-words"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Metric = Annotated[StrictStr, Field(pattern="^(mrr|precision|hit_rate)@[1-9][0-9]*$")]
 Miner = Annotated[StrictStr, Field(pattern=rf"^(bm25|article|random|same-type|(image|model)\.{EXPERIMENT})$")]
 Miners = Annotated[dict[Miner, AboveZero], Field(description="miner → its share of the negatives")]

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, StrictStr, field_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, field_validator
 
 from vlret.settings.base import (
     TABLE,
@@ -16,6 +16,7 @@ from vlret.settings.base import (
     Part,
     Parts,
     Positive,
+    Precision,
     Real,
     Settings,
     Share,
@@ -145,11 +146,19 @@ class Negatives(Settings):
 
 
 class Embedding(Settings):
-    """How texts are encoded."""
+    """How texts are encoded, and vectors stored."""
 
     batch_size: Positive = 128
     question_tokens: Annotated[StrictInt, Field(ge=4)] = 128
     passage_tokens: Annotated[StrictInt, Field(ge=4)] = 256
+    precision: Precision | None = None
+    """Of products; none: the training's, or that of `training.defaults` for what is not trained."""
+    dtype: Literal["float16", "float32", "int8"] = "float16"
+    """Of the passages' vectors on disk. int8 has a scale per vector."""
+    shards: Positive = 1
+    """Parts embedded in parallel, with the same result; changing it embeds again."""
+    keep: StrictBool = True
+    """Whether passages' vectors stay; false: they are deleted once all runs that search them are done."""
 
 
 class Retrieval(Settings):

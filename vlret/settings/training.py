@@ -14,6 +14,7 @@ from vlret.settings.base import (
     NotNegative,
     Part,
     Positive,
+    Precision,
     Settings,
 )
 
@@ -102,7 +103,8 @@ class Training(Settings):
     max_gradient_norm: AboveZero = 1.0
     accumulation: Positive = 1
     """Batches per optimiser step."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
+    """Of products. auto: bf16 where the machine computes it natively, else fp32."""
     chunk: Positive | None = None
     """Questions encoded at a time (GradCache); none: the whole batch."""
     checkpointing: StrictBool = False
