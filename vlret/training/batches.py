@@ -16,7 +16,7 @@ from vlret.files import InputError
 from vlret.settings import Task as TaskSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """A question to train on.
 
@@ -36,9 +36,9 @@ class Example:
 
     unit: int
     entity: str
-    relevant: tuple[int, ...]
+    relevant: Sequence[int]
     negatives: Mapping[str, Sequence[int]]
-    others: tuple[int, ...] = ()
+    others: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Batches:
         rng = np.random.default_rng([self.seed[0], number, self.seed[1]])
         names = rng.choice(self.names, size=self.size, replace=False)
         chosen = [self.entities[name][rng.integers(len(self.entities[name]))] for name in names]
-        relevant = [int(rng.choice(example.relevant)) for example in chosen]
+        relevant = [example.relevant[rng.integers(len(example.relevant))] for example in chosen]
         return chosen, relevant, [self._negatives(example, rng) for example in chosen]
 
     def _negatives(self, example: Example, rng: np.random.Generator) -> list[int]:
