@@ -152,6 +152,8 @@ def test_a_broken_state_is_skipped(toy, trained, capsys):
     folder = out.parent / f"{out.name}.training"
     with pytest.raises(SystemExit), interrupted_at(12):
         train(settings=toy.settings("full"), **toy.training, out=out)
+    shown = json.loads((folder / "progress.json").read_text())
+    assert shown["epoch"] == shown["step"] / 5, "35 questions in batches of 8"
     newest = folder / "step-00000013.pt"
     assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-00000007.pt", newest.name]
     newest.write_bytes(newest.read_bytes()[:-1000])

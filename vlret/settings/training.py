@@ -82,6 +82,10 @@ class Training(Settings):
 
     steps: Positive = 1000
     batch_size: Annotated[StrictInt, Field(ge=2)] = 32
+    sampling: Literal["epochs", "entities"] = "epochs"
+    """Questions of a batch, all of distinct entities. epochs: every question once per epoch, which is as long as the
+    most frequent entity has questions if that is more; places that this leaves, and the last batch's, are filled
+    evenly with other questions. entities: entities at random, and one question of each."""
     negatives_per_question: Count = 1
     negatives: Miners = {"bm25": 1.0}
     """Shares of the miners: bm25, article (the linked one), random, same-type, and the runs of experiments in the grid:

@@ -48,7 +48,7 @@ def fit(
         unfinished(folder, settings.brief())
     distributed.wait()
     mixing = training.mixing, training.accumulation, settings.seed
-    mixture = Mixture(tasks, *mixing, world, training.chunk)
+    mixture = Mixture(tasks, *mixing, world, training.chunk, training.sampling)
     learner = Learner(model, tasks, training, settings.seed)
     progress = Progress(learner, validation, training)
     first = progress.resume(folder, settings.name)

@@ -37,7 +37,7 @@ class Validation:
         entities = len({example.entity for example in task.examples})
         size = min(task.settings.batch_size, entities)
         sized = replace(task, settings=task.settings.model_copy(update={"batch_size": size}))
-        self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk)
+        self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk, sampling="entities")
         self.own = range(distributed.rank(), pools, distributed.world())
 
     @torch.no_grad()
