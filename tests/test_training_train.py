@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy import Toy
 
 from vlret.data.tables import all_questions
+from vlret.digests import digests
 from vlret.encoders.checkpoints import read_checkpoint
-from vlret.files import InputError
+from vlret.files import InputError, remove
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
 from vlret.settings import Checkpoint, Sizes
@@ -72,7 +75,7 @@ def test_zero_shot_checkpoints_omit_pretrained_weights(toy):
     out = toy.folder / "checkpoints" / "zs"
     train(settings=toy.settings("zs"), **toy.training, out=out)
     weights, settings = read_checkpoint(out)
-    assert settings == Checkpoint(**toy.settings("zs"), feature_dim=6)
+    assert settings == Checkpoint(**toy.settings("zs"), feature_dim=6, weights=digests(toy.corpus["weights"]))
     assert all("visual_embedding" in name for name in weights)
 
 
@@ -178,13 +181,49 @@ def interrupted_at(step):
         yield
 
 
-def test_training_does_not_resume_from_other_settings(toy, trained):
+def test_training_resumes_only_on_the_same_data(toy, trained, tmp_path, capsys):
+    """A copy of everything is the same data; other judgements, questions or weights are not."""
+    out = toy.folder / "checkpoints" / "moved"
+    state = out.parent / f"{out.name}.training"
+    with pytest.raises(SystemExit), interrupted_at(12):
+        train(settings=toy.settings("full"), **toy.training, out=out)
+    aside = shutil.copytree(state, tmp_path / "state")
+    copied = {name: copy_of(path, tmp_path / "copy" / name) for name, path in toy.training.items()}
+    train(settings=toy.settings("full"), **copied, out=out)
+    assert "resuming from step" in capsys.readouterr().err
+    assert equal(out, trained)
+    for name, inside in (("qrels", ""), ("questions", "train/state.json"), ("weights", "vocab.txt")):
+        shutil.copytree(aside, state)
+        changed = {key: copy_of(path, tmp_path / name / key) for key, path in toy.training.items()}
+        file = changed[name]["text"] if name == "weights" else changed[name]
+        file = file / inside if inside else file
+        file.write_text(file.read_text() + "\n")
+        with pytest.raises(SystemExit), interrupted_at(0):
+            train(settings=toy.settings("full"), **changed, out=out)
+        log = capsys.readouterr().err
+        named = "weights.text" if name == "weights" else name
+        assert f"{state}: removed, since it was stopped on other data ({named}); starting anew" in log
+        remove(state)
+
+
+def copy_of(value, to):
+    """A copy of a path, or of those in a mapping; other values as they are."""
+    if isinstance(value, dict):
+        return {name: copy_of(path, to / name) for name, path in value.items()}
+    if not isinstance(value, Path):
+        return value
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return shutil.copytree(value, to) if value.is_dir() else shutil.copy(value, to)
+
+
+def test_training_does_not_resume_from_other_settings(toy, trained, capsys):
     out = toy.folder / "checkpoints" / "changed"
     state = out.parent / f"{out.name}.training"
     state.mkdir()
     (state / "settings.json").write_text(json.dumps({**toy.settings("full"), "seed": 9}))
     (state / "step-00000030.pt").write_text("of other settings")
     train(settings=toy.settings("full"), **toy.training, out=out)
+    assert f"{state}: removed, since it was made with other settings" in capsys.readouterr().err
     assert equal(out, trained)
 
 

@@ -366,8 +366,7 @@ class Layout(Results):
 
     def _embed(self, experiment: str) -> Job:
         chosen = self.experiment(experiment)
-        weights = {name: file for name, file in self.weights(chosen).items() if name != "start"}
-        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": weights}
+        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": self.weights(chosen)}
         inputs |= self._corpus(chosen)
         how = {"batch_size": self.config.embedding.batch_size} | self._threads()
         return Job("retrieval embed", inputs, resources=how)

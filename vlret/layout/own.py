@@ -1,19 +1,17 @@
 """The user's files: their paths from the current folder, and fingerprints of weights."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vlret.data.own import shown
 from vlret.data.sources import files_in
+from vlret.digests import fingerprint
 from vlret.experiment import Experiment
 from vlret.files import InputError
 from vlret.layout.job import File
 from vlret.settings import Config, Fingerprint, JointWeights, OwnWeights
 from vlret.sizes import FIELDS, check_sizes, sizes_of, too_large
-
-SAMPLES, SAMPLE = 16, 1 << 16  # positions of a file that are sampled, and bytes at each
 
 
 class Own:
@@ -73,27 +71,9 @@ class Own:
                     raise InputError(message)
 
     def _fingerprint(self, path: Path) -> str:
-        """Digest of names, sizes and sampled bytes of a file or of all files in a folder; empty if missing."""
         if path not in self.seen:
-            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-            known = hashlib.sha256()
-            for file in filter(Path.is_file, files):
-                known.update(f"{file.relative_to(path) if file != path else ''} {file.stat().st_size}\n".encode())
-                known.update(_sampled(file))
-            self.seen[path] = known.hexdigest()[:16] if path.exists() else ""
+            self.seen[path] = fingerprint(path)
         return self.seen[path]
-
-
-def _sampled(path: Path) -> bytes:
-    """Digest of bytes from evenly spaced positions of a file, or of all of a small one."""
-    size = path.stat().st_size
-    step = max(1, (size - SAMPLE) // (SAMPLES - 1))
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for place in range(0, max(1, size - SAMPLE + 1), step) if size > SAMPLES * SAMPLE else (0,):
-            stream.seek(place)
-            digest.update(stream.read(SAMPLE if size > SAMPLES * SAMPLE else size))
-    return digest.digest()
 
 
 def _newest(folder: Path) -> str | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import prefetch
-from vlret.files import unfinished
 from vlret.locks import BEAT, Lock
 from vlret.settings import ExperimentSettings, Training
 from vlret.training import distributed, state
@@ -30,7 +29,7 @@ def fit(
     validation: Validation | None = None,
     lock: Lock | None = None,
 ) -> None:
-    """Train `model` in place, resuming from the state in `folder` if it has the same settings.
+    """Train `model` in place, resuming from the state in `folder`, which `vlret.files.unfinished` prepared.
 
     The state is saved every `save_steps` steps. With `validation`, the model ends with the weights of the best
     validation. The first process writes to `folder` only while it holds `lock`.
@@ -44,8 +43,6 @@ def fit(
         With 128 + the signal's number if stopped by a signal; the state after the last step is saved.
     """
     training, rank, world = settings.training, distributed.rank(), distributed.world()
-    if rank == 0:
-        unfinished(folder, settings.brief())
     distributed.wait()
     mixing = training.mixing, training.accumulation, settings.seed
     mixture = Mixture(tasks, *mixing, world, training.chunk, training.sampling)

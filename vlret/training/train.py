@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from vlret.digests import digests
 from vlret.encoders.checkpoints import read_settings
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
-from vlret.files import InputError, remove
+from vlret.files import InputError, remove, unfinished
 from vlret.locks import Lock, TakenOver, locked
+from vlret.made import version_of
 from vlret.settings import IMAGES, Checkpoint, ExperimentSettings, Sizes
 from vlret.sizes import check_sizes
 from vlret.training import distributed
@@ -98,7 +100,8 @@ def train(
         check_sizes(settings.name.partition("_")[0], settings.model.text.architecture, sizes, folders)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
-    stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})
+    known = {"feature_dim": _feature_dim(source, datasets or {}), "weights": digests(weights)}
+    stored = Checkpoint(**{**dict(settings), **known})
     model = build(settings, weights, stored.feature_dim)
     if settings.training is None:
         save_pretrained(model, stored, out)
@@ -111,10 +114,27 @@ def train(
         held_out = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
         validation = validation_of(held_out, tasks) if settings.training.validate_every else None
         state = out.parent / f"{out.name}.training"
+        if lock:
+            made = {**settings.brief(), "version": version_of("training train")}
+            unfinished(state, made, inputs_of(source, held_out, datasets or {}, stored.weights))
         fit(model, tasks, settings, state, save_steps, validation, lock)
         if lock:
             save_pretrained(model, stored, out, lock.check)
             remove(state)
+
+
+def inputs_of(
+    source: Source, held_out: Source, datasets: Mapping[str, Path], weights: Mapping[str, str]
+) -> dict[str, str]:
+    """The digests of everything that a training reads, by which a stopped one knows whether it may go on.
+
+    `weights` are already digests.
+    """
+    validation = {
+        name: path for name, path in held_out.parts.items() if name.partition(".")[0] in ("qrels", "negatives")
+    }
+    files = {**source.parts, **{f"validation_{name}": path for name, path in validation.items()}, **datasets}
+    return digests(files) | {f"weights.{name}": known for name, known in weights.items()}
 
 
 def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
