@@ -8,7 +8,8 @@ import torch
 from parity import arrays, cases
 from tiny import gradients, learner, settings, stream
 
-from vlret.training import distributed
+from vlret.files import InputError
+from vlret.training import distributed, state
 from vlret.training.distributed import gather
 from vlret.training.losses import dpr_loss, scores_of
 
@@ -80,6 +81,30 @@ def test_a_task_does_not_change_unused_parts(runs):
     name = "pairs.biencoder.visual.weight"
     assert text[name].abs().max() == 0
     assert images[name].abs().max() > 0
+
+
+def resumed(folders):
+    """The step of the state that this process resumes from, or the error."""
+    try:
+        found = state.last(folders[distributed.rank()])
+    except InputError as error:
+        return str(error)
+    return found["step"] if found else 0
+
+
+def test_all_processes_resume_from_the_first_ones_state(tmp_path):
+    """Even where one sees a newer state, or not all of them; one that does not see it stops all."""
+    views = [tmp_path / "first", tmp_path / "second"]
+    assert start(resumed, 2, tmp_path, views) == [0, 0]
+    for folder, steps in zip(views, ((3,), (3, 6)), strict=True):
+        for step in steps:
+            state.save(folder, step, {"of": folder.name})
+    assert start(resumed, 2, tmp_path, views) == [3, 3]
+    errors = start(resumed, 2, tmp_path, views[::-1])
+    assert errors[0] == errors[1]
+    assert errors[0].startswith(
+        f"{views[1]}/step-00000006.pt: the first process reads this state, another one cannot; "
+    )
 
 
 def original(case):

@@ -1,5 +1,6 @@
 """End-to-end training on a toy dataset: real tables and features, a random BERT in the published layout."""
 
+import copy
 import json
 import os
 import shutil
@@ -8,10 +9,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +29,7 @@ from vlret.files import InputError, remove
 from vlret.retrieval.embed import ablate, embed, shuffled
 from vlret.runs import read_qrels
 from vlret.settings import Checkpoint, Sizes
+from vlret.training import state
 from vlret.training.learner import Learner
 from vlret.training.tasks import judged_examples
 from vlret.training.train import train
@@ -108,6 +114,25 @@ def test_stopped_training_resumes_and_ends_with_the_same_bytes(toy, trained, how
     assert not state.exists()
 
 
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_resumes_to_the_same_bytes(toy, trained):
+    """Killed at random moments, also while a state is written beside it."""
+    out, random = toy.folder / "checkpoints" / "killed", np.random.default_rng(3)
+    state = out.parent / f"{out.name}.training"
+    command = [sys.executable, "-m", "vlret", *toy.command("full", out, save_steps=1)]
+    for _ in range(3):
+        before = {*state.glob("step-*.pt")}
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while {*state.glob("step-*.pt")} <= before:
+                assert process.poll() is None, "it ended before it was killed"
+                time.sleep(0.005)
+            time.sleep(random.random() / 4)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    assert equal(out, trained)
+
+
 ALL = {
     "tasks": {kind: {"kind": kind} for kind in ("viquae", "triviaqa", "match_image", "match_article")},
     "mixing": "balanced",
@@ -148,6 +173,51 @@ def curves(out):
     events = EventAccumulator(str(out.with_name(f"{out.name}.training") / "tensorboard")).Reload()
     tags = set(events.Tags()["scalars"]) - {"questions_per_second"}
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def test_a_state_is_saved_after_so_many_minutes_too(toy, monkeypatch):
+    out, now = toy.folder / "checkpoints" / "minutes", iter(range(10**6))
+    monkeypatch.setattr("vlret.training.state.time", SimpleNamespace(monotonic=lambda: 60.0 * next(now)))
+    saved, save = [], state.save
+    monkeypatch.setattr(state, "save", lambda folder, step, *rest: saved.append(step) or save(folder, step, *rest))
+    how = {**toy.training, "save_steps": 50, "save_minutes": 10}
+    train(settings=toy.settings("full"), **how, out=out)
+    assert 50 in saved
+    assert len(saved) > 3
+    assert all(later - step <= 10 for step, later in pairwise(saved))
+
+
+def test_an_error_of_saving_ends_the_training(toy, monkeypatch):
+    def full(*rest):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(state, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        train(settings=toy.settings("full", steps=8), **toy.training, out=toy.folder / "checkpoints" / "unsaved")
+
+
+def test_training_goes_on_while_a_state_is_saved(tmp_path, monkeypatch):
+    """A step changes weights and optimizer in place, but not the state that is being written."""
+    chosen = tiny.settings()
+    model, pieces = tiny.learner(chosen), tiny.stream(chosen)[1]
+    gate, save = Event(), state.save
+    monkeypatch.setattr(state, "save", lambda *given: gate.wait() and save(*given))
+    model.step(0, 0, pieces)
+    before = copy.deepcopy(model.state())
+    with state.Saving(tmp_path, 1, 1e9) as saving:
+        saving.start(1, model.state())
+        model.step(1, 0, pieces)
+        assert not list(tmp_path.iterdir())
+        gate.set()
+    stored, after = moments(state.last(tmp_path)), moments(model.state())
+    assert all(torch.equal(value, expected) for value, expected in zip(stored, moments(before), strict=True))
+    assert not any(torch.equal(value, changed) for value, changed in zip(stored, after, strict=True))
+
+
+def moments(stored):
+    """The weights of a state that a step changes, and the optimizer's averages."""
+    averages = [each["exp_avg"] for each in stored["optimizer"]["state"].values()]
+    return [*averages, *(value for name, value in stored["weights"].items() if "side" in name)]
 
 
 def test_a_broken_state_is_skipped(toy, trained, capsys):

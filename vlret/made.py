@@ -36,6 +36,7 @@ RESOURCES = frozenset(
         "packages",
         "pins",
         "report",
+        "save_minutes",
         "save_steps",
         "shard",
         "sizes",

@@ -322,7 +322,7 @@ class Layout(Results):
             if not shared_pretraining(self.config, chosen):
                 inputs |= self._corpus(chosen) | self._judged(run)
             inputs |= {"datasets": self._others(chosen, run)}
-            resources |= {"save_steps": run.save_steps, "gpus": run.gpus, "nodes": run.nodes}
+            resources |= {name: getattr(run, name) for name in ("save_steps", "save_minutes", "gpus", "nodes")}
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
 
     def _sizes(self, experiment: Experiment) -> dict[str, object]:

@@ -158,10 +158,12 @@ class Training(Settings):
 
 
 class TrainingRun(Training):
-    """How an experiment is trained; `save_steps`, `gpus` and `nodes` retrain nothing."""
+    """How an experiment is trained; `save_steps`, `save_minutes`, `gpus` and `nodes` retrain nothing."""
 
     save_steps: Positive = 100
     """Steps between saved states, from which an interrupted training resumes."""
+    save_minutes: AboveZero = 15.0
+    """The most minutes between them."""
     gpus: Positive = 1
     """Processes per node, one GPU each. With a `chunk` that divides each process's share of a batch, losses equal those
     of one process up to rounding; without `chunk`, dropout differs."""

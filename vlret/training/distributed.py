@@ -63,6 +63,15 @@ def largest(number: int) -> int:
     return int(shared)
 
 
+def told(number: int) -> int:
+    """The first process's number, on all processes."""
+    if world() == 1:
+        return number
+    shared = torch.tensor(number, device=device())
+    dist.broadcast(shared, 0)
+    return int(shared)
+
+
 def total(values: Tensor) -> Tensor:
     """The sum over all processes."""
     if world() > 1:

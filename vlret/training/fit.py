@@ -24,15 +24,14 @@ def fit(
     model: BiEncoder,
     tasks: Sequence[Task],
     settings: ExperimentSettings,
-    folder: Path,
-    save_steps: int,
+    saving: state.Saving,
     validation: Validation | None = None,
     lock: Lock | None = None,
 ) -> None:
-    """Train `model` in place, resuming from the state in `folder`, which `vlret.files.unfinished` prepared.
+    """Train `model` in place, resuming from the state in `saving.folder`, which `vlret.files.unfinished` prepared.
 
-    The state is saved every `save_steps` steps. With `validation`, the model ends with the weights of the best
-    validation. The first process writes to `folder` only while it holds `lock`.
+    With `validation`, the model ends with the weights of the best validation. Only the first process writes to the
+    folder, and only while it holds `lock`.
 
     Raises
     ------
@@ -42,7 +41,7 @@ def fit(
     SystemExit
         With 128 + the signal's number if stopped by a signal; the state after the last step is saved.
     """
-    training, rank, world = settings.training, distributed.rank(), distributed.world()
+    training, rank, world, folder = settings.training, distributed.rank(), distributed.world(), saving.folder
     distributed.wait()
     mixing = training.mixing, training.accumulation, settings.seed
     mixture = Mixture(tasks, *mixing, world, training.chunk, training.sampling)
@@ -50,7 +49,7 @@ def fit(
     progress = Progress(learner, validation, training)
     first = progress.resume(folder, settings.name)
     reporting = Report(folder, settings, first, mixture, progress.curve)
-    with signals() as stop, ThreadPoolExecutor(1) as worker, reporting as report:
+    with signals() as stop, ThreadPoolExecutor(1) as worker, saving, reporting as report:
         stream = prefetch(pieces(mixture, range(first, training.steps), rank, world), worker)
         for step in range(first, training.steps):
             task, _ = mixture.place(step)
@@ -62,10 +61,10 @@ def fit(
             stopped = stop.agreed()
             if progress.over or step + 1 == training.steps:
                 break
-            if rank == 0 and (stopped or (step + 1) % save_steps == 0):
-                done = {**progress.state(), "curve": report.state()}
-                state.save(folder, step + 1, done, lock and lock.check)
+            if rank == 0 and (saving.due(step + 1) or stopped):
+                saving.start(step + 1, {**progress.state(), "curve": report.state()})
             if stopped:
+                saving.finish()
                 distributed.wait()  # else the launcher would kill the first process while it saves
                 name = signal.Signals(stopped).name
                 say(f"{settings.name}: stopped by {name} after step {step + 1}; run the same command to resume")

@@ -17,6 +17,7 @@ from vlret.training.batches import Task
 from vlret.training.gradcache import accumulate
 from vlret.training.losses import Objective
 from vlret.training.pieces import Piece
+from vlret.training.state import copied
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECOMPILATIONS = 64  # one graph per task, side and pass
@@ -145,8 +146,8 @@ class Learner:
             parameter.copy_(weights[name])
 
     def state(self) -> dict:
-        """Everything that later steps depend on besides step number and seed, which determine dropout and batches."""
-        parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """A copy of everything that later steps depend on besides step number and seed."""
+        parts = {"optimizer": copied(self.optimizer.state_dict()), "scaler": self.scaler.state_dict()}
         return {"weights": self.weights(), **parts}
 
     def restore(self, state: dict) -> None:

@@ -22,6 +22,7 @@ from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
 from vlret.training.launch import launch
+from vlret.training.state import Saving
 from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
@@ -45,6 +46,7 @@ def train(
     validation_negatives: Mapping[str, Path] | None = None,
     datasets: Mapping[str, Path] | None = None,
     save_steps: int = 100,
+    save_minutes: float = 15.0,
     gpus: int | None = None,
     nodes: int | None = None,
     sizes: Sizes | None = None,
@@ -75,8 +77,8 @@ def train(
         Judgements and mined passages of the validation questions, for `validate_every`.
     datasets
         Files of the other datasets that tasks name, as for `vlret.training.tasks.sources_of`.
-    save_steps
-        Steps between saved states.
+    save_steps, save_minutes
+        Steps between saved states, and the most minutes.
     gpus, nodes
         Processes per node and nodes of the Slurm job, 1 by default. Each runs this process's own command line, so more
         than 1 only works from the command line.
@@ -117,7 +119,8 @@ def train(
         if lock:
             made = {**settings.brief(), "version": version_of("training train")}
             unfinished(state, made, inputs_of(source, held_out, datasets or {}, stored.weights))
-        fit(model, tasks, settings, state, save_steps, validation, lock)
+        saving = Saving(state, save_steps, save_minutes, lock and lock.check)
+        fit(model, tasks, settings, saving, validation, lock)
         if lock:
             save_pretrained(model, stored, out, lock.check)
             remove(state)
