@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
@@ -49,7 +49,7 @@ def fit(
     progress = Progress(learner, validation, training)
     first = progress.resume(folder, settings.name)
     reporting = Report(folder, settings, first, mixture, progress.curve)
-    with signals() as stop, ThreadPoolExecutor(1) as worker, saving, reporting as report:
+    with signals() as stop, distributed.worker() as worker, saving, reporting as report:
         stream = prefetch(pieces(mixture, range(first, training.steps), rank, world), worker)
         for step in range(first, training.steps):
             task, _ = mixture.place(step)
@@ -58,9 +58,9 @@ def fit(
                 lock.check(known=2 * BEAT)
             report.step(step + 1, measured)
             report.validation(step + 1, progress.validate(step + 1, worker))
-            stopped = stop.agreed()
             if progress.over or step + 1 == training.steps:
                 break
+            stopped = stop.agreed()
             if rank == 0 and (saving.due(step + 1) or stopped):
                 saving.start(step + 1, {**progress.state(), "curve": report.state()})
             if stopped:

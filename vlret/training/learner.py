@@ -46,7 +46,9 @@ class Pairs(nn.Module):
         with self.autocast():
             vectors = self.encode("question", _to_device(questions))
             groups = [self.encode("passage", _to_device(group)) for group in passages]
-        return _at_least_single(vectors), _at_least_single(torch.cat(groups)[order])
+        return _at_least_single(vectors), _at_least_single(
+            torch.cat(groups)[order.to(vectors.device, non_blocking=True)]
+        )
 
     def autocast(self) -> AbstractContextManager:
         """The context of a forward pass in this precision."""
@@ -208,7 +210,7 @@ def checkpoint_gradients(model: nn.Module) -> None:
 
 
 def _to_device(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(distributed.device()) for name, tensor in inputs.items()}
+    return {name: tensor.to(distributed.device(), non_blocking=True) for name, tensor in inputs.items()}
 
 
 def _at_least_single(vectors: Tensor) -> Tensor:

@@ -53,9 +53,11 @@ class Validation:
                 *(learner.pairs(**next(pieces).inputs) for _ in range(1, piece.of)),
             ]
             questions, passages = (torch.cat(parts) for parts in zip(*vectors, strict=True))
-            labels, excluded = (part.to(learner.device) for part in (piece.batch.labels, piece.batch.excluded))
+            asked = piece.batch.labels, piece.batch.excluded
+            labels, excluded = (part.to(learner.device, non_blocking=True) for part in asked)
             places = ranks(scores_of(questions, passages, excluded=excluded), labels)
-            found += torch.stack([(1 / places.double()).sum(), torch.tensor(len(places), device=learner.device)])
+            found[0] += (1 / places.double()).sum()
+            found[1] += len(places)
         reciprocal, questions = distributed.total(found).tolist()
         return reciprocal / questions
 
