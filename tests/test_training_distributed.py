@@ -3,16 +3,18 @@
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from parity import arrays, cases
-from tiny import gradients, learner, settings, stream
+from tiny import gradients, learner, settings, stream, tasks
 
 from vlret.files import InputError
 from vlret.training import distributed, state
 from vlret.training.distributed import gather
 from vlret.training.losses import dpr_loss, scores_of
+from vlret.training.pool import PoolValidation
 from vlret.training.stops import Stop
 
 PARITY = cases("cvlp", "distributed_dpr_loss*")
@@ -108,6 +110,16 @@ def test_all_processes_resume_from_the_first_ones_state(tmp_path):
     for view, found in zip((more, less), start(resumed, 2, tmp_path, views), strict=True):
         assert found[:3] == [None, None, 3]
         assert found[3].startswith(f"{view}/step-00000006.pt: the first process reads this state, another one cannot; ")
+
+
+def validated():
+    """The MRR of a pool of passages, of which each process encodes a part."""
+    with ThreadPoolExecutor(1) as worker:
+        return PoolValidation(tasks(settings())[0], 40, seed=1, batch=3).mrr(learner(settings()), worker)
+
+
+def test_processes_share_a_pool_of_passages(tmp_path):
+    assert start(validated, 2, tmp_path) == pytest.approx([validated()] * 2)
 
 
 def stops():

@@ -126,6 +126,9 @@ class Training(Settings):
     """Steps between validations; the weights with the best MRR are kept. 0: never."""
     validation_batches: Positive = 2
     """Batches of validation questions, each ranked by itself."""
+    validation_pool: Count = 0
+    """If not 0, validation ranks every question among so many passages, the same for all, instead of batches: the
+    relevant ones, mined negatives, the best first, and random ones. MRR@100."""
     patience: Count = 0
     """Stop after this many validations without improvement; 0: never."""
 

@@ -15,6 +15,7 @@ from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
 from vlret.training.learner import Learner
 from vlret.training.pieces import pieces
+from vlret.training.pool import PoolValidation
 from vlret.training.report import Report
 from vlret.training.stops import signals
 from vlret.training.validate import Validation
@@ -25,7 +26,7 @@ def fit(
     tasks: Sequence[Task],
     settings: ExperimentSettings,
     saving: state.Saving,
-    validation: Validation | None = None,
+    validation: Validation | PoolValidation | None = None,
     lock: Lock | None = None,
 ) -> None:
     """Train `model` in place, resuming from the state in `saving.folder`, which `vlret.files.unfinished` prepared.
@@ -85,7 +86,7 @@ class Progress:
         `Report.state` of the resumed run; None without one.
     """
 
-    def __init__(self, learner: Learner, validation: Validation | None, training: Training):
+    def __init__(self, learner: Learner, validation: Validation | PoolValidation | None, training: Training):
         self.learner, self.validation, self.training = learner, validation, training
         self.best: dict = {}
         self.waited = 0

@@ -50,6 +50,11 @@ class Pairs(nn.Module):
             torch.cat(groups)[order.to(vectors.device, non_blocking=True)]
         )
 
+    def vectors(self, side: str, inputs: dict[str, Tensor]) -> Tensor:
+        """The vectors of inputs of one side, `question` or `passage`: `[n, dim]`."""
+        with self.autocast():
+            return _at_least_single(self.encode(side, _to_device(inputs)))
+
     def autocast(self) -> AbstractContextManager:
         """The context of a forward pass in this precision."""
         return nullcontext() if self.type is None else torch.autocast(distributed.device().type, self.type)

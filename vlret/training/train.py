@@ -22,6 +22,7 @@ from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
 from vlret.training.launch import launch
+from vlret.training.pool import PoolValidation
 from vlret.training.state import Saving
 from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
@@ -140,7 +141,7 @@ def inputs_of(
     return digests(files) | {f"weights.{name}": known for name, known in weights.items()}
 
 
-def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
+def validation_of(source: Source, tasks: Sequence[Task]) -> Validation | PoolValidation:
     """Validation on the validation questions of the first task of kind `viquae`."""
     training = source.settings.training
     if source.qrels is None:
@@ -150,6 +151,9 @@ def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
         raise InputError("training.validate_every: needs a task of kind viquae to validate")
     task = tasks[kinds.index("viquae")]
     task = replace(task, examples=source.examples(task.settings.negatives))
+    if training.validation_pool:
+        batch = training.chunk or task.settings.batch_size
+        return PoolValidation(task, training.validation_pool, source.settings.seed, batch)
     return Validation(task, training.validation_batches, source.settings.seed, training.chunk)
 
 

@@ -69,12 +69,16 @@ class Validation:
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """The rank of each question's label among the passages, from 1: `[questions, passages]` to `[questions]`.
 
-    Ties rank before the label, so that an encoder with constant output gains nothing. Raises `InputError` for a score
-    that is not a number, which no rank is worse than.
+    Ties rank before the label, so that an encoder with constant output gains nothing.
     """
+    check_numbers(scores)
+    own = scores.gather(1, labels[:, None])
+    return (scores >= own).sum(dim=1)
+
+
+def check_numbers(scores: Tensor) -> None:
+    """Raise `InputError` for a score that is not a number, which no rank is worse than."""
     if scores.isnan().any():
         raise InputError(
             "validation: scores are not numbers; set training.precision to bf16, or lower the learning rate"
         )
-    own = scores.gather(1, labels[:, None])
-    return (scores >= own).sum(dim=1)
