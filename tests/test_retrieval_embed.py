@@ -117,7 +117,8 @@ def test_an_unfinished_shard_of_another_checkpoint_is_not_continued(searched, tm
     (changed / "model.safetensors").write_bytes(other)
     embed(**{**searched, "checkpoint": changed}, out=tmp_path / "out")
     said = capsys.readouterr().err
-    assert "removed, since it was made with other settings" in said
+    assert "out.unfinished: removed, since it" in said
+    assert "checkpoint" in said
     assert "resuming" not in said
 
 

@@ -1,3 +1,8 @@
+import time
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
 import pytest
 import torch
 from tiny import Read
@@ -6,6 +11,7 @@ from vlret.encoders.inputs import Side
 from vlret.files import InputError
 from vlret.settings import Task as TaskSettings
 from vlret.training.batches import Batches, Example, Mixture, Task
+from vlret.training.epochs import Epochs
 
 SETTINGS = {
     "kind": "viquae",
@@ -15,6 +21,7 @@ SETTINGS = {
     "weight": 1.0,
 }
 STEPS = 40
+DRAWN = [[4, 6, 10, 8], [0, 9, 4, 7], [1, 5, 8, 2]]  # by version 1 of `training train`, whose batches these were
 
 
 class Words:
@@ -53,6 +60,94 @@ def test_a_batch_is_a_function_of_seed_and_step(batches):
     assert [batches.draw(step) for step in range(9)] != [other.draw(step) for step in range(9)]
     assert [batches.draw(step) for step in range(9)] != [of_another_task.draw(step) for step in range(9)]
     assert batches.draw(0) != batches.draw(1)
+
+
+def test_questions_of_random_entities_are_drawn_as_ever():
+    """Trainings of earlier versions have these batches."""
+    batches = Batches(task(), (7, 0), sampling="entities")
+    drawn = [[example.unit for example in batches.draw(step)[0]] for step in range(3)]
+    assert drawn == DRAWN
+    assert {example.unit for step in range(STEPS) for example in batches.draw(step)[0]} == set(range(12))
+    assert batches.epoch == 3
+
+
+def counted(entities):
+    """Examples of entities with so many questions."""
+    owners = [name for name, count in enumerate(entities) for _ in range(count)]
+    return [Example(unit, f"e{owner}", (unit,), {}) for unit, owner in enumerate(owners)]
+
+
+def epochs_of(examples, size, epochs=2, seed=7):
+    """The units of each batch of some epochs, after checking that batches are full and their entities distinct."""
+    batches = Batches(task(examples, batch_size=size), (seed, 0))
+    found = []
+    for epoch in range(epochs):
+        chosen = [batches.draw(epoch * batches.epoch + number)[0] for number in range(batches.epoch)]
+        assert all(len({example.entity for example in batch}) == size for batch in chosen)
+        found.append([[example.unit for example in batch] for batch in chosen])
+    return found
+
+
+@pytest.mark.parametrize("entities", [[2] * 6, [3, 3, 2, 2, 1, 1], [1] * 12, [3] * 4])
+def test_an_epoch_shows_every_question_once(entities):
+    epochs = epochs_of(counted(entities), 4, 5)
+    for epoch in epochs:
+        assert sorted(unit for batch in epoch for unit in batch) == list(range(12))
+    assert len({str(epoch) for epoch in epochs}) == 5, "each epoch has another order"
+    assert epochs != epochs_of(counted(entities), 4, 5, seed=8)
+
+
+@pytest.mark.parametrize(
+    ("entities", "size", "length", "most"),
+    [
+        ([2] * 7, 4, 4, 2),  # the last batch has two places left
+        ([9, 1, 1, 1, 1], 4, 9, 7),  # 27 places of the others' 4 questions
+        ([9, 4, 2, 2, 1], 4, 9, 4),  # of 27 places, 4 questions of the second entity take 9 at most
+        ([500, *[5] * 92], 32, 500, 34),  # 15,500 places of the others' 460 questions
+        ([4, 1, 1, 1], 4, 4, 4),  # each entity in every batch
+    ],
+)
+def test_places_that_remain_are_filled_evenly(entities, size, length, most):
+    for epoch in epochs_of(counted(entities), size):
+        assert len(epoch) == length
+        shown = Counter(unit for batch in epoch for unit in batch)
+        assert len(shown) == sum(entities)
+        assert max(shown.values()) == most
+        first = 0
+        for count in entities:
+            own = [shown[unit] for unit in range(first, first + count)]
+            assert max(own) - min(own) <= 1
+            assert sum(own) == length or max(own) >= most - 1, "as often as any, if not in every batch"
+            first += count
+
+
+def test_any_batch_is_known_without_those_before_it():
+    examples = counted([1 + unit % 5 for unit in range(40)])
+    whole = Batches(task(examples), (7, 0))
+    expected = [whole.draw(number) for number in range(70)]
+    assert whole.epoch == 30
+    for number in (69, 0, 35, 34, 68):
+        assert Batches(task(examples), (7, 0)).draw(number) == expected[number]
+
+
+def test_questions_of_an_epoch_meet_all_others():
+    """Any two entities are in a batch together about equally often."""
+    met = Counter()
+    for epoch in epochs_of(counted([3] * 12), 4, 400):
+        for batch in epoch:
+            met.update(combinations(sorted(unit // 3 for unit in batch), 2))
+    assert len(met) == 66
+    # 400 epochs of 9 batches with 6 pairs each, among 66 pairs
+    assert all(abs(times - 327) < 90 for times in met.values())
+
+
+def test_planning_an_epoch_is_quick():
+    random = np.random.default_rng(0)
+    counts = np.bincount(random.integers(0, 1000, 15_000))
+    start = time.process_time()
+    epochs = Epochs(counts, 128, (7, 0))
+    epochs.batch(0)
+    assert time.process_time() - start < 1
 
 
 def test_entities_are_distinct_and_every_question_is_drawn(batches):

@@ -22,6 +22,10 @@ ADAPTER = Experiment.parse("vlminilm_adapter_none_avg")
         ({"tasks": {"other": {"kind": "vqa"}}}, "training.defaults.tasks.other.kind: 'vqa' is not one of"),
         ({"loss": {"name": "cosine", "learned": True}}, "training.defaults.loss: the cosine loss has no temperature"),
         ({"mixing": "random"}, "training.defaults.mixing: 'random' is not one of"),
+        ({"validation_pool": 50}, "training.validation_pool: there is no validation; set validate_every"),
+        ({"validation_pool": -1}, "training.defaults.validation_pool: -1 is less than the minimum"),
+        ({"sampling": "questions"}, "training.defaults.sampling: 'questions' is not one of"),
+        ({"save_minutes": 0.0}, "training.defaults.save_minutes: 0.0 is less than or equal to the minimum of 0"),
         ({"chunk": 0}, "training.defaults.chunk: 0 is less than the minimum"),
         ({"gpus": 0}, "training.defaults.gpus: 0 is less than the minimum"),
         (

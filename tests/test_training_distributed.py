@@ -2,15 +2,20 @@
 
 import os
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from parity import arrays, cases
-from tiny import gradients, learner, settings, stream
+from tiny import gradients, learner, settings, stream, tasks
 
-from vlret.training import distributed
+from vlret.files import InputError
+from vlret.training import distributed, state
 from vlret.training.distributed import gather
 from vlret.training.losses import dpr_loss, scores_of
+from vlret.training.pool import PoolValidation
+from vlret.training.stops import Stop
 
 PARITY = cases("cvlp", "distributed_dpr_loss*")
 SETTINGS = {
@@ -80,6 +85,62 @@ def test_a_task_does_not_change_unused_parts(runs):
     name = "pairs.biencoder.visual.weight"
     assert text[name].abs().max() == 0
     assert images[name].abs().max() > 0
+
+
+def resumed(views):
+    """For each list of one folder per process, the step of the state that this one resumes from, or the error."""
+    found = []
+    for folders in views:
+        try:
+            last = state.last(folders[distributed.rank()])
+        except InputError as error:
+            found.append(str(error))
+        else:
+            found.append(last and last["step"])
+    return found
+
+
+def test_all_processes_resume_from_the_first_ones_state(tmp_path):
+    """Even where one sees a newer state; one that does not see the first one's stops all."""
+    less, more, none = (tmp_path / name for name in ("less", "more", "none"))
+    for folder, steps in ((less, (3,)), (more, (3, 6))):
+        for step in steps:
+            state.save(folder, step, {})
+    views = [(none, none), (none, more), (less, more), (more, less)]
+    for view, found in zip((more, less), start(resumed, 2, tmp_path, views), strict=True):
+        assert found[:3] == [None, None, 3]
+        assert found[3].startswith(f"{view}/step-00000006.pt: the first process reads this state, another one cannot; ")
+
+
+def validated():
+    """The MRR of a pool of passages, of which each process encodes a part."""
+    with ThreadPoolExecutor(1) as worker:
+        return PoolValidation(tasks(settings())[0], 40, seed=1, batch=3).mrr(learner(settings()), worker)
+
+
+def test_processes_share_a_pool_of_passages(tmp_path):
+    assert start(validated, 2, tmp_path) == pytest.approx([validated()] * 2)
+
+
+def stops():
+    """What a process learns of the second one's signal before its third step, and if its first question was quick."""
+    stop, learned, began = Stop(), [], time.monotonic()
+    if distributed.rank() == 1:
+        time.sleep(3)
+    for step in range(4):
+        if distributed.rank() == 1 and step == 2:
+            stop.signal = 15
+        learned.append(stop.agreed())
+        if step == 0:
+            waited = time.monotonic() - began
+    distributed.wait()
+    return learned, waited
+
+
+def test_all_processes_learn_of_a_signal_after_the_same_step_and_wait_for_none(tmp_path):
+    (first, waited), (second, _) = start(stops, 2, tmp_path)
+    assert first == second == [0, 0, 0, 15]
+    assert waited < 2, "the second one asks after 3 s"
 
 
 def original(case):

@@ -163,3 +163,15 @@ def test_a_compiled_training_of_a_joint_encoder_learns_the_same(tmp_path, capsys
         train(settings=toy.settings("adapter", compile=compiled, steps=10), **toy.training, out=out)
         losses.append(float(capsys.readouterr().err.split("mean loss ")[1].split()[0]))
     assert losses[1] == pytest.approx(losses[0], abs=2e-3)
+
+
+def test_inputs_are_pinned_for_a_gpu(monkeypatch):
+    """All that a step moves to the GPU: inputs, the order of passages, labels and exclusions."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: made.append(tensor.clone()) or made[-1])
+    made: list[torch.Tensor] = []
+    piece = next(stream(settings())[1])
+    groups = [piece.inputs["questions"], *piece.inputs["passages"]]
+    moved = [piece.batch.labels, piece.batch.excluded, piece.inputs["order"]]
+    moved += [tensor for group in groups for tensor in group.values()]
+    assert {id(tensor) for tensor in made} == {id(tensor) for tensor in moved}

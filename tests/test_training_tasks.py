@@ -1,22 +1,25 @@
 """The kinds of tasks on the toy dataset: both sides of each example."""
 
 import json
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import THINGS, WORDS, Toy
 
 from vlret.encoders.checkpoints import read_checkpoint
+from vlret.encoders.inputs import Side
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError, remove
 from vlret.runs import read_qrels
 from vlret.settings import ExperimentSettings, Task
 from vlret.training.corpus import Tables
-from vlret.training.tasks import Source, judged_examples, sources_of, tasks_of
+from vlret.training.tasks import Source, judged_examples, match_article, sources_of, tasks_of
 from vlret.training.train import train
 
 KINDS = ("viquae", "triviaqa", "match_image", "match_article")
@@ -97,6 +100,28 @@ def test_match_article_pairs_two_passages_of_one_article_with_two_images(toy, ta
         assert set(images_of(task.passages, example.relevant, toy.folder / "fa")) == {f"a{number}.png"}
         anchors.add(task.questions.texts[example.unit])
     assert len(anchors) == 3 * THINGS
+
+
+def test_pairs_of_long_articles_take_little_memory(toy, tmp_path):
+    """Not quadratic in the passages of an article: the full knowledge base has 100 for each of 36,361 entities."""
+    entities, each = 2000, 100
+    rows = np.arange(entities)
+    columns = {"wikidata_id": [f"Q{row}" for row in rows], "article": rows, "image": [f"{row}.jpg" for row in rows]}
+    DatasetDict(train=Dataset.from_dict(columns)).save_to_disk(tmp_path / "questions")
+    count = entities * each
+    texts = {"article": np.repeat(rows, each), "title": ["a"] * count, "text": ["b"] * count}
+    Dataset.from_dict(texts).save_to_disk(tmp_path / "passages")
+    side = Side(None, rows, None, None, 8)
+    tables = Tables(questions=tmp_path / "questions", passages=tmp_path / "passages")
+    long = SimpleNamespace(tables=tables, settings=source(toy).settings, questions=side, passages=side)
+    tracemalloc.start()
+    examples = match_article(long, {})[2]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(examples) == count
+    assert held / count < 300, "bytes an example"
+    assert list(examples[count - 1].relevant) == list(range(count - each, count - 1))
+    assert list(examples[count - 2].relevant) == [*range(count - each, count - 2), count - 1]
 
 
 def test_only_entities_of_training_questions_are_used(toy, tmp_path):

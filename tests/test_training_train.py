@@ -1,26 +1,35 @@
 """End-to-end training on a toy dataset: real tables and features, a random BERT in the published layout."""
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import Toy
 
 from vlret.data.tables import all_questions
+from vlret.digests import digests
 from vlret.encoders.checkpoints import read_checkpoint
-from vlret.files import InputError
+from vlret.files import InputError, remove
 from vlret.retrieval.embed import embed_questions, shuffled
 from vlret.runs import read_qrels
 from vlret.settings import Checkpoint, Sizes
+from vlret.training import state
 from vlret.training.learner import Learner
 from vlret.training.tasks import judged_examples
 from vlret.training.train import train
@@ -72,7 +81,7 @@ def test_zero_shot_checkpoints_omit_pretrained_weights(toy):
     out = toy.folder / "checkpoints" / "zs"
     train(settings=toy.settings("zs"), **toy.training, out=out)
     weights, settings = read_checkpoint(out)
-    assert settings == Checkpoint(**toy.settings("zs"), feature_dim=6)
+    assert settings == Checkpoint(**toy.settings("zs"), feature_dim=6, weights=digests(toy.corpus["weights"]))
     assert all("visual_embedding" in name for name in weights)
 
 
@@ -103,6 +112,25 @@ def test_stopped_training_resumes_and_ends_with_the_same_bytes(toy, trained, how
     assert "resuming from step" in capsys.readouterr().err
     assert equal(out, trained)
     assert not state.exists()
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_resumes_to_the_same_bytes(toy, trained):
+    """Killed at random moments, also while a state is written beside it."""
+    out, random = toy.folder / "checkpoints" / "killed", np.random.default_rng(3)
+    state = out.parent / f"{out.name}.training"
+    command = [sys.executable, "-m", "vlret", *toy.command("full", out, save_steps=1)]
+    for _ in range(3):
+        before = {*state.glob("step-*.pt")}
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while {*state.glob("step-*.pt")} <= before:
+                assert process.poll() is None, "it ended before it was killed"
+                time.sleep(0.005)
+            time.sleep(random.random() / 4)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    train(settings=toy.settings("full"), **toy.training, out=out)
+    assert equal(out, trained)
 
 
 ALL = {
@@ -147,11 +175,58 @@ def curves(out):
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
+def test_a_state_is_saved_after_so_many_minutes_too(toy, monkeypatch):
+    out, now = toy.folder / "checkpoints" / "minutes", iter(range(10**6))
+    monkeypatch.setattr("vlret.training.state.time", SimpleNamespace(monotonic=lambda: 60.0 * next(now)))
+    saved, save = [], state.save
+    monkeypatch.setattr(state, "save", lambda folder, step, *rest: saved.append(step) or save(folder, step, *rest))
+    how = {**toy.training, "save_steps": 50, "save_minutes": 10}
+    train(settings=toy.settings("full"), **how, out=out)
+    assert 50 in saved
+    assert len(saved) > 3
+    assert all(later - step <= 10 for step, later in pairwise(saved))
+
+
+def test_an_error_of_saving_ends_the_training(toy, monkeypatch):
+    def full(*rest):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(state, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        train(settings=toy.settings("full", steps=8), **toy.training, out=toy.folder / "checkpoints" / "unsaved")
+
+
+def test_training_goes_on_while_a_state_is_saved(tmp_path, monkeypatch):
+    """A step changes weights and optimizer in place, but not the state that is being written."""
+    chosen = tiny.settings()
+    model, pieces = tiny.learner(chosen), tiny.stream(chosen)[1]
+    gate, save = Event(), state.save
+    monkeypatch.setattr(state, "save", lambda *given: gate.wait() and save(*given))
+    model.step(0, 0, pieces)
+    before = copy.deepcopy(model.state())
+    with state.Saving(tmp_path, 1, 1e9) as saving:
+        saving.start(1, model.state())
+        model.step(1, 0, pieces)
+        assert not list(tmp_path.iterdir())
+        gate.set()
+    stored, after = moments(state.last(tmp_path)), moments(model.state())
+    assert all(torch.equal(value, expected) for value, expected in zip(stored, moments(before), strict=True))
+    assert not any(torch.equal(value, changed) for value, changed in zip(stored, after, strict=True))
+
+
+def moments(stored):
+    """The weights of a state that a step changes, and the optimizer's averages."""
+    averages = [each["exp_avg"] for each in stored["optimizer"]["state"].values()]
+    return [*averages, *(value for name, value in stored["weights"].items() if "side" in name)]
+
+
 def test_a_broken_state_is_skipped(toy, trained, capsys):
     out = toy.folder / "checkpoints" / "broken"
     folder = out.parent / f"{out.name}.training"
     with pytest.raises(SystemExit), interrupted_at(12):
         train(settings=toy.settings("full"), **toy.training, out=out)
+    shown = json.loads((folder / "progress.json").read_text())
+    assert shown["epoch"] == shown["step"] / 5, "35 questions in batches of 8"
     newest = folder / "step-00000013.pt"
     assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-00000007.pt", newest.name]
     newest.write_bytes(newest.read_bytes()[:-1000])
@@ -176,13 +251,49 @@ def interrupted_at(step):
         yield
 
 
-def test_training_does_not_resume_from_other_settings(toy, trained):
+def test_training_resumes_only_on_the_same_data(toy, trained, tmp_path, capsys):
+    """A copy of everything is the same data; other judgements, questions or weights are not."""
+    out = toy.folder / "checkpoints" / "moved"
+    state = out.parent / f"{out.name}.training"
+    with pytest.raises(SystemExit), interrupted_at(12):
+        train(settings=toy.settings("full"), **toy.training, out=out)
+    aside = shutil.copytree(state, tmp_path / "state")
+    copied = {name: copy_of(path, tmp_path / "copy" / name) for name, path in toy.training.items()}
+    train(settings=toy.settings("full"), **copied, out=out)
+    assert "resuming from step" in capsys.readouterr().err
+    assert equal(out, trained)
+    for name, inside in (("qrels", ""), ("questions", "train/state.json"), ("weights", "vocab.txt")):
+        shutil.copytree(aside, state)
+        changed = {key: copy_of(path, tmp_path / name / key) for key, path in toy.training.items()}
+        file = changed[name]["text"] if name == "weights" else changed[name]
+        file = file / inside if inside else file
+        file.write_text(file.read_text() + "\n")
+        with pytest.raises(SystemExit), interrupted_at(0):
+            train(settings=toy.settings("full"), **changed, out=out)
+        log = capsys.readouterr().err
+        named = "weights.text" if name == "weights" else name
+        assert f"{state}: removed, since it was stopped on other data ({named}); starting anew" in log
+        remove(state)
+
+
+def copy_of(value, to):
+    """A copy of a path, or of those in a mapping; other values as they are."""
+    if isinstance(value, dict):
+        return {name: copy_of(path, to / name) for name, path in value.items()}
+    if not isinstance(value, Path):
+        return value
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return shutil.copytree(value, to) if value.is_dir() else shutil.copy(value, to)
+
+
+def test_training_does_not_resume_from_other_settings(toy, trained, capsys):
     out = toy.folder / "checkpoints" / "changed"
     state = out.parent / f"{out.name}.training"
     state.mkdir()
     (state / "settings.json").write_text(json.dumps({**toy.settings("full"), "seed": 9}))
     (state / "step-00000030.pt").write_text("of other settings")
     train(settings=toy.settings("full"), **toy.training, out=out)
+    assert f"{state}: removed, since it was made with other settings" in capsys.readouterr().err
     assert equal(out, trained)
 
 

@@ -1,6 +1,7 @@
 """Validation, early stopping and the best weights."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from toy import Toy
 
 from vlret.encoders.checkpoints import read_checkpoint
 from vlret.files import InputError
+from vlret.training.batches import Example
 from vlret.training.fit import Progress
+from vlret.training.pool import PoolValidation, first_ranks
 from vlret.training.train import train
 from vlret.training.validate import Validation, ranks
 
@@ -50,6 +53,72 @@ def test_the_mrr_equals_a_loop_over_pools(worker, chunk):
 def test_pool_sizes_are_bounded_by_the_split():
     chosen = settings(batch_size=32)
     assert len(Validation(tasks(chosen)[0], 1, seed=1, chunk=None).batches[0].units) == 20
+
+
+def pooled(size, seed=1):
+    """A validation of 12 questions: each has one or two relevant passages, and mined ones."""
+    examples = [
+        Example(unit, f"e{unit}", (unit,), {"random": [unit + 3, unit + 9]}, (unit + 20,) * (unit % 2))
+        for unit in range(12)
+    ]
+    return PoolValidation(replace(tasks(settings())[0], examples=examples), size, seed, batch=5)
+
+
+@pytest.mark.parametrize("depth", [100, 10])
+def test_the_mrr_of_a_pool_equals_a_loop_over_its_passages(worker, monkeypatch, depth):
+    monkeypatch.setattr("vlret.training.pool.DEPTH", depth)
+    model, validation = learner(settings(), dropout=0.5), pooled(33)
+    found = validation.mrr(model, worker)
+    assert found == validation.mrr(model, worker), "no dropout"
+    side, vectors = validation.questions, {"question": [], "passage": []}
+    with torch.no_grad():
+        for name, units in (("question", range(12)), ("passage", validation.rows)):
+            vectors[name] = [model.pairs.biencoder.encode(name, side.inputs([unit]))[0] for unit in units]
+    reciprocal = []
+    for unit, question in enumerate(vectors["question"]):
+        own = {unit, unit + 20} if unit % 2 else {unit}
+        scores = {int(row): float(question @ v) for row, v in zip(validation.rows, vectors["passage"], strict=True)}
+        best = max(scores[row] for row in own)
+        rank = 1 + sum(score >= best for row, score in scores.items() if row not in own)
+        reciprocal.append(1 / rank if rank <= depth else 0)
+    assert len(scores) == 33
+    assert (0 in reciprocal) == (depth == 10), "ranks beyond it are not found"
+    assert found == pytest.approx(sum(reciprocal) / 12, abs=1e-12)
+    assert len(set(reciprocal)) > 3
+
+
+def test_a_constant_encoder_gains_nothing_in_a_pool(worker):
+    model = learner(settings())
+    with torch.no_grad():
+        for parameter in model.pairs.parameters():
+            parameter.zero_()
+        for side in model.pairs.biencoder.sides.values():
+            side.bias.fill_(1)
+    expected = sum(1 / (34 - (1 + unit % 2)) for unit in range(12)) / 12
+    assert pooled(33).mrr(model, worker) == pytest.approx(expected), "all others before the first relevant one"
+    scores = torch.zeros(2, 200)
+    relevant = torch.arange(200).expand(2, -1) >= torch.tensor([[199], [120]])
+    assert first_ranks(scores, relevant).tolist() == [200, 121]
+
+
+def test_a_pool_has_relevant_then_the_best_mined_then_random_passages():
+    relevant = {*range(12), *range(21, 32, 2)}
+    best = {unit + 3 for unit in range(12)}
+    assert {*pooled(18).rows} == relevant
+    some = {*pooled(20).rows}
+    assert relevant < some <= relevant | best
+    every = relevant | best | {unit + 9 for unit in range(12)}
+    assert {*pooled(len(every)).rows} == every
+    more = pooled(len(every) + 4)
+    assert every < {*more.rows}
+    assert len(more.rows) == len(every) + 4
+    assert more.rows.tolist() == sorted(pooled(len(every) + 4).rows)
+    assert {tuple(pooled(len(every) + 4, seed).rows) for seed in range(9)} != {tuple(more.rows)}
+    assert pooled(10**6).rows.tolist() == list(range(40))
+    with pytest.raises(
+        InputError, match=r"^training.validation_pool: 17 passages .* the 18 relevant .*; set it to 18 or"
+    ):
+        pooled(17)
 
 
 class Given:
@@ -104,6 +173,16 @@ def test_validation_improves_with_training(toy, monkeypatch):
     train(settings=chosen, **toy.training, **toy.validation, out=toy.folder / "checkpoints" / "helped")
     assert len(values) == 3
     assert values[-1] > values[0] > 0.1
+
+
+def test_validation_in_a_pool_improves_with_training(toy, monkeypatch):
+    values = []
+    take = PoolValidation.mrr
+    monkeypatch.setattr(PoolValidation, "mrr", lambda *given: values.append(take(*given)) or values[-1])
+    chosen = toy.settings("full", validate_every=20, validation_pool=40)
+    train(settings=chosen, **toy.training, **toy.validation, out=toy.folder / "checkpoints" / "pooled")
+    assert len(values) == 3
+    assert values[-1] > values[0] > 0.03
 
 
 @pytest.mark.parametrize(

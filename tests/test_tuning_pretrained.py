@@ -10,6 +10,7 @@ from parity import FOLDER
 from safetensors.torch import load_file, save_file
 from tiny_encoders import experiment, small
 
+from vlret.digests import digests
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.files import InputError
 from vlret.tuning.methods import build
@@ -111,6 +112,41 @@ def test_a_checkpoint_that_does_not_fit_is_rejected(weights, tmp_path):
     (folder / "config.json").write_text(json.dumps(settings_.model_dump(exclude={"feature_dim"})))
     with pytest.raises(InputError, match=r"config\.json: missing 'feature_dim'; remove"):
         from_pretrained(folder, weights)
+
+
+@pytest.fixture(scope="module")
+def others(weights, tmp_path_factory):
+    """The same T5 with one number changed."""
+    folder = shutil.copytree(weights["text"], tmp_path_factory.mktemp("others") / "t5")
+    stored = load_file(folder / "model.safetensors")
+    next(iter(stored.values())).view(-1)[7] += 1
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    return {"text": folder}
+
+
+def test_other_weights_than_it_was_trained_from_are_refused(weights, others, tmp_path):
+    model, settings_ = changed("lora", weights)
+    known = settings_.model_copy(update={"weights": digests(weights)})
+    save_pretrained(model, known, tmp_path / "saved")
+    copy = shutil.copytree(weights["text"], tmp_path / "elsewhere")
+    assert from_pretrained(tmp_path / "saved", {"text": copy})[1] == known
+    message = (
+        r"^\S+/saved: trained from other weights than \S+/t5 \(their digest is \w+, that of 'text' was \w+\); give"
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        from_pretrained(tmp_path / "saved", others)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=message):
+        build(settings_, {**others, "start": tmp_path / "saved"}, WIDTH)
+
+
+def test_the_checkpoint_it_started_from_must_be_given(weights, full, tmp_path):
+    given = {**weights, "start": full[1]}
+    settings_ = settings("lora").model_copy(update={"weights": digests(given)})
+    save_pretrained(build(settings_, given, WIDTH), settings_, tmp_path / "on")
+    from_pretrained(tmp_path / "on", given)
+    with pytest.raises(InputError, match="on: was trained from another checkpoint; give it too, as weights 'start'"):
+        from_pretrained(tmp_path / "on", weights)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -161,14 +161,27 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def unfinished(folder: Path, settings: dict) -> None:
-    """Prepare the folder of a long job's partial results; remove those made with other `settings`."""
-    path = folder / "settings.json"
-    if not path.is_file() or read_json(path) != settings:
-        if path.is_file():
-            say(f"{folder}: removed, since it was made with other settings")
+def unfinished(folder: Path, settings: dict, inputs: Mapping[str, str] | None = None) -> None:
+    """Prepare the folder of a long job's partial results; remove those made with other `settings` or `inputs`.
+
+    `inputs` are the digests of what the job reads, by name.
+    """
+    path, known = folder / "settings.json", settings if inputs is None else {**settings, "inputs": inputs}
+    before = read_json(path) if path.is_file() else None
+    if before != known:
+        if before is not None:
+            say(f"{folder}: removed, since it {_differing(before, known)}; starting anew")
         remove(folder)
-    write_json(path, settings)
+    write_json(path, known)
+
+
+def _differing(before: dict, known: dict) -> str:
+    """What distinguishes partial results from those of another job: its settings, or else its inputs."""
+    one, other = before.get("inputs"), known.get("inputs")
+    if {**before, "inputs": None} != {**known, "inputs": None} or not isinstance(one, dict):
+        return "was made with other settings"
+    names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+    return f"was stopped on other data ({', '.join(names)})"
 
 
 def part_of(shard: str) -> tuple[int, int]:

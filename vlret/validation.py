@@ -260,6 +260,8 @@ def _contradiction(training: Training, model: str) -> str | None:
         return "validate_every: no task of kind viquae on the evaluated dataset to validate; set it to 0"
     if training.patience and not training.validate_every:
         return "patience: there is no validation; set validate_every"
+    if training.validation_pool and not training.validate_every:
+        return "validation_pool: there is no validation; set validate_every"
     if training.warmup_steps > training.steps:
         return f"warmup_steps: {training.warmup_steps} is more than steps, {training.steps}"
     return None

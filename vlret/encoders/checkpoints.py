@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlret.digests import content
 from vlret.explained import explain
 from vlret.files import InputError, atomic, error_summary, read_json, write_json
 from vlret.settings import Checkpoint
@@ -93,6 +94,22 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
     if not file.is_file():
         raise InputError(f"{file}: no such file; was the experiment trained?")
     return read_tensors(file), read_settings(path)
+
+
+def check_base(path: Path, settings: Checkpoint, weights: Mapping[str, Path]) -> None:
+    """Check that `weights` are, by content, those that the checkpoint at `path` was trained from, as far as it says.
+
+    Raises
+    ------
+    InputError
+        If one differs.
+    """
+    for name, known in settings.weights.items():
+        if name in weights and (found := content(Path(weights[name]))) != known:
+            raise InputError(
+                f"{path}: trained from other weights than {weights[name]} (their digest is {found}, that of {name!r} "
+                f"was {known}); give those it was trained from, or train the experiment again"
+            )
 
 
 def read_settings(path: Path) -> Checkpoint:

@@ -322,7 +322,7 @@ class Layout(Results):
             if not shared_pretraining(self.config, chosen):
                 inputs |= self._corpus(chosen) | self._judged(run)
             inputs |= {"datasets": self._others(chosen, run)}
-            resources |= {"save_steps": run.save_steps, "gpus": run.gpus, "nodes": run.nodes}
+            resources |= {name: getattr(run, name) for name in ("save_steps", "save_minutes", "gpus", "nodes")}
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
 
     def _sizes(self, experiment: Experiment) -> dict[str, object]:
@@ -381,8 +381,7 @@ class Layout(Results):
     def _encoding(self, experiment: str, *read: str) -> tuple[dict[str, Files], dict, dict]:
         """Inputs, settings and resources of encoding with an experiment; `read` are the tables and stores."""
         chosen, embedding = self.experiment(experiment), self.config.embedding
-        weights = {name: file for name, file in self.weights(chosen).items() if name != "start"}
-        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": weights}
+        inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": self.weights(chosen)}
         inputs |= {name: file for name, file in self._corpus(chosen).items() if name in read}
         run = training_of(self.config, chosen) or self.config.training.defaults
         known = {"precision": embedding.precision or run.precision}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vlret.console import say
-from vlret.digests import fingerprint
+from vlret.digests import digests
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, prefetch, question_text
 from vlret.encoders.precision import chosen, round_linear
@@ -88,8 +88,7 @@ def embed(
     with locked(out.parent / f".{out.name}.lock") as lock:
         known = {**described, "shard": shard, "batch_size": batch_size, "dtype": dtype}
         read = {"checkpoint": checkpoint, "passages": passages, "articles": articles, "features": article_features}
-        contents = {name: fingerprint(path) for name, path in {**read, **weights}.items() if path}
-        unfinished(work, {**known, "contents": contents})
+        unfinished(work, known, digests({name: path for name, path in {**read, **weights}.items() if path}))
         if not is_whole(work / "shard"):
             writer = VectorWriter(work / "shard", dtype, max(1, len(side) // SAMPLED))
             left = [span for span in spans if span.start >= described["first"] + writer.units]

@@ -297,3 +297,5 @@ class Checkpoint(ExperimentSettings):
 
     feature_dim: Positive | None
     """Dimension of the image features; none for a text model."""
+    weights: dict[StrictStr, StrictStr] = {}
+    """The digests of the weights it was trained from, by name; with them its own give the model."""

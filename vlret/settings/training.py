@@ -83,6 +83,10 @@ class Training(Settings):
 
     steps: Positive = 1000
     batch_size: Annotated[StrictInt, Field(ge=2)] = 32
+    sampling: Literal["epochs", "entities"] = "epochs"
+    """Questions of a batch, all of distinct entities. epochs: every question once per epoch, which is as long as the
+    most frequent entity has questions if that is more; places that this leaves, and the last batch's, are filled
+    evenly with other questions. entities: entities at random, and one question of each."""
     negatives_per_question: Count = 1
     negatives: Miners = {"bm25": 1.0}
     """Shares of the miners: bm25, article (the linked one), random, same-type, and the runs of experiments in the grid:
@@ -124,6 +128,9 @@ class Training(Settings):
     """Steps between validations; the weights with the best MRR are kept. 0: never."""
     validation_batches: Positive = 2
     """Batches of validation questions, each ranked by itself."""
+    validation_pool: Count = 0
+    """If not 0, validation ranks every question among so many passages, the same for all, instead of batches: the
+    relevant ones, mined negatives, the best first, and random ones. MRR@100."""
     patience: Count = 0
     """Stop after this many validations without improvement; 0: never."""
 
@@ -156,10 +163,12 @@ class Training(Settings):
 
 
 class TrainingRun(Training):
-    """How an experiment is trained; `save_steps`, `gpus` and `nodes` retrain nothing."""
+    """How an experiment is trained; `save_steps`, `save_minutes`, `gpus` and `nodes` retrain nothing."""
 
     save_steps: Positive = 100
     """Steps between saved states, from which an interrupted training resumes."""
+    save_minutes: AboveZero = 15.0
+    """The most minutes between them."""
     gpus: Positive = 1
     """Processes per node, one GPU each. With a `chunk` that divides each process's share of a batch, losses equal those
     of one process up to rounding; without `chunk`, dropout differs."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from vlret.encoders.inputs import Side
 from vlret.files import InputError
 from vlret.settings import Task as TaskSettings
+from vlret.training.epochs import Epochs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """A question to train on.
 
@@ -36,9 +37,9 @@ class Example:
 
     unit: int
     entity: str
-    relevant: tuple[int, ...]
+    relevant: Sequence[int]
     negatives: Mapping[str, Sequence[int]]
-    others: tuple[int, ...] = ()
+    others: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Batch:
 class Batches:
     """The batches of a task; each depends only on the seed and its index, so that training can resume.
 
-    A batch samples distinct entities, one question of each, one of its relevant passages, and distinct hard negatives
-    from the miners by their shares; a miner with none left for a question is skipped.
+    A batch has questions of distinct entities; it samples one of each question's relevant passages, and distinct hard
+    negatives from the miners by their shares; a miner with none left for a question is skipped.
 
     Parameters
     ----------
@@ -118,6 +119,9 @@ class Batches:
         The number of processes that share a batch evenly.
     chunk
         Questions per piece; None for all of a process.
+    sampling
+        `epochs`: every question once per epoch (`vlret.training.epochs`). `entities`: each batch samples entities, then
+        one question of each.
 
     Raises
     ------
@@ -125,7 +129,14 @@ class Batches:
         If there are fewer entities than questions in a batch, or processes do not divide it.
     """
 
-    def __init__(self, task: Task, seed: tuple[int, int], world: int = 1, chunk: int | None = None):
+    def __init__(
+        self,
+        task: Task,
+        seed: tuple[int, int],
+        world: int = 1,
+        chunk: int | None = None,
+        sampling: str = "epochs",
+    ):
         self.task, self.seed, self.size = task, seed, task.settings.batch_size
         self.entities: dict[str, list[Example]] = {}
         for example in task.examples:
@@ -141,9 +152,18 @@ class Batches:
                 f"training.batch_size: {self.size} questions cannot be split evenly into {world} processes "
                 f"(task {task.name})"
             )
+        self.epochs = None
+        if sampling == "epochs":
+            self.epochs = Epochs([len(self.entities[name]) for name in self.names], self.size, seed)
+            self.examples = [example for name in self.names for example in self.entities[name]]
         share = self.size // world
         starts = [first + at for first in range(0, self.size, share) for at in range(0, share, chunk or share)]
         self.spans = [range(start, stop) for start, stop in zip(starts, [*starts[1:], self.size], strict=True)]
+
+    @property
+    def epoch(self) -> float:
+        """Batches per epoch; by `entities`, those with as many questions as the task has."""
+        return self.epochs.batches if self.epochs else len(self.task.examples) / self.size
 
     def __getitem__(self, number: int) -> Batch:
         chosen, relevant, negatives = self.draw(number)
@@ -168,9 +188,12 @@ class Batches:
     def draw(self, number: int) -> tuple[list[Example], list[int], list[list[int]]]:
         """The questions of a batch, and the relevant passage and hard negatives of each."""
         rng = np.random.default_rng([self.seed[0], number, self.seed[1]])
-        names = rng.choice(self.names, size=self.size, replace=False)
-        chosen = [self.entities[name][rng.integers(len(self.entities[name]))] for name in names]
-        relevant = [int(rng.choice(example.relevant)) for example in chosen]
+        if self.epochs:
+            chosen = [self.examples[place] for place in self.epochs.batch(number)]
+        else:
+            names = rng.choice(self.names, size=self.size, replace=False)
+            chosen = [self.entities[name][rng.integers(len(self.entities[name]))] for name in names]
+        relevant = [example.relevant[rng.integers(len(example.relevant))] for example in chosen]
         return chosen, relevant, [self._negatives(example, rng) for example in chosen]
 
     def _negatives(self, example: Example, rng: np.random.Generator) -> list[int]:
@@ -190,8 +213,8 @@ class Batches:
 class Mixture:
     """Chooses the task of each step: in turn, or in proportion to the number of examples.
 
-    `balanced`: in an epoch, a task takes as many steps as a pass over its examples needs, times its `weight`; the steps
-    of all tasks are shuffled with a new seed every epoch.
+    `balanced`: in an epoch, a task takes as many steps as its own epoch has, times its `weight`; the steps of all tasks
+    are shuffled with a new seed every epoch.
 
     Parameters
     ----------
@@ -201,6 +224,8 @@ class Mixture:
         `round-robin` or `balanced`.
     accumulation
         Batches per step, all of one task.
+    sampling
+        As for `Batches`.
 
     Source: github.com/ylsung/VL_adapter, whose multitask loader has both modes.
     """
@@ -213,12 +238,14 @@ class Mixture:
         seed: int,
         world: int = 1,
         chunk: int | None = None,
+        sampling: str = "epochs",
     ):
         self.tasks, self.mixing, self.accumulation, self.seed = list(tasks), mixing, accumulation, seed
-        self.batches = [Batches(task, (seed, number), world, chunk) for number, task in enumerate(tasks)]
-        seen = [task.settings.batch_size * accumulation for task in tasks]
-        shares = [task.settings.weight * len(task.examples) for task in tasks]
-        self.epoch = [max(1, round(share / questions)) for share, questions in zip(shares, seen, strict=True)]
+        self.batches = [Batches(task, (seed, number), world, chunk, sampling) for number, task in enumerate(tasks)]
+        epochs = [
+            task.settings.weight * own.epoch / accumulation for task, own in zip(tasks, self.batches, strict=True)
+        ]
+        self.epoch = [max(1, round(steps)) for steps in epochs]
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def place(self, step: int) -> tuple[int, int]:

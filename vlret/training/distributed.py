@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -42,6 +43,16 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def worker() -> ThreadPoolExecutor:
+    """A thread that prepares tensors for this process's GPU, which each thread must be told."""
+    return ThreadPoolExecutor(1, initializer=_use, initargs=(device(),))
+
+
+def _use(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def say(line: str) -> None:
     """`vlret.console.say` on the first process only."""
     if rank() == 0:
@@ -60,6 +71,34 @@ def largest(number: int) -> int:
         return number
     shared = torch.tensor(number, device=device())
     dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared)
+
+
+class Largest:
+    """The maximum over all of several processes, asked for now and read later; asking waits for nothing."""
+
+    def __init__(self, number: int):
+        self.shared = torch.full((), number, device=device())
+        self.work = dist.all_reduce(self.shared, dist.ReduceOp.MAX, async_op=True)
+        self.copied = None
+        if self.shared.is_cuda:
+            self.work.wait()  # of the GPU's queue, not of this thread
+            self.shared = self.shared.to("cpu", non_blocking=True)
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+
+    def read(self) -> int:
+        """The maximum, once all have asked; on a GPU, once it has finished what was queued before."""
+        self.copied.synchronize() if self.copied else self.work.wait()
+        return int(self.shared)
+
+
+def told(number: int) -> int:
+    """The first process's number, on all processes."""
+    if world() == 1:
+        return number
+    shared = torch.tensor(number, device=device())
+    dist.broadcast(shared, 0)
     return int(shared)
 
 

@@ -3,12 +3,11 @@
 import math
 import signal
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import prefetch
-from vlret.files import unfinished
 from vlret.locks import BEAT, Lock
 from vlret.settings import ExperimentSettings, Training
 from vlret.training import distributed, state
@@ -16,6 +15,7 @@ from vlret.training.batches import Mixture, Task
 from vlret.training.distributed import say
 from vlret.training.learner import Learner
 from vlret.training.pieces import pieces
+from vlret.training.pool import PoolValidation
 from vlret.training.report import Report
 from vlret.training.stops import signals
 from vlret.training.validate import Validation
@@ -25,15 +25,14 @@ def fit(
     model: BiEncoder,
     tasks: Sequence[Task],
     settings: ExperimentSettings,
-    folder: Path,
-    save_steps: int,
-    validation: Validation | None = None,
+    saving: state.Saving,
+    validation: Validation | PoolValidation | None = None,
     lock: Lock | None = None,
 ) -> None:
-    """Train `model` in place, resuming from the state in `folder` if it has the same settings.
+    """Train `model` in place, resuming from the state in `saving.folder`, which `vlret.files.unfinished` prepared.
 
-    The state is saved every `save_steps` steps. With `validation`, the model ends with the weights of the best
-    validation. The first process writes to `folder` only while it holds `lock`.
+    With `validation`, the model ends with the weights of the best validation. Only the first process writes to the
+    folder, and only while it holds `lock`.
 
     Raises
     ------
@@ -43,17 +42,15 @@ def fit(
     SystemExit
         With 128 + the signal's number if stopped by a signal; the state after the last step is saved.
     """
-    training, rank, world = settings.training, distributed.rank(), distributed.world()
-    if rank == 0:
-        unfinished(folder, settings.brief())
+    training, rank, world, folder = settings.training, distributed.rank(), distributed.world(), saving.folder
     distributed.wait()
     mixing = training.mixing, training.accumulation, settings.seed
-    mixture = Mixture(tasks, *mixing, world, training.chunk)
+    mixture = Mixture(tasks, *mixing, world, training.chunk, training.sampling)
     learner = Learner(model, tasks, training, settings.seed)
     progress = Progress(learner, validation, training)
     first = progress.resume(folder, settings.name)
     reporting = Report(folder, settings, first, mixture, progress.curve)
-    with signals() as stop, ThreadPoolExecutor(1) as worker, reporting as report:
+    with signals() as stop, distributed.worker() as worker, saving, reporting as report:
         stream = prefetch(pieces(mixture, range(first, training.steps), rank, world), worker)
         for step in range(first, training.steps):
             task, _ = mixture.place(step)
@@ -62,13 +59,13 @@ def fit(
                 lock.check(known=2 * BEAT)
             report.step(step + 1, measured)
             report.validation(step + 1, progress.validate(step + 1, worker))
-            stopped = stop.agreed()
             if progress.over or step + 1 == training.steps:
                 break
-            if rank == 0 and (stopped or (step + 1) % save_steps == 0):
-                done = {**progress.state(), "curve": report.state()}
-                state.save(folder, step + 1, done, lock and lock.check)
+            stopped = stop.agreed()
+            if rank == 0 and (saving.due(step + 1) or stopped):
+                saving.start(step + 1, {**progress.state(), "curve": report.state()})
             if stopped:
+                saving.finish()
                 distributed.wait()  # else the launcher would kill the first process while it saves
                 name = signal.Signals(stopped).name
                 say(f"{settings.name}: stopped by {name} after step {step + 1}; run the same command to resume")
@@ -89,7 +86,7 @@ class Progress:
         `Report.state` of the resumed run; None without one.
     """
 
-    def __init__(self, learner: Learner, validation: Validation | None, training: Training):
+    def __init__(self, learner: Learner, validation: Validation | PoolValidation | None, training: Training):
         self.learner, self.validation, self.training = learner, validation, training
         self.best: dict = {}
         self.waited = 0

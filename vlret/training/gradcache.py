@@ -77,7 +77,7 @@ def _at_vectors(
     questions, passages = (torch.cat(parts) for parts in zip(*leaves, strict=True))
     questions = gather(questions, batch.counts(batch.spans, world()))
     passages = gather(passages, batch.counts(batch.passage_spans, world()))
-    labels, excluded = batch.labels.to(questions.device), batch.excluded.to(questions.device)
+    labels, excluded = (part.to(questions.device, non_blocking=True) for part in (batch.labels, batch.excluded))
     loss = objective(questions, passages, labels, excluded)
     scale(loss).backward()
     return loss.detach(), [[leaf.grad.mul_(world()) for leaf in piece] for piece in leaves]

@@ -17,6 +17,7 @@ from vlret.training.batches import Task
 from vlret.training.gradcache import accumulate
 from vlret.training.losses import Objective
 from vlret.training.pieces import Piece
+from vlret.training.state import copied
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECOMPILATIONS = 64  # one graph per task, side and pass
@@ -45,7 +46,14 @@ class Pairs(nn.Module):
         with self.autocast():
             vectors = self.encode("question", _to_device(questions))
             groups = [self.encode("passage", _to_device(group)) for group in passages]
-        return _at_least_single(vectors), _at_least_single(torch.cat(groups)[order])
+        return _at_least_single(vectors), _at_least_single(
+            torch.cat(groups)[order.to(vectors.device, non_blocking=True)]
+        )
+
+    def vectors(self, side: str, inputs: dict[str, Tensor]) -> Tensor:
+        """The vectors of inputs of one side, `question` or `passage`: `[n, dim]`."""
+        with self.autocast():
+            return _at_least_single(self.encode(side, _to_device(inputs)))
 
     def autocast(self) -> AbstractContextManager:
         """The context of a forward pass in this precision."""
@@ -145,8 +153,8 @@ class Learner:
             parameter.copy_(weights[name])
 
     def state(self) -> dict:
-        """Everything that later steps depend on besides step number and seed, which determine dropout and batches."""
-        parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """A copy of everything that later steps depend on besides step number and seed."""
+        parts = {"optimizer": copied(self.optimizer.state_dict()), "scaler": self.scaler.state_dict()}
         return {"weights": self.weights(), **parts}
 
     def restore(self, state: dict) -> None:
@@ -207,7 +215,7 @@ def checkpoint_gradients(model: nn.Module) -> None:
 
 
 def _to_device(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(distributed.device()) for name, tensor in inputs.items()}
+    return {name: tensor.to(distributed.device(), non_blocking=True) for name, tensor in inputs.items()}
 
 
 def _at_least_single(vectors: Tensor) -> Tensor:

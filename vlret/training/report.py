@@ -25,8 +25,9 @@ class Report:
     """Writes curves per task (`loss/<task>`, `steps/<task>`) and for all tasks.
 
     The latter are `learning_rate`, `gradient_norm`, `questions_per_second` and `validation/mrr`. Only the first
-    process reports. `progress.json`, which `vlret status` reads, holds the step and its loss, the epoch of the first
-    task, the last validation's `mrr`, `questions_per_second`, the estimated `seconds` left, and the `time` of writing.
+    process reports. `progress.json`, which `vlret status` reads, holds the step and its loss, the epochs of the first
+    task so far (`Batches.epoch`), the last validation's `mrr`, `questions_per_second`, the estimated `seconds` left,
+    and the `time` of writing.
 
     Raises
     ------
@@ -128,13 +129,14 @@ class Report:
         return (time.monotonic() - self.started) / (step - self.first) * (self.steps - step)
 
     def _write_progress(self, step: int, loss: float) -> None:
-        self.written, task = time.monotonic(), self.mixture.tasks[0]
+        self.written = time.monotonic()
         seen = [
             taken * one.settings.batch_size * self.mixture.accumulation
             for one, taken in zip(self.mixture.tasks, self.taken, strict=True)
         ]
         speed = sum(seen) / max(self.written - self.started, 1e-9) * (step - self.first) / step
-        known = {"epoch": seen[0] / len(task.examples), "questions_per_second": speed, "seconds": self._left(step)}
+        epochs = self.taken[0] * self.mixture.accumulation / self.mixture.batches[0].epoch
+        known = {"epoch": epochs, "questions_per_second": speed, "seconds": self._left(step)}
         where = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
         write_json(
             self.folder / PROGRESS,

@@ -14,13 +14,22 @@ SIGNAL_FILE = "VLRET_SIGNAL_FILE"  # where the launcher of several processes wri
 
 
 class Stop:
-    """The received signal, 0 if none."""
+    """The received signal, 0 if none, and the question for those of all processes that is under way."""
 
     signal: int = 0
+    asked: distributed.Largest | None = None
 
     def agreed(self) -> int:
-        """The signal that any process or the launcher received; the same on all processes after each step."""
-        return distributed.largest(self.signal or _launchers_signal())
+        """The signal that any process or the launcher received, the same on all processes.
+
+        Several processes learn it one step late: each call asks for the signals so far and returns what the previous
+        call asked for, so that no step waits for its own end.
+        """
+        own = self.signal or _launchers_signal()
+        if distributed.world() == 1:
+            return own
+        before, self.asked = self.asked, distributed.Largest(own)
+        return before.read() if before else 0
 
 
 def _launchers_signal() -> int:

@@ -3,7 +3,7 @@
 Only training questions and their articles are used, so that no task reveals an entity of another split.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from vlret.training.corpus import (
     question_texts,
 )
 from vlret.training.distributed import say
+
+NONE: Mapping[str, Sequence[int]] = {}  # the negatives of tasks without any, shared by their examples
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,7 @@ def match_article(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, l
         if len(own) < 2 or not shown:
             continue
         for number, row in enumerate(own):
-            others = tuple(other for other in own if other != row)
-            examples.append(Example(len(rows), entity, others, {}))
+            examples.append(Example(len(rows), entity, Besides(own, row), NONE))
             rows.append(row)
             images.append(shown[number % len(shown)])
     anchors = replace(
@@ -182,6 +183,22 @@ def match_article(source: Source, _: Mapping[str, float]) -> tuple[Side, Side, l
         limit=source.passages.limit,
     )
     return anchors, source.passages, examples
+
+
+class Besides(Sequence[int]):
+    """The numbers of a range except one of them, in order, without holding them."""
+
+    __slots__ = ("every", "without")
+
+    def __init__(self, every: range, without: int):
+        self.every, self.without = every, without
+
+    def __len__(self) -> int:
+        return len(self.every) - 1
+
+    def __getitem__(self, place: int) -> int:
+        number = self.every[:-1][place]
+        return number if number < self.without else number + 1
 
 
 Kind = Callable[[Source, Mapping[str, float]], tuple[Side, Side, list[Example]]]

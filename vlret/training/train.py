@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from vlret.digests import digests
 from vlret.encoders.checkpoints import read_settings
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
-from vlret.files import InputError, remove
+from vlret.files import InputError, remove, unfinished
 from vlret.locks import Lock, TakenOver, locked
+from vlret.made import version_of
 from vlret.settings import IMAGES, Checkpoint, ExperimentSettings, Sizes
 from vlret.sizes import check_sizes
 from vlret.training import distributed
@@ -20,6 +22,8 @@ from vlret.training.batches import Task
 from vlret.training.corpus import Tables
 from vlret.training.fit import fit
 from vlret.training.launch import launch
+from vlret.training.pool import PoolValidation
+from vlret.training.state import Saving
 from vlret.training.tasks import Source, sources_of, tasks_of
 from vlret.training.validate import Validation
 from vlret.tuning.methods import build
@@ -43,6 +47,7 @@ def train(
     validation_negatives: Mapping[str, Path] | None = None,
     datasets: Mapping[str, Path] | None = None,
     save_steps: int = 100,
+    save_minutes: float = 15.0,
     gpus: int | None = None,
     nodes: int | None = None,
     sizes: Sizes | None = None,
@@ -73,8 +78,8 @@ def train(
         Judgements and mined passages of the validation questions, for `validate_every`.
     datasets
         Files of the other datasets that tasks name, as for `vlret.training.tasks.sources_of`.
-    save_steps
-        Steps between saved states.
+    save_steps, save_minutes
+        Steps between saved states, and the most minutes.
     gpus, nodes
         Processes per node and nodes of the Slurm job, 1 by default. Each runs this process's own command line, so more
         than 1 only works from the command line.
@@ -98,7 +103,8 @@ def train(
         check_sizes(settings.name.partition("_")[0], settings.model.text.architecture, sizes, folders)
     tables = Tables(questions, passages, articles, question_features, article_features)
     source = Source(settings, tables, tokenizer_of(settings, weights), qrels, negatives)
-    stored = Checkpoint(**{**dict(settings), "feature_dim": _feature_dim(source, datasets or {})})
+    known = {"feature_dim": _feature_dim(source, datasets or {}), "weights": digests(weights)}
+    stored = Checkpoint(**{**dict(settings), **known})
     model = build(settings, weights, stored.feature_dim)
     if settings.training is None:
         save_pretrained(model, stored, out)
@@ -111,13 +117,31 @@ def train(
         held_out = replace(source, qrels=validation_qrels, negatives=validation_negatives or {})
         validation = validation_of(held_out, tasks) if settings.training.validate_every else None
         state = out.parent / f"{out.name}.training"
-        fit(model, tasks, settings, state, save_steps, validation, lock)
+        if lock:
+            made = {**settings.brief(), "version": version_of("training train")}
+            unfinished(state, made, inputs_of(source, held_out, datasets or {}, stored.weights))
+        saving = Saving(state, save_steps, save_minutes, lock and lock.check)
+        fit(model, tasks, settings, saving, validation, lock)
         if lock:
             save_pretrained(model, stored, out, lock.check)
             remove(state)
 
 
-def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
+def inputs_of(
+    source: Source, held_out: Source, datasets: Mapping[str, Path], weights: Mapping[str, str]
+) -> dict[str, str]:
+    """The digests of everything that a training reads, by which a stopped one knows whether it may go on.
+
+    `weights` are already digests.
+    """
+    validation = {
+        name: path for name, path in held_out.parts.items() if name.partition(".")[0] in ("qrels", "negatives")
+    }
+    files = {**source.parts, **{f"validation_{name}": path for name, path in validation.items()}, **datasets}
+    return digests(files) | {f"weights.{name}": known for name, known in weights.items()}
+
+
+def validation_of(source: Source, tasks: Sequence[Task]) -> Validation | PoolValidation:
     """Validation on the validation questions of the first task of kind `viquae`."""
     training = source.settings.training
     if source.qrels is None:
@@ -127,6 +151,9 @@ def validation_of(source: Source, tasks: Sequence[Task]) -> Validation:
         raise InputError("training.validate_every: needs a task of kind viquae to validate")
     task = tasks[kinds.index("viquae")]
     task = replace(task, examples=source.examples(task.settings.negatives))
+    if training.validation_pool:
+        batch = training.chunk or task.settings.batch_size
+        return PoolValidation(task, training.validation_pool, source.settings.seed, batch)
     return Validation(task, training.validation_batches, source.settings.seed, training.chunk)
 
 

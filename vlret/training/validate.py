@@ -37,7 +37,7 @@ class Validation:
         entities = len({example.entity for example in task.examples})
         size = min(task.settings.batch_size, entities)
         sized = replace(task, settings=task.settings.model_copy(update={"batch_size": size}))
-        self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk)
+        self.name, self.batches = task.name, Batches(sized, (seed, SEED), chunk=chunk, sampling="entities")
         self.own = range(distributed.rank(), pools, distributed.world())
 
     @torch.no_grad()
@@ -53,9 +53,11 @@ class Validation:
                 *(learner.pairs(**next(pieces).inputs) for _ in range(1, piece.of)),
             ]
             questions, passages = (torch.cat(parts) for parts in zip(*vectors, strict=True))
-            labels, excluded = (part.to(learner.device) for part in (piece.batch.labels, piece.batch.excluded))
+            asked = piece.batch.labels, piece.batch.excluded
+            labels, excluded = (part.to(learner.device, non_blocking=True) for part in asked)
             places = ranks(scores_of(questions, passages, excluded=excluded), labels)
-            found += torch.stack([(1 / places.double()).sum(), torch.tensor(len(places), device=learner.device)])
+            found[0] += (1 / places.double()).sum()
+            found[1] += len(places)
         reciprocal, questions = distributed.total(found).tolist()
         return reciprocal / questions
 
@@ -67,12 +69,16 @@ class Validation:
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """The rank of each question's label among the passages, from 1: `[questions, passages]` to `[questions]`.
 
-    Ties rank before the label, so that an encoder with constant output gains nothing. Raises `InputError` for a score
-    that is not a number, which no rank is worse than.
+    Ties rank before the label, so that an encoder with constant output gains nothing.
     """
+    check_numbers(scores)
+    own = scores.gather(1, labels[:, None])
+    return (scores >= own).sum(dim=1)
+
+
+def check_numbers(scores: Tensor) -> None:
+    """Raise `InputError` for a score that is not a number, which no rank is worse than."""
     if scores.isnan().any():
         raise InputError(
             "validation: scores are not numbers; set training.precision to bf16, or lower the learning rate"
         )
-    own = scores.gather(1, labels[:, None])
-    return (scores >= own).sum(dim=1)

@@ -9,7 +9,7 @@ from torch import nn
 
 from vlret.encoders.assemble import assemble
 from vlret.encoders.biencoder import BiEncoder, Tower
-from vlret.encoders.checkpoints import read_checkpoint
+from vlret.encoders.checkpoints import check_base, read_checkpoint, read_settings
 from vlret.files import InputError
 from vlret.settings import ExperimentSettings, Tuning
 from vlret.tuning.adapters import add_adapters
@@ -116,13 +116,14 @@ def build(settings: ExperimentSettings, weights: Mapping[str, Path], feature_dim
 
     Per-task parts are built for each task of the training; the first is active until `vlret.encoders.tasks.activate`
     changes it. Parameters are those of `vlret.encoders.assemble.assemble`; `weights` may also have a `start`, the
-    checkpoint of the experiment to start from (`start_from`).
+    checkpoint of the experiment to start from (`start_from`), which must have been trained from the same weights.
     """
     torch.manual_seed(settings.seed)
     published = {name: path for name, path in weights.items() if name != "start"}
     model, tasks = assemble(settings, published, feature_dim), _tasks(settings)
     if "start" in weights:
         start_from(model, settings, tasks, weights["start"])
+        check_base(weights["start"], read_settings(weights["start"]), published)
     else:
         tune(model, settings.tuning, tasks)
     return model

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlret.encoders.biencoder import BiEncoder
-from vlret.encoders.checkpoints import read_checkpoint, save_checkpoint
+from vlret.encoders.checkpoints import check_base, read_checkpoint, save_checkpoint
+from vlret.files import InputError
 from vlret.settings import Checkpoint
 from vlret.tuning.methods import build
 
@@ -31,14 +32,17 @@ def from_pretrained(folder: Path, weights: Mapping[str, Path]) -> tuple[BiEncode
     Parameters
     ----------
     weights
-        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
+        The weights it was trained from, as for `vlret.tuning.methods.build`.
 
     Raises
     ------
     InputError
-        If the folder or the published weights are missing, damaged or mismatched.
+        If the folder or the weights are missing, damaged, mismatched, or not those it was trained from.
     """
     stored, settings = read_checkpoint(folder)
+    if "start" in settings.weights and "start" not in weights:
+        raise InputError(f"{folder}: was trained from another checkpoint; give it too, as weights 'start'")
+    check_base(folder, settings, weights)
     model = build(settings, weights, settings.feature_dim)
     model.restore(stored, folder)
     return model.eval(), settings
