@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vlret.encoders.dropout import Dropout, attention, rounded
 from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
 
 # Position tables begin with two unused rows.
@@ -55,10 +55,11 @@ class BartAttention(nn.Module):
 
     def forward(self, hidden: Tensor, states: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
         """Queries from `hidden`, keys and values from `states`, both `[batch, positions, dim]`."""
+        hidden, states = (rounded(hidden),) * 2 if states is hidden else (hidden, rounded(states))
         parts = zip((self.q_proj, self.k_proj, self.v_proj), (hidden, states, states), strict=True)
         query, key, value = (split_heads(projection(source), self.heads) for projection, source in parts)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
+        mixed = attention(query, key, value, mask, dropout, causal)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -84,7 +85,7 @@ class BartLayer(nn.Module):
         self.ff_adapter = AdapterSlot("feed-forward", layer, dim)
         self.final_layer_norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.activation_function]
-        self.dropout, self.activation_dropout = nn.Dropout(config.dropout), nn.Dropout(config.activation_dropout)
+        self.dropout, self.activation_dropout = Dropout(config.dropout), Dropout(config.activation_dropout)
 
     def forward(
         self, hidden: Tensor, mask: Tensor | None, states: Tensor | None = None, states_mask: Tensor | None = None
@@ -109,7 +110,7 @@ class BartStack(Stack):
         self.embed_positions = nn.Embedding(config.max_position_embeddings + OFFSET, config.d_model)
         self.layers = nn.ModuleList(BartLayer(config, layer, decoder) for layer in range(depth))
         self.layernorm_embedding = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def add_positions(self, text: Tensor) -> Tensor:
         """Embeddings `[batch, tokens, dim]` plus those of their positions, from 0."""

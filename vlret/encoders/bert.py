@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vlret.encoders.dropout import Dropout, attention, rounded
 from vlret.encoders.joint import ACTIVATIONS, AdapterSlot, Encoded, Stack, key_mask, split_heads
 
 
@@ -41,7 +41,7 @@ class BertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, dim)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, dim)
         self.LayerNorm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """`[batch, tokens]` ids to `[batch, tokens, dim]`, before the norm."""
@@ -62,9 +62,10 @@ class BertAttention(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """`[batch, positions, dim]` to the same shape; `mask` `[batch, 1, 1, positions]` is added to the scores."""
-        query, key, value = (split_heads(self.self[name](hidden), self.heads) for name in ("query", "key", "value"))
+        states = rounded(hidden)
+        query, key, value = (split_heads(self.self[name](states), self.heads) for name in ("query", "key", "value"))
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = attention(query, key, value, mask, dropout)
         return self.output(mixed.transpose(1, 2).flatten(2), hidden)
 
 
@@ -76,7 +77,7 @@ class BertOutput(nn.Module):
         self.dense = nn.Linear(inner, config.hidden_size)
         self.adapter = slot
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """`[batch, tokens, inner]` and `[batch, tokens, dim]` to `[batch, tokens, dim]`."""

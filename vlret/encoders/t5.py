@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlret.encoders.dropout import Dropout, attention, rounded
 from vlret.encoders.joint import AdapterSlot, Encoded, Stack, key_mask, split_heads
 
 
@@ -81,10 +82,11 @@ class T5Attention(nn.Module):
 
         `bias`, `[batch or 1, heads or 1, queries, keys]`, is added to the scores.
         """
+        hidden, states = (rounded(hidden),) * 2 if states is hidden else (hidden, rounded(states))
         parts = zip((self.q, self.k, self.v), (hidden, states, states), strict=True)
         query, key, value = (split_heads(projection(source), self.heads) for projection, source in parts)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=1.0)
+        mixed = attention(query, key, value, bias, dropout, scale=1.0)
         return self.o(mixed.transpose(1, 2).flatten(2))
 
 
@@ -96,7 +98,7 @@ class T5SelfAttentionLayer(nn.Module):
         self.SelfAttention = T5Attention(config, relative=layer == 0)
         self.attn_adapter = AdapterSlot("self-attention", layer, config.d_model)
         self.layer_norm = T5Norm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = Dropout(config.dropout_rate)
 
     def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
         """`[batch, positions, dim]` to the same shape."""
@@ -112,7 +114,7 @@ class T5CrossAttentionLayer(nn.Module):
         self.EncDecAttention = T5Attention(config)
         self.enc_attn_adapter = AdapterSlot("cross-attention", layer, config.d_model)
         self.layer_norm = T5Norm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = Dropout(config.dropout_rate)
 
     def forward(self, hidden: Tensor, states: Tensor, bias: Tensor | None) -> Tensor:
         """`[batch, tokens, dim]` and the encoder's `[batch, positions, dim]` to `[batch, tokens, dim]`."""
@@ -129,7 +131,7 @@ class T5FeedForwardLayer(nn.Module):
         self.DenseReluDense = nn.ModuleDict({"wi": wi, "wo": wo})
         self.ff_adapter = AdapterSlot("feed-forward", layer, config.d_model)
         self.layer_norm = T5Norm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = Dropout(config.dropout_rate)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`[batch, positions, dim]` to the same shape."""
@@ -175,7 +177,7 @@ class T5Stack(Stack):
         depth = config.num_decoder_layers if decoder else config.num_layers
         self.block = nn.ModuleList(T5Block(config, layer, decoder) for layer in range(depth))
         self.final_layer_norm = T5Norm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = Dropout(config.dropout_rate)
 
     def position_bias(self, text: int, positions: int) -> Tensor:
         """Relative bias among the first `text` positions, 0 elsewhere: `[1, heads, positions, positions]`."""

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vlret.encoders.biencoder import BiEncoder
+from vlret.encoders.precision import autocast, chosen, round_linear
 from vlret.encoders.tasks import activate
 from vlret.files import InputError
 from vlret.settings import PartRates, Training
@@ -19,7 +19,6 @@ from vlret.training.losses import Objective
 from vlret.training.pieces import Piece
 from vlret.training.state import copied
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECOMPILATIONS = 64  # one graph per task, side and pass
 
 
@@ -31,19 +30,22 @@ class Pairs(nn.Module):
     biencoder
         The bi-encoder.
     precision
-        `fp32` keeps the parameters' dtype; `bf16` and `fp16` autocast.
+        `fp32` keeps the parameters' dtype; `bf16` and `fp16` autocast. With bf16, frozen published parameters of linear
+        maps are rounded in place.
     compiled
         Whether to compile the encoding, with dynamic shapes.
     """
 
     def __init__(self, biencoder: BiEncoder, precision: str = "fp32", compiled: bool = False):
         super().__init__()
-        self.biencoder, self.type = biencoder, AUTOCAST.get(precision)
+        self.biencoder, self.precision = biencoder, precision
+        frozen = {name for name, parameter in biencoder.named_parameters() if not parameter.requires_grad}
+        round_linear(biencoder, precision, (frozen & biencoder.pretrained).__contains__)
         self.encode = compile_encoding(biencoder.encode) if compiled else biencoder.encode
 
     def forward(self, questions: dict, passages: list[dict], order: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of `vlret.training.batches.Batch` to vectors, `[questions, dim]` and `[passages, dim]`."""
-        with self.autocast():
+        with autocast(self.precision, distributed.device()):
             vectors = self.encode("question", _to_device(questions))
             groups = [self.encode("passage", _to_device(group)) for group in passages]
         return _at_least_single(vectors), _at_least_single(
@@ -52,12 +54,8 @@ class Pairs(nn.Module):
 
     def vectors(self, side: str, inputs: dict[str, Tensor]) -> Tensor:
         """The vectors of inputs of one side, `question` or `passage`: `[n, dim]`."""
-        with self.autocast():
+        with autocast(self.precision, distributed.device()):
             return _at_least_single(self.encode(side, _to_device(inputs)))
-
-    def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass in this precision."""
-        return nullcontext() if self.type is None else torch.autocast(distributed.device().type, self.type)
 
 
 def compile_encoding(encode: Callable) -> Callable:
@@ -95,11 +93,10 @@ class Learner:
     def __init__(self, model: BiEncoder, tasks: Sequence[Task], training: Training, seed: int):
         device = distributed.device()
         self.training, self.seed, self.device = training, seed, device
-        if training.precision == "fp16" and device.type != "cuda":
-            raise InputError("training.precision: fp16 needs a GPU; use bf16 or fp32")
+        precision = chosen(training.precision, device, "training.precision")
         if training.checkpointing:
             checkpoint_gradients(model)
-        self.pairs = Pairs(model, training.precision, training.compile).to(device)
+        self.pairs = Pairs(model, precision, training.compile).to(device)
         self.objectives = nn.ModuleList(Objective(task.settings.loss) for task in tasks).to(device)
         self.names = [task.name for task in tasks]
         # Even a single task of another kind may not use a trained part, such as the visual embedding.
@@ -107,7 +104,7 @@ class Learner:
         self.wrapped = distributed.wrap(self.pairs, unused)
         parts = {**parameters_by_part(model), "loss": list(self.objectives.parameters())}
         self.optimizer = optimizer_of(parts, training)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -202,7 +199,7 @@ def optimizer_of(parts: Mapping[str, Sequence[nn.Parameter]], training: Training
             if parameter.requires_grad:
                 groups.setdefault((factor, decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     listed = [{"params": group, "factor": key[0], "weight_decay": key[1]} for key, group in groups.items()]
-    return torch.optim.AdamW(listed, lr=training.learning_rate, fused=False)
+    return torch.optim.AdamW(listed, lr=training.learning_rate, fused=True)
 
 
 def checkpoint_gradients(model: nn.Module) -> None:

@@ -174,6 +174,8 @@ def _make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     # Some GPU kernels have no deterministic version: results then differ slightly, with a warning.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Memory is written before it is read; to fill it first takes a tenth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     # Equivalent to `use_deterministic_algorithms`, which takes 3 s to import the compiler.
     torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
 
