@@ -104,6 +104,14 @@ def test_a_job_that_the_config_does_not_have_is_refused(layout):
         layout.job("embed_questions", {"experiment": "vlminilm_full_none_avg"})
 
 
+def test_a_model_is_embedded_with_the_checkpoint_that_it_started_from():
+    """Which has weights that its own checkpoint leaves out, if it trained fewer."""
+    layout = Layout(load_config(["config/viquae.yaml"]), Path())
+    for kind in ("train", "embed"):
+        weights = layout.job(kind, {"experiment": "clipt5-mt_adapter_none_avg"}).inputs["weights"]
+        assert weights["start"].startswith("results/pretraining/checkpoints/")
+
+
 def test_where_logs_lie(layout):
     assert layout.beside("train", "logs", ".log") == "results/cut-down/logs/train/{experiment}.log"
     assert layout.beside("negatives", "logs", ".log") == "results/{dataset}/logs/negatives/{miner}_{split}.log"

@@ -197,7 +197,7 @@ def test_a_training_reports_its_progress_in_a_file(folder, layout, monkeypatch):
     with pytest.raises(SystemExit):
         train(settings=settings, **toy.training, **toy.validation, out=out)
     row = expected_row(overview(layout, {}, newest_run()))
-    assert "13 of 60  3.0" in row  # 104 questions of 35
+    assert "13 of 60  2.6" in row  # epochs of 5 batches
     assert row.endswith("running")
     assert states(layout, newest_run())[ADAPTER] == "running"
     file = out.parent / f"{ADAPTER}.training" / "progress.json"

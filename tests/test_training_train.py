@@ -169,10 +169,13 @@ def test_training_stopped_after_any_step_ends_with_the_same_bytes(toy, monkeypat
 
 
 def curves(out):
-    """A training's curves by step, except for the speed."""
-    events = EventAccumulator(str(out.with_name(f"{out.name}.training") / "tensorboard")).Reload()
-    tags = set(events.Tags()["scalars"]) - {"questions_per_second"}
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    """A training's curves by step, except for the speed; file by file, whose names do not order those of one second."""
+    found = {}
+    for file in (out.with_name(f"{out.name}.training") / "tensorboard").iterdir():
+        events = EventAccumulator(str(file)).Reload()
+        for tag in set(events.Tags()["scalars"]) - {"questions_per_second"}:
+            found.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
+    return {tag: sorted(points) for tag, points in found.items()}
 
 
 def test_a_state_is_saved_after_so_many_minutes_too(toy, monkeypatch):
@@ -330,6 +333,20 @@ def test_an_image_model_embeds_articles_as_nan_without_an_image(toy):
     _, articles = toy.embedded("zs", kind="image")
     assert len(articles) == toy.articles_count
     assert np.isnan(articles).all(axis=1).tolist() == [name is None for name in toy.article_images]
+
+
+def test_an_experiment_that_starts_from_another_is_embedded_with_it(toy, trained):
+    """LoRA's first step, at a rate of 0, changes no vector; its checkpoint lacks what the first one learned."""
+    out, start = toy.folder / "checkpoints" / "started", {**toy.corpus["weights"], "start": trained}
+    train(settings=toy.settings("lora", steps=1), **{**toy.training, "weights": start}, out=out)
+    how = {"batch_size": 4, "threads": 1, "out": toy.folder / "embeddings" / "started"}
+    embed(checkpoint=out, **{**toy.corpus, "weights": start}, **how)
+    expected = toy.embedded("full", trained)[0]
+    np.testing.assert_allclose(np.load(how["out"] / "questions.npy"), expected, atol=2e-6)
+    with pytest.raises(
+        InputError, match="started: was trained from another checkpoint; give it too, as weights 'start'"
+    ):
+        embed(checkpoint=out, **toy.corpus, **how)
 
 
 def test_ablations_remove_one_modality(toy, trained):

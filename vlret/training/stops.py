@@ -1,4 +1,4 @@
-"""Signals that stop a training: it saves its state after the current step."""
+"""Signals that stop a training: it saves its state after the current step, several processes after the next."""
 
 import os
 import signal
