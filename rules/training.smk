@@ -12,6 +12,8 @@ rule train:
     conda:
         ENVIRONMENT
     threads: R.cores
+    # Before what is quick, or the last training begins when nothing else is left to do beside it.
+    priority: 1
     resources:
         **R.places(),
         mem_mb=8000,

@@ -71,6 +71,31 @@ def out(inputs, tmp_path_factory):
     return out
 
 
+@pytest.mark.parametrize(
+    ("encoded", "sentence"),
+    [
+        ([], ""),
+        (["bf16", "bf16"], " Encoders: products in bf16, passages' vectors in float16."),
+        (
+            ["bf16", "bf16", "fp32"],
+            " Encoders: products in bf16, passages' vectors in float16; vl_full_vqa_1token: trained in bf16, products "
+            "in fp32, passages' vectors in float16.",
+        ),
+    ],
+)
+def test_the_caption_says_in_which_precision_rows_were_encoded(inputs, tmp_path, encoded, sentence):
+    files = [json.loads(path.read_text()) for path in inputs["metrics"][::-1]]
+    for file, precision in zip(files[1:], encoded, strict=False):
+        file["encoded"] = {"trained": "bf16", "precision": precision, "stored": "float16"}
+    paths = [tmp_path / f"{number}.json" for number in range(len(files))]
+    for path, file in zip(paths, files, strict=True):
+        write_json(path, file)
+    table(**{**inputs, "metrics": paths}, out=tmp_path / "table.tex")
+    caption = (tmp_path / "table.md").read_text().partition("\n")[0]
+    assert ("Encoders: " in caption) == bool(sentence)
+    assert caption.endswith(f"on which every choice was made.{sentence}")
+
+
 @pytest.fixture(scope="module")
 def values(inputs):
     """Metric → per-question test values `[rows, questions]`, read back from the files."""

@@ -3,11 +3,14 @@
 import inspect
 import json
 import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
+from vlret.arguments import Parser, options_of
 from vlret.config import check, load_config, read
 from vlret.experiment import rows
 from vlret.files import InputError, write_json
@@ -81,6 +84,23 @@ def test_every_option_of_a_job_is_one_of_its_verbs(file):
         json.dumps(job.settings)
 
 
+@pytest.mark.parametrize("file", ["tests/cut-down.yaml", "config/viquae.yaml"])
+def test_the_command_line_of_a_job_is_read_as_it_is_meant(file):
+    verbs = {}
+    for job in every_job(Layout(load_config([file]), Path())).values():
+        verbs.setdefault((job.verb, *sorted((*job.inputs, *job.named, *job.resources))), job)
+    for (verb, *_), job in verbs.items():
+        module, _, function = FUNCTIONS[verb].partition(":")
+        options = options_of(getattr(import_module(module), function), signature_of(FUNCTIONS[verb]))
+        parser = Parser()
+        for option in options:
+            option.add_to(parser, required=False)
+        read = vars(parser.parse_args(shlex.split(job.options())))
+        for name, value in {**job.named, **job.resources}.items():
+            expected = str(value) if isinstance(read[name], str) else json.loads(json.dumps(value))
+            assert read[name] == expected, (verb, name)
+
+
 def test_the_options_of_a_rules_shell_line_are_those_of_its_verb():
     text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     lines = re.findall(r"""["']vlret (\S+ \S+) (.*)2>&1""", text)
@@ -107,7 +127,7 @@ def test_a_job_that_the_config_does_not_have_is_refused(layout):
 def test_a_model_is_embedded_with_the_checkpoint_that_it_started_from():
     """Which has weights that its own checkpoint leaves out, if it trained fewer."""
     layout = Layout(load_config(["config/viquae.yaml"]), Path())
-    for kind in ("train", "embed"):
+    for kind in ("train", "embed_questions"):
         weights = layout.job(kind, {"experiment": "clipt5-mt_adapter_none_avg"}).inputs["weights"]
         assert weights["start"].startswith("results/pretraining/checkpoints/")
 

@@ -191,7 +191,9 @@ def test_more_articles_are_requested_if_they_have_too_few_passages(folder):
 def test_exact_search_is_reported(folder):
     run_search(folder, "passage", np.ones((5, 4), np.float32), np.ones((len(folder[1]), 4), np.float32), 3)
     stored = {"dtype": "float32", "units": len(folder[1]), "recall@3": 1.0}
-    assert read_json(folder[0] / "run.json") == {"exact": True, "recall@3": 1.0, "questions": 5, "stored": stored}
+    encoded = {"trained": None, "precision": "fp32", "stored": "float32"}
+    expected = {"exact": True, "recall@3": 1.0, "questions": 5, "encoded": encoded, "stored": stored}
+    assert read_json(folder[0] / "run.json") == expected
 
 
 def test_recall_counts_ties():

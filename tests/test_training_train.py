@@ -339,14 +339,14 @@ def test_an_experiment_that_starts_from_another_is_embedded_with_it(toy, trained
     """LoRA's first step, at a rate of 0, changes no vector; its checkpoint lacks what the first one learned."""
     out, start = toy.folder / "checkpoints" / "started", {**toy.corpus["weights"], "start": trained}
     train(settings=toy.settings("lora", steps=1), **{**toy.training, "weights": start}, out=out)
-    how = {"batch_size": 4, "threads": 1, "out": toy.folder / "embeddings" / "started"}
-    embed(checkpoint=out, **{**toy.corpus, "weights": start}, **how)
+    embeddings = toy.folder / "embeddings" / "started"
+    toy.embed(out, embeddings, weights=start)
     expected = toy.embedded("full", trained)[0]
-    np.testing.assert_allclose(np.load(how["out"] / "questions.npy"), expected, atol=2e-6)
+    np.testing.assert_allclose(np.load(embeddings / "questions.npy"), expected, atol=2e-6)
     with pytest.raises(
         InputError, match="started: was trained from another checkpoint; give it too, as weights 'start'"
     ):
-        embed(checkpoint=out, **toy.corpus, **how)
+        toy.embed(out, embeddings)
 
 
 def test_ablations_remove_one_modality(toy, trained):

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from vlret.console import say
-from vlret.files import InputError, sha256, write_json
+from vlret.files import InputError, read_json, sha256, write_json
 from vlret.runs import per_question, read_qrels, read_run
 
 SPLITS = ("validation", "test")
 
 
-def evaluate(run: Path, qrels: list[Path], metrics: list[str], name: str, out: Path) -> None:
+def evaluate(
+    run: Path, qrels: list[Path], metrics: list[str], name: str, out: Path, search: Path | None = None
+) -> None:
     """Write every metric for every question of the validation and test qrels (in this order), and their means.
 
     Questions that are missing from the run or have no relevant passage count as zero; how many are missing is reported.
@@ -28,6 +30,8 @@ def evaluate(run: Path, qrels: list[Path], metrics: list[str], name: str, out: P
         The run's name in a table.
     out
         The JSON file to write.
+    search
+        The report of the search that made the run, from which the table's caption says how vectors were computed.
 
     Raises
     ------
@@ -53,6 +57,7 @@ def evaluate(run: Path, qrels: list[Path], metrics: list[str], name: str, out: P
             "questions": list(judged),
             "per_question": {metric: column.tolist() for metric, column in values.items()},
         }
-    write_json(out, {"name": name, "splits": splits})
+    encoded = read_json(search).get("encoded") if search else None
+    write_json(out, {"name": name, "splits": splits, **({"encoded": encoded} if encoded else {})})
     means = ", ".join(f"{split} {splits[split]['mean'][metrics[0]]:.4f}" for split in splits)
     say(f"{name}: {metrics[0]} {means}")

@@ -7,6 +7,8 @@ import csv
 import html
 import io
 import subprocess
+from collections import Counter
+from collections.abc import Mapping
 from datetime import date
 from itertools import groupby, pairwise, repeat
 from pathlib import Path
@@ -155,8 +157,23 @@ def caption(results: Results) -> str:
         f"The {100 * settings.interval:g}\u00a0% interval "
         f"of test {main} is a percentile bootstrap over {'entities' if entity else 'questions'} ({times} samples). "
         f"Validation {main} is over {counts['validation']:,} questions, on which every choice was made."
-        f"{missing(results)}"
+        f"{arithmetic(results)}{missing(results)}"
     )
+
+
+def arithmetic(results: Results) -> str:
+    """A sentence of a caption on the precision of encoders and of stored vectors; rows that differ are named."""
+    said = {name: _precision(how) for name, how in results.encoded.items()}
+    common = Counter(said.values()).most_common(1)
+    others = "".join(f"; {name}: {how}" for name, how in said.items() if how != common[0][0])
+    return f" Encoders: {common[0][0]}{others}." if common else ""
+
+
+def _precision(encoded: Mapping) -> str:
+    """`trained in fp32, products in bf16, vectors in float16`; training and products together if they are alike."""
+    trained, precision = encoded.get("trained"), encoded.get("precision")
+    before = f"trained in {trained}, " if trained not in (None, precision) else ""
+    return f"{before}products in {precision}, passages' vectors in {encoded.get('stored')}"
 
 
 def missing(results: Results) -> str:

@@ -1,7 +1,7 @@
 """The numbers of a table, before formatting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,8 +16,8 @@ class Results:
 
     `rows`: dicts of `name`, the four parts of an experiment, and `note`, in order; `validation` and `test`: means,
     metric → `[rows]`; `intervals`: of the test means, metric → `[rows, (low, high)]`; `p_values`, and `corrected` for
-    the number of pairs: metric → `[rows, rows]`; `missing`: names of missing rows; `config`: digest of everything the
-    rows depend on; `matching`: how answers are matched in passages.
+    the number of pairs: metric → `[rows, rows]`; `encoded`: row → how its vectors were computed; `missing`: names of
+    missing rows; `config`: digest of everything the rows depend on; `matching`: how answers are matched in passages.
     """
 
     rows: list[dict]
@@ -30,6 +30,7 @@ class Results:
     settings: Evaluation
     seed: int
     counts: dict[str, int]
+    encoded: Mapping[str, Mapping] = field(default_factory=dict)
     missing: Sequence[str] = ()
     config: str = ""
     matching: Matching = "meerqat"

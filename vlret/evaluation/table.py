@@ -132,6 +132,7 @@ def compute(files: list[dict], questions: Path, rows: list[dict], settings: Eval
             "entities": len(set(entities)),
             "without_relevant": first["test"]["without_relevant"],
         },
+        encoded={file["name"]: file["encoded"] for file in files if "encoded" in file},
     )
 
 

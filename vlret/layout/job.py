@@ -112,6 +112,9 @@ class Job:
                 paths = [f"{key}={path}" for key, path in zip(self.inputs[name], paths, strict=True)]
             words += [f"--{name.replace('_', '-')}", *paths]
         for name, value in (*self.named.items(), *self.resources.items()):
+            if isinstance(value, bool):
+                words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+                continue
             values = value if isinstance(value, list) else [value]
             words += [
                 f"--{name.replace('_', '-')}",

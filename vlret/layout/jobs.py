@@ -435,7 +435,10 @@ class Layout(Results):
         return self._measured(row, [self.made("pool", split) for split in JUDGED])
 
     def _measured(self, row: str, qrels: list[File]) -> Job:
-        inputs = {"run": self.run(row), "qrels": qrels}
+        run = self.run(row)
+        inputs: dict[str, Files] = {"run": run, "qrels": qrels}
+        if run.rule in ("search", "search_ablation"):
+            inputs["search"] = self.made(run.rule, "report", **run.wildcards)
         return Job("evaluation metrics", inputs, {"metrics": self.config.evaluation.metrics}, {"name": row})
 
     def _table(self) -> Job:

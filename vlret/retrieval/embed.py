@@ -54,7 +54,7 @@ def embed(
     checkpoint
         The trained experiment.
     weights
-        The published weights it was trained from, as for `vlret.encoders.assemble.assemble`.
+        The weights it was trained from, as for `vlret.tuning.methods.build`.
     passages, articles, article_features
         The dataset's tables and feature store; a text model reads no store.
     batch_size
@@ -83,7 +83,8 @@ def embed(
     side = (article_side if unit == "article" else passage_side)(settings, tables, tokenizer_of(settings, weights))
     number, of = part_of(shard)
     spans = windows(len(side), batch_size, (number, of))
-    described = {"unit": unit, "precision": precision, "first": spans[0].start if spans else len(side)}
+    described = {"unit": unit, "trained": settings.precision, "precision": precision}
+    described["first"] = spans[0].start if spans else len(side)
     work = out.parent / f"{out.name}.unfinished"
     with locked(out.parent / f".{out.name}.lock") as lock:
         known = {**described, "shard": shard, "batch_size": batch_size, "dtype": dtype}

@@ -7,11 +7,11 @@ import numpy as np
 
 from vlret.console import progress
 from vlret.data.tables import all_questions
-from vlret.files import InputError, write_json
+from vlret.files import InputError, read_json, write_json
 from vlret.retrieval import exact
 from vlret.retrieval.index import Index
 from vlret.retrieval.units import Units, has_vector
-from vlret.retrieval.vectors import Vectors, sampled
+from vlret.retrieval.vectors import DESCRIPTION, Vectors, sampled
 from vlret.runs import Ranking, write_run
 
 BATCH = 256
@@ -61,7 +61,8 @@ def search(
         The run.
     report
         JSON: `exact`; `recall@{k}`, the share of the exact top `k` (ties included) that was found; the number of
-        questions it was measured on; and `stored`, what storing the vectors costs (`stored_recall`).
+        questions it was measured on; `encoded`, the precision in which the model was `trained`, and the vectors were
+        computed and `stored`; and `stored`, what storing costs (`stored_recall`).
 
     Raises
     ------
@@ -86,6 +87,8 @@ def search(
         measured = np.sort(np.random.default_rng(seed).permutation(len(present))[:MEASURED])
         share = recall([rankings[row] for row in measured], exact.search(units, asked[measured], k))
         found = {"exact": False, "parameters": parameters or "", f"recall@{k}": share, "questions": len(measured)}
+    known = read_json(embeddings[0] / DESCRIPTION)
+    found["encoded"] = {key: known.get(key) for key in ("trained", "precision")} | {"stored": str(units.vectors.dtype)}
     found |= {"stored": stored_recall(embeddings, units.vectors, asked[:MEASURED], k)}
     write_run(out, run, tag)
     write_json(report, found)

@@ -297,5 +297,7 @@ class Checkpoint(ExperimentSettings):
 
     feature_dim: Positive | None
     """Dimension of the image features; none for a text model."""
+    precision: Precision | None = None
+    """The precision that it was trained in, where the settings leave it to the machine; none if it was not trained."""
     weights: dict[StrictStr, StrictStr] = {}
     """The digests of the weights it was trained from, by name; with them its own give the model."""

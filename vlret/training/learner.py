@@ -40,7 +40,7 @@ class Pairs(nn.Module):
         super().__init__()
         self.biencoder, self.precision = biencoder, precision
         frozen = {name for name, parameter in biencoder.named_parameters() if not parameter.requires_grad}
-        round_linear(biencoder, precision, (frozen & biencoder.pretrained).__contains__)
+        round_linear(biencoder, precision, lambda name: name in frozen and name in biencoder.pretrained)
         self.encode = compile_encoding(biencoder.encode) if compiled else biencoder.encode
 
     def forward(self, questions: dict, passages: list[dict], order: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 
 from vlret.digests import digests
 from vlret.encoders.checkpoints import read_settings
+from vlret.encoders.precision import chosen
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError, remove, unfinished
@@ -109,7 +110,7 @@ def train(
     if settings.training is None:
         save_pretrained(model, stored, out)
         return
-    with distributed.processes(), _exclusive(out, stored) as (lock, finished):
+    with distributed.processes(), _exclusive(out, stored := _settled(stored)) as (lock, finished):
         if finished:
             distributed.say(f"{out}: finished by another process with the same settings; using it")
             return
@@ -121,10 +122,20 @@ def train(
             made = {**settings.brief(), "version": version_of("training train")}
             unfinished(state, made, inputs_of(source, held_out, datasets or {}, stored.weights))
         saving = Saving(state, save_steps, save_minutes, lock and lock.check)
-        fit(model, tasks, settings, saving, validation, lock)
+        training = settings.training.model_copy(update={"precision": stored.precision})
+        fit(model, tasks, settings.model_copy(update={"training": training}), saving, validation, lock)
         if lock:
             save_pretrained(model, stored, out, lock.check)
             remove(state)
+
+
+def _settled(stored: Checkpoint) -> Checkpoint:
+    """Note the precision that `auto` chooses: bf16 only if all processes choose it."""
+    precision = chosen(stored.training.precision, distributed.device(), "training.precision")
+    if stored.training.precision == "auto" and distributed.largest(int(precision == "fp32")):
+        precision = "fp32"
+    distributed.say(f"{stored.name}: products in {precision}")
+    return stored.model_copy(update={"precision": precision})
 
 
 def inputs_of(
