@@ -1,6 +1,7 @@
 """`vlret plan`: a readable summary of Snakemake's dry run."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,7 @@ from vlret.console import clock
 from vlret.experiment import rows
 from vlret.planned import NOT_MADE, Plan, Planned, dry_run
 from vlret.status import aligned
+from vlret.storage import Storage, shown
 
 SHOWN = 3  # names shown per line
 
@@ -32,7 +34,14 @@ def show(asked: Asked, target: str | None = None, jobs: int | None = None) -> No
         return
     print(f"{head}{len(plan.jobs)} {'job' if len(plan.jobs) == 1 else 'jobs'} would run")
     slots = jobs or (asked.setting("jobs") or [0])[0] or max(1, (os.cpu_count() or 1) // layout.config.compute.threads)
-    parts = (why(plan), stages(plan), experiments(plan), replaced(plan), times(plan, int(slots)))
+    parts = (
+        why(plan),
+        stages(plan),
+        experiments(plan),
+        replaced(plan),
+        times(plan, int(slots)),
+        space(plan, int(slots)),
+    )
     print("\n".join(line for part in parts for line in part))
 
 
@@ -113,6 +122,23 @@ def times(plan: Plan, slots: int) -> list[str]:
     if unknown:
         missing = ", ".join(f"{number} {rule}" for rule, number in unknown.items())
         lines.append(f"not in it, since none has run here yet: {missing}")
+    return lines
+
+
+def space(plan: Plan, slots: int) -> list[str]:
+    """How much disk the plan needs."""
+    storage = Storage(plan)
+    unknown = Counter(job.rule for job, size in zip(plan.jobs, storage.sizes, strict=True) if size is None)
+    if unknown.total() == len(plan.jobs):
+        return ["disk: unknown, since no result of these stages is here yet"]
+    most, stay = storage.peak(slots)
+    free = shutil.disk_usage(plan.layout.place("results") if plan.layout.place("results").exists() else ".").free
+    least = "at least " if unknown else "about "
+    line = f"disk: {least}{shown(most)} at the peak, of which {shown(stay)} stay; {shown(free)} are free"
+    lines = [line + ("; free some, or set embedding.keep to false" if most > free else "")]
+    if unknown:
+        missing = ", ".join(f"{number} {rule}" for rule, number in unknown.items())
+        lines.append(f"not in it, since their sizes are not known yet: {missing}")
     return lines
 
 

@@ -6,7 +6,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
@@ -119,6 +119,15 @@ class Plan:
         ]
 
     @cached_property
+    def after(self) -> list[list[int]]:
+        """The jobs that read each job's results."""
+        found: list[list[int]] = [[] for _ in self.jobs]
+        for row, before in enumerate(self.before):
+            for each in before:
+                found[each].append(row)
+        return found
+
+    @cached_property
     def order(self) -> list[int]:
         """Positions of the jobs in topological order."""
         return list(TopologicalSorter(dict(enumerate(self.before))).static_order())
@@ -210,14 +219,35 @@ class Plan:
         return max(ends.values(), default=0)
 
     def scheduled(self, slots: int) -> float:
-        """Seconds until the last job ends, with up to `slots` jobs in parallel, started in the plan's order."""
-        ends: dict[int, float] = {}
-        free = [0.0] * slots
-        for row in self.order:
-            start = max([heapq.heappop(free), *(ends[each] for each in self.before[row])])
-            ends[row] = start + (self.seconds[row] or 0)
-            heapq.heappush(free, ends[row])
-        return max(ends.values(), default=0)
+        """Seconds until the last job ends, with up to `slots` jobs in parallel."""
+        return max((end for _, end in self.spans(slots).values()), default=0)
+
+    def spans(
+        self, slots: int, urgent: Callable[[int], bool] = lambda row: False, unknown: float = 0.0
+    ) -> dict[int, tuple[float, float]]:
+        """Each job's start and end in seconds, with up to `slots` jobs in parallel.
+
+        Of the jobs that could start, `urgent` ones do first, then in the plan's order; `unknown` stands for durations
+        that are not known.
+        """
+        place = {row: number for number, row in enumerate(self.order)}
+        left = {row: len(before) for row, before in enumerate(self.before)}
+        ready = [(not urgent(row), place[row], row) for row in self.order if not left[row]]
+        running: list[tuple[float, int]] = []
+        spans: dict[int, tuple[float, float]] = {}
+        heapq.heapify(ready)
+        now = 0.0
+        while ready or running:
+            while ready and len(running) < slots:
+                row = heapq.heappop(ready)[2]
+                spans[row] = now, now + (self.seconds[row] or unknown)
+                heapq.heappush(running, (spans[row][1], row))
+            now, ended = heapq.heappop(running)
+            for row in self.after[ended]:
+                left[row] -= 1
+                if not left[row]:
+                    heapq.heappush(ready, (not urgent(row), place[row], row))
+        return spans
 
 
 def _places(path: str) -> list[str]:

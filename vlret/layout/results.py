@@ -41,6 +41,10 @@ class Results:
         """The path of a rule's `logs` or `benchmarks`, with wildcards."""
         return self._filled(rule, beside(rule, kind, suffix))
 
+    def temporary(self, rule: str) -> bool:
+        """Whether a rule's results are deleted once they are read."""
+        return rule == "features" or (rule == "embed" and not self.config.embedding.keep)
+
     def _filled(self, rule: str, path: str) -> str:
         """Fill in the table's name and, for rules that run only for the evaluated dataset, the dataset."""
         path = path.replace("{table}", self.config.table)

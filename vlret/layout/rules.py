@@ -89,8 +89,7 @@ class Rules:
         """The outputs of a rule by name; paths without a suffix are folders; shards may be temporary."""
         paths = self.layout.outputs(rule)
         made = {name: path if _is_file(path) else directory(path) for name, path in paths.items()}
-        passing = rule == "features" or (rule == "embed" and not self.config.embedding.keep)
-        return {name: temp(path) for name, path in made.items()} if passing else made
+        return {name: temp(path) for name, path in made.items()} if self.layout.temporary(rule) else made
 
     def log(self, rule: str) -> str:
         """The log path of a rule."""
