@@ -83,4 +83,5 @@ def contest(contestants: Mapping[object, Callable[[], object]], given: argparse.
 
 def ratio(what: str, value: float, peer: str) -> None:
     """Print a ratio of speeds, ours to the peer's: more is better."""
-    print(f"ratio: {what}: {value:.3g}x {peer}", flush=True)
+    shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    print(f"ratio: {what}: {shown}x {peer}", flush=True)

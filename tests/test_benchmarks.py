@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FOUND = sorted(path for path in FOLDER.glob("[!_]*.py") if "__main__" in path.read_text(encoding="utf-8"))
 SMALL = ("--small", "--threads", "1", "--cpu-time")
-MACHINE, RATIO = r"%s: .+, \d+ cores, torch \S+, 1 threads, CPU time", r"ratio: [^|]+: [0-9.e+-]+x [^|]+"
+MACHINE, RATIO = r"%s: .+, \d+ cores, torch \S+, 1 threads, CPU time", r"ratio: [^|]+: [0-9.]+x [^|]+"
 
 
 def python(*arguments: object) -> subprocess.CompletedProcess:
@@ -38,6 +38,15 @@ def test_a_benchmark_runs_at_its_smallest_sizes(path: Path):
     assert all(re.fullmatch(RATIO, line) for line in ratios), ratios
     if path.stem == "sentences":
         assert "  generated articles: 0 of 10 texts differ" in lines
+
+
+def test_a_ratio_has_three_digits_or_none_after_the_point(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import bench
+
+    for value in (0.01234, 0.5, 12.345, 99.95, 1234.5):
+        bench.ratio("a search", value, "another's")
+    assert re.findall(r"(\S+)x", capsys.readouterr().out) == ["0.0123", "0.5", "12.3", "100", "1234"]
 
 
 def test_the_flop_of_encoding_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch):
