@@ -49,8 +49,9 @@ lint: install
 	snakefmt --check workflow rules
 	snakemake --lint
 
+# Every benchmark, an hour on two idle cores: results/benchmarks.md. SMALL=1: only whether they run, two minutes.
 bench: install
-	for benchmark in $$(grep --files-with-matches __main__ benchmarks/*.py); do python $$benchmark || exit 1; done
+	python benchmarks --out results/benchmarks.md $(if $(SMALL),--small)
 
 install: $(VENV)/installed
 

@@ -3,7 +3,6 @@
 Word ranks are rounded log-uniform numbers, so a word's probability is inversely proportional to its rank (Zipf; within
 2% from the second on); passage lengths are log-normal, 100 words on average. A question has 12 words, half of them from
 the passage that answers it. Numbers are ranks, so common words have small ones, as with numbering by first appearance.
-Run directly, it prints statistics.
 """
 
 from pathlib import Path
@@ -64,13 +63,10 @@ def index(of: Corpus, folder: Path) -> None:
     write_index(folder, terms, of.tokens, of.lengths, Analysis(stop_words=[]))
 
 
-def main():
-    drawn = corpus(20_000)
-    counts = np.sort(np.bincount(drawn.tokens, minlength=TYPES))[::-1]
-    print(f"20000 passages of {drawn.lengths.mean():.1f} words ({np.percentile(drawn.lengths, [1, 99])}: 1%, 99%)")
-    print(f"the commonest word makes {counts[0] / counts.sum():.1%}, the tenth {counts[9] / counts.sum():.2%},")
-    print(f"{np.count_nonzero(counts)} of {TYPES} words occur")
-
-
-if __name__ == "__main__":
-    main()
+def statistics(of: Corpus) -> str:
+    """What the words are like, in a line."""
+    counts = np.sort(np.bincount(of.tokens, minlength=TYPES))[::-1]
+    return (
+        f"{len(of.lengths)} passages of {of.lengths.mean():.1f} words; the commonest word makes "
+        f"{counts[0] / counts.sum():.1%}, the tenth {counts[9] / counts.sum():.2%}; {np.count_nonzero(counts)} words"
+    )

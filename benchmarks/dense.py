@@ -6,7 +6,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from material import contest, options
+from bench import contest, options, ratio
 from torch.nn import functional as F
 
 from vlret.retrieval import exact
@@ -35,7 +35,7 @@ def agreement(units: Units, questions: torch.Tensor, index: faiss.Index) -> floa
 
 
 def main():
-    given = options(__doc__, rounds=3, questions=1000, passages=200_000, dim=768)
+    given = options(__doc__, rounds=(3, 1), questions=(1000, 50), passages=(200_000, 5000), dim=(768, 64))
     faiss.omp_set_num_threads(given.threads)
     vectors, questions = unit_vectors(given.passages, given.dim, 0), unit_vectors(given.questions, given.dim, 1)
     index = faiss.IndexFlatIP(given.dim)
@@ -52,16 +52,13 @@ def main():
             },
             given,
         )
-    print(
-        f"top {K} of {given.questions} questions among {given.passages} x {given.dim}, {given.threads} threads: ",
-        end="",
-    )
-    print(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
+    print(f"  top {K} of {given.questions} questions among {given.passages} x {given.dim}, seconds: ", end="")
+    print(", ".join(f"{name} {value:.2f}" for name, value in seconds.items()))
     for name, label in (("half", "float16"), ("single", "float32")):
-        print(f"{label} file: {seconds[name] / seconds['product']:.2f}x the time of only the product, ", end="")
-        print(f"{seconds['faiss'] / seconds[name]:.1f}x the speed ", end="")
-        print(f"of IndexFlatIP of FAISS {faiss.__version__}")
-    print(f"FAISS finds {100 * shared:.2f} % of the same passages")
+        what = f"exact search of a {label} file"
+        ratio(what, seconds["product"] / seconds[name], "only the matrix product")
+        ratio(what, seconds["faiss"] / seconds[name], f"IndexFlatIP of FAISS {faiss.__version__}")
+    print(f"  FAISS finds {100 * shared:.2f} % of the same passages")
 
 
 if __name__ == "__main__":

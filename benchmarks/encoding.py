@@ -14,7 +14,8 @@ import numpy as np
 import sentence_transformers
 import torch
 import transformers
-from material import LIMIT, T5_BASE, contest, features, listed, model, options, passages, side, tokenizer
+from bench import contest, options, ratio
+from material import LIMIT, T5_BASE, features, lengths, listed, model, passages, side, tokenizer
 from reference import eager, embed
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -39,6 +40,7 @@ def lowered(ours: BiEncoder, of) -> np.ndarray:
 def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
     count = given.passages
     drawn, ours = passages(count), model(config)
+    print(f"  {lengths(drawn)}")
     reference, tokens = eager(ours), tokenizer()
     store = features(folder, drawn.articles.max() + 1)
     table = listed(store, folder)
@@ -55,8 +57,9 @@ def against_cvlp(given: Namespace, config: T5Config, folder: Path) -> None:
         },
         given,
     )
-    print(f"{count} passages with visual features, fp32: ours {seconds['cvlp'] / seconds['ours']:.2f}x cvlp's speed")
-    print(f"  bf16 {seconds['ours'] / seconds['bf16']:.2f}x ours in fp32; smallest cosine to it {similar:.4f}")
+    ratio("passages with visual features encoded, fp32", seconds["cvlp"] / seconds["ours"], "cvlp's approach")
+    ratio("the same in bf16", seconds["ours"] / seconds["bf16"], "ours in fp32")
+    print(f"  smallest cosine of bf16 to fp32 {similar:.4f}")
     print(f"  ours {count / seconds['ours']:.1f} passages/s, cvlp's {count / seconds['cvlp']:.1f}")
 
 
@@ -83,14 +86,14 @@ def against_sentence_transformers(given: Namespace, config: T5Config, folder: Pa
     seconds = contest({"ours": lambda: single(ours, of), **contestants}, given)
     best = min(BATCHES, key=seconds.get)
     peer = f"sentence-transformers {sentence_transformers.__version__}"
-    print(f"{given.passages} passages of text, fp32: ours {seconds[32] / seconds['ours']:.2f}x {peer}, batches of 32")
-    print(f"  {seconds[best] / seconds['ours']:.2f}x it with the best for it of {BATCHES}, {best}")
+    ratio("passages of text encoded, fp32", seconds[32] / seconds["ours"], f"{peer}, batches of 32")
+    ratio("passages of text encoded, fp32", seconds[best] / seconds["ours"], f"{peer}, its best batches")
 
 
 def main():
-    given = options(__doc__, rounds=2, passages=256)
+    given = options(__doc__, rounds=(2, 1), passages=(256, 16), layers=(12, 1))
     config = replace(T5_BASE, num_layers=given.layers)
-    print(f"t5-base with {given.layers} layers, {given.threads} threads, medians of {given.rounds} rounds")
+    print(f"  t5-base with {given.layers} layers, medians of {given.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         against_cvlp(given, config, Path(folder))
         against_sentence_transformers(given, config, Path(folder) / "published")

@@ -5,16 +5,16 @@ all cores, decoding in workers slows it down, so the ratio is below 1 by the cos
 leaves the cores to the workers.
 """
 
-import argparse
 import json
 import tempfile
-import time
-from collections.abc import Iterable
+from argparse import Namespace
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
+from bench import contest, options, ratio
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -51,38 +51,40 @@ def clip(folder: Path) -> Path:
     return folder
 
 
-def seconds(steps: Iterable) -> float:
-    """The time to iterate over `steps`."""
-    start = time.perf_counter()
-    for _ in steps:
-        pass
-    return time.perf_counter() - start
+def compare(given: Namespace, folder: Path) -> dict[str, float]:
+    """Seconds to decode all images, to describe them when decoded, and to do both as an extraction does."""
+    names, model = photographs(folder / "images", given.images), load("clip", ENTRY, clip(folder / "clip"))
+    size = sum(path.stat().st_size for path in (folder / "images").iterdir()) / len(names) / 1000
+    print(f"  {len(names)} JPEGs of {SIDES[1]} x {SIDES[0]}, {size:.0f} kB, {model.device}, {given.workers} workers")
+    decoded = [model.prepare(open_image(folder / "images" / name)) for name in names]
+    batches = [decoded[start : start + given.batch_size] for start in range(0, len(names), given.batch_size)]
+
+    def extract() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as store, locked(folder / ".lock") as lock:
+            writer = FeatureWriter(Path(store) / "store", model.regions, model.dim)
+            limit = (0, "cannot be read")
+            exhaust(fill(writer, model, names, folder / "images", given.workers, given.batch_size, limit, lock))
+
+    contestants = {
+        "decoding": lambda: exhaust(model.prepare(open_image(folder / "images" / name)) for name in names),
+        "backbone": lambda: exhaust(map(model.describe, batches)),
+        "extraction": extract,
+    }
+    return contest(contestants, given)
+
+
+def exhaust(steps) -> None:
+    deque(steps, maxlen=0)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("images", 512), ("batch-size", 32), ("workers", 2), ("threads", 2), ("rounds", 2)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        names, model = photographs(folder / "images", given.images), load("clip", ENTRY, clip(folder / "clip"))
-        decoded = []
-        opened = seconds(decoded.append(model.prepare(open_image(folder / "images" / name))) for name in names)
-        batches = [decoded[start : start + given.batch_size] for start in range(0, len(names), given.batch_size)]
-        own, whole = [], []
-        for number in range(given.rounds):
-            own.append(seconds(map(model.describe, batches)))
-            writer = FeatureWriter(folder / f"store{number}", model.regions, model.dim)
-            how = (given.workers, given.batch_size, (0, "cannot be read"))
-            with locked(folder / ".lock") as lock:
-                whole.append(seconds(fill(writer, model, names, folder / "images", *how, lock)))
-        size = sum(path.stat().st_size for path in (folder / "images").iterdir()) / len(names) / 1000
-    kind = f"{len(names)} JPEGs of {SIDES[1]} x {SIDES[0]}, {size:.0f} kB"
-    print(f"{kind}, {model.device}, {given.threads} threads, {given.workers} workers, best of {given.rounds} rounds")
-    print(f"extraction {min(own) / min(whole):.2f} of the backbone's own speed of {len(names) / min(own):.1f} images/s")
-    print(f"  decoding takes {opened / (min(own) * given.threads):.3f} of the backbone's core seconds")
+    sizes = {"images": (512, 8), "batch_size": (32, 4), "workers": (2, 1), "rounds": (3, 1)}
+    given = options(__doc__, **sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = compare(given, Path(folder))
+    ratio("extraction from image files", seconds["backbone"] / seconds["extraction"], "the backbone on decoded images")
+    print(f"  the backbone describes {given.images / seconds['backbone']:.1f} images/s; decoding on one core takes")
+    print(f"  {seconds['decoding'] / seconds['backbone']:.3f} of its time")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""BM25's relative CPU time: the index against `bm25s.index`, tuning b and k1 against search passes.
+"""BM25's speed: the index against `bm25s.index`, threads of a search against one, tuning against search passes.
 
-All use the same term numbers in one process and thread, with the configured 341 points. Our index includes writing its
-files; bm25s keeps its index in memory, built by its faster scipy backend. The time of 341 searches is extrapolated from
-passes at a few points, whose rankings the grid must reproduce.
+All use the same term numbers in one process, and one thread if not said otherwise, with the configured 341 points. Our
+index includes writing its files; bm25s keeps its index in memory, built by its faster scipy backend. The time of 341
+searches is extrapolated from passes at a few points, whose rankings the grid must reproduce.
 
 Tokenization is relative to `\\w+` on lower-case NFKC text, which does not match Lucene.
 """
 
-import argparse
 import re
 import tempfile
 import time
 import unicodedata
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import bm25s
 import corpus as made
 import numpy as np
+from bench import clock, contest, options, ratio
 
 from vlret.lexical.grid import Grid
 from vlret.lexical.index import Index
@@ -39,59 +40,71 @@ TEXTS = {
 SINGLE = [POINTS[place] for place in (0, 45, 170, 295, 340)]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.process_time()
+def seconds(run: Callable[[], object], now: Callable[[], float] = time.process_time) -> float:
+    start = now()
     run()
-    return time.process_time() - start
+    return now() - start
 
 
-def tokenization(passages: int = 2000) -> None:
+def tokenization(passages: int, now: Callable[[], float]) -> None:
     """Time `words` on passages of about a hundred words, per language."""
     for name, text in TEXTS.items():
         drawn = [text * 6] * passages
         words(drawn[0])
         ours, plain = (
-            min(seconds(lambda f=f, of=drawn: [*map(f, of)]) for _ in range(5)) for f in (words, simple_words)
+            min(seconds(lambda f=f, of=drawn: [*map(f, of)], now) for _ in range(5)) for f in (words, simple_words)
         )
-        print(f"words, {name}: {ours / plain:.2f}x the time of \\w+, {1e6 * ours / passages:.1f} µs per passage")
+        ratio(f"words of passages, {name}", plain / ours, r"\w+ of lower-case NFKC text")
 
 
 def simple_words(text: str) -> list[str]:
     return re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
 
 
-def building(of: made.Corpus, folder: Path, few: int) -> None:
+def building(of: made.Corpus, folder: Path, few: int, now: Callable[[], float]) -> None:
     """Index the first `few` passages with both, and all of them with ours."""
     made.index(made.corpus(100), folder / "compiles")
     first = made.Corpus(of.tokens[: of.lengths[:few].sum()], of.lengths[:few])
     lists = [row.tolist() for row in np.split(first.tokens, np.cumsum(first.lengths)[:-1])]
     vocabulary = {number: number for number in range(made.TYPES)}
     theirs = seconds(
-        lambda: bm25s.BM25(method="lucene", csc_backend="scipy").index((lists, vocabulary), show_progress=False)
+        lambda: bm25s.BM25(method="lucene", csc_backend="scipy").index((lists, vocabulary), show_progress=False),
+        now,
     )
-    ours = seconds(lambda: made.index(first, folder / "few"))
-    print(f"index of {few} passages: {theirs / ours:.1f}x the speed of bm25s {bm25s.__version__}")
-    whole = seconds(lambda: made.index(of, folder / "index"))
+    ours = seconds(lambda: made.index(first, folder / "few"), now)
+    ratio(f"index of {few} passages", theirs / ours, f"bm25s {bm25s.__version__}")
+    whole = seconds(lambda: made.index(of, folder / "index"), now)
     size = sum(file.stat().st_size for file in (folder / "index").iterdir()) / len(of.lengths)
     print(f"  all {len(of.lengths)} passages: {whole:.1f} s, {size:.0f} bytes per passage")
 
 
-def tuning(index: Index, questions: dict[str, tuple[str, int]]) -> None:
+def threads(index: Index, texts: list[str], given: Namespace) -> None:
+    """Search with several threads and with one, which find the same."""
+    several, one = (Searcher(index, *SINGLE[2], threads=count) for count in (given.threads, 1))
+    for ranking, expected in zip(several.rank_all(texts[:4], CUT), map(one.rank, texts, [CUT] * 4), strict=True):
+        same(ranking, expected)
+    contestants = {"several": lambda: [*several.rank_all(texts, CUT)], "one": lambda: [*one.rank_all(texts, CUT)]}
+    spent = contest(contestants, given)
+    ratio(f"search with {given.threads} threads", spent["one"] / spent["several"], "one thread")
+
+
+def tuning(index: Index, questions: dict[str, tuple[str, int]], now: Callable[[], float]) -> None:
     grid = Grid(index, POINTS, CUT)
     searchers = [Searcher(index, *point) for point in SINGLE]
     texts = [text for text, _ in questions.values()]
     for text in texts[:2]:
         for place, searcher in zip(map(POINTS.index, SINGLE), searchers, strict=True):
             same(grid.rank(text)[place], searcher.rank(text, CUT))
-    passes = [seconds(lambda one=one: [one.rank(text, CUT) for text in texts]) for one in searchers]
+    passes = [seconds(lambda one=one: [one.rank(text, CUT) for text in texts], now) for one in searchers]
     reciprocals = []
-    whole = seconds(lambda: reciprocals.extend(tuned(grid, *question) for question in questions.values()))
-    again = seconds(lambda: [tuned(grid, *question) for question in questions.values()])
+    whole = seconds(lambda: reciprocals.extend(tuned(grid, *question) for question in questions.values()), now)
+    again = seconds(lambda: [tuned(grid, *question) for question in questions.values()], now)
     one, surface = np.mean(passes), np.mean(reciprocals, axis=0)
     union = np.mean([found(grid, text) for text in texts])
-    print(f"grid of {len(POINTS)} points: {whole / one:.1f}x one search pass, mean of {len(passes)} passes")
-    print(f"  {len(POINTS) * one / whole:.0f}x the speed of {len(POINTS)} passes (extrapolated from these)")
-    print(f"  {again / one:.1f}x with common terms cached from other questions")
+    peer = f"{len(POINTS)} search passes (extrapolated from {len(passes)})"
+    ratio(f"tuning over {len(POINTS)} points", len(POINTS) * one / whole, peer)
+    ratio("the same with common terms cached from other questions", len(POINTS) * one / again, peer)
+    print(f"  a grid takes {whole / one:.1f} times as long as a search pass")
     print(
         f"  {1e3 * one / len(texts):.2f} ms per pass and question; the union of all top {CUT} has {union:.0f} passages"
     )
@@ -114,17 +127,17 @@ def same(ranking, expected) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--passages", type=int, default=1_000_000)
-    parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--peer-passages", type=int, default=100_000, help="passages for bm25s")
-    given = parser.parse_args()
-    of = made.corpus(given.passages)
-    print(f"{given.passages} passages, {len(of.tokens)} words; {given.questions} questions; CPU time")
-    tokenization()
+    sizes = {"passages": (1_000_000, 5000), "questions": (200, 5), "peer_passages": (100_000, 1000)}
+    given = options(__doc__, **sizes, rounds=(3, 1))
+    of, now = made.corpus(given.passages), clock(given)
+    print(f"  {made.statistics(of)}; {given.questions} questions")
+    tokenization(50 if given.small else 2000, now)
     with tempfile.TemporaryDirectory() as folder:
-        building(of, Path(folder), min(given.passages, given.peer_passages))
-        tuning(Index(Path(folder) / "index"), made.questions(of, given.questions))
+        building(of, Path(folder), min(given.passages, given.peer_passages), now)
+        index, asked = Index(Path(folder) / "index"), made.questions(of, given.questions)
+        if given.threads > 1:
+            threads(index, [text for text, _ in asked.values()], given)
+        tuning(index, asked, now)
 
 
 if __name__ == "__main__":

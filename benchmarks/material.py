@@ -3,13 +3,9 @@
 Sentence lengths are log-normal with a median of 20 tokens, as in English Wikipedia's leads. An article has a median of
 20 sentences, hence about eight passages, as in ViQuAE's knowledge base. A word has 1.4 pieces, about as Wikipedia with
 T5's vocabulary. The longest of 128 consecutive passages is 1.42 times the mean; for those leads, five per article, 1.48
-was measured. Run directly, it prints the lengths.
+was measured.
 """
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -121,41 +117,9 @@ def side(of: Passages, store: FeatureStore | None) -> Side:
     return Side(of.texts, None if store is None else of.articles, store, tokenizer(), LIMIT)
 
 
-def options(description: str, layers: int = T5_BASE.num_layers, rounds: int = 3, **counts: int) -> argparse.Namespace:
-    """Parse a benchmark's options, including those of `counts`, and set the threads."""
-    parser = argparse.ArgumentParser(description=description)
-    for name, count in counts.items():
-        parser.add_argument(f"--{name}", type=int, default=count)
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--layers", type=int, default=layers)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cpu-time", action="store_true", help="measure CPU time, for a busy machine")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    return given
-
-
-def contest(contestants: Mapping[str, Callable[[], object]], given: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of each contestant; they take turns, so that other load affects all alike."""
-    clock = time.process_time if given.cpu_time else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(given.rounds):
-        for name, run in contestants.items():
-            start = clock()
-            run()
-            times[name].append(clock() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
-
-
-def main():
-    drawn = passages(2000)
-    tokens = np.array([len(ids) for ids in side(drawn, None).tokens(range(2000))])
-    words = np.mean([len(text.split()) for text in drawn.texts])
-    spread = ", ".join(f"{share}%: {np.percentile(tokens, share):.0f}" for share in (1, 10, 50, 90, 99, 100))
-    print(f"2000 passages of {words:.0f} words, {tokens.mean():.0f} tokens ({spread})")
-    print(f"{2000 / (drawn.articles.max() + 1):.1f} passages per article; the longest of 128 consecutive ones has")
-    print(f"{tokens[: 128 * 15].reshape(-1, 128).max(axis=1).mean():.0f} tokens on average")
-
-
-if __name__ == "__main__":
-    main()
+def lengths(of: Passages) -> str:
+    """What the texts are like, in a line."""
+    tokens = np.array([len(ids) for ids in side(of, None).tokens(range(len(of.texts)))])
+    words = np.mean([len(text.split()) for text in of.texts])
+    spread = ", ".join(f"{share}%: {np.percentile(tokens, share):.0f}" for share in (1, 50, 99))
+    return f"{len(tokens)} passages of {words:.0f} words, {tokens.mean():.0f} tokens ({spread})"

@@ -4,23 +4,16 @@ In github.com/grimalPaul/cvlp at 9b64822f, `processing/embedding_dataset.py` tak
 reads their images' rows as Python lists, once for features and once for boxes, and pads to the longest text; the
 collator of `cvlep/viquae_data.py` pads to the tokenizer's 512. Its T5 is from transformers 4.2, which materialises
 attention scores, bias, softmax and each step of the norm. To make vectors comparable, the mean here excludes padding.
-
-Run directly, it checks that its vectors equal ours for a small model.
 """
-
-import tempfile
-from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from material import REGIONS, T5_BASE, features, listed, model, passages, side, tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.t5 import T5Config, relative_position_bucket
-from vlret.retrieval.encode import encode
 
 BATCH = 128
 
@@ -177,21 +170,3 @@ def embed(reference: EagerT5, texts: list[str], images: np.ndarray, table: datas
         rows = images[start : start + len(batch)].tolist()
         vectors.append(reference(**inputs(batch, rows, table, tokens, True)).numpy())
     return np.concatenate(vectors)
-
-
-def check(ours: BiEncoder, reference: EagerT5, count: int, folder: Path) -> None:
-    """`AssertionError` unless both encode passages to the same vectors."""
-    drawn = passages(count)
-    store = features(folder, drawn.articles.max() + 1)
-    given = encode(ours, side(drawn, store), 16, "passage")
-    expected = embed(reference, drawn.texts, drawn.articles, listed(store, folder), tokenizer())
-    np.testing.assert_allclose(given, expected, atol=2e-5)
-
-
-if __name__ == "__main__":
-    from dataclasses import replace
-
-    small = model(replace(T5_BASE, d_model=64, d_ff=128, num_layers=2))
-    with tempfile.TemporaryDirectory() as folder:
-        check(small, eager(small), 100, Path(folder))
-    print(f"the reference's vectors of 100 passages with {REGIONS} regions each equal ours")

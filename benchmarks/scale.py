@@ -2,13 +2,12 @@
 
 `tests/published.py` generates files in the published layout. Ours are the workflow's commands; their memory is the peak
 over all their processes. The reference is ViQuAE's approach: `datasets.map` over articles, one Python dict each, with
-passages collected in a list, once with our sentences and once with spaCy's `sentencizer`. Figures are CPU seconds,
-including children. `--stages` continues with the rest of the workflow and a tiny random encoder, verb by verb;
-`--workflow` runs Snakemake with `config/viquae.yaml`, from image archives to the table, with the tiny models and rows
-of `tests/miniature.py`.
+passages collected in a list, once with our sentences and once with spaCy's `sentencizer`. Our time includes child
+processes, but not the start of a command. `--stages` continues with the rest of the workflow and a tiny random encoder,
+verb by verb; `--workflow` runs Snakemake with `config/viquae.yaml`, from image archives to the table, with the tiny
+models and rows of `tests/miniature.py`.
 """
 
-import argparse
 import os
 import resource
 import subprocess
@@ -16,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import spacy
+from bench import clock, options, ratio
 from datasets import Dataset, load_from_disk
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -42,6 +43,10 @@ class Spent(NamedTuple):
     cpu: float
     wall: float
     memory: int
+
+    def by(self, given: Namespace) -> float:
+        """The seconds to compare."""
+        return self.cpu if given.cpu_time else self.wall
 
 
 def vlret(*arguments: object) -> Spent:
@@ -118,8 +123,8 @@ def known(articles: int) -> tuple[int, int, int]:
     return first, second, articles - first - second
 
 
-def reference(articles: Path, folder: Path, cut) -> float:
-    """CPU seconds per article of `datasets.map` with `cut` (text to passages), including writing the passages."""
+def reference(articles: Path, folder: Path, cut, given: Namespace) -> float:
+    """Seconds per article of `datasets.map` with `cut` (text to passages), including writing the passages."""
     table = load_from_disk(str(articles)).select(range(min(REFERENCE, len(load_from_disk(str(articles))))))
     passages: list[dict] = []
 
@@ -130,7 +135,7 @@ def reference(articles: Path, folder: Path, cut) -> float:
         article["passage_index"] = list(range(first, len(passages)))
         return article
 
-    start = time.process_time()
+    start = clock(given)()
     table.map(
         collect,
         with_indices=True,
@@ -139,7 +144,7 @@ def reference(articles: Path, folder: Path, cut) -> float:
         new_fingerprint="collected",
     )
     Dataset.from_list(passages).save_to_disk(folder / "collected")
-    return (time.process_time() - start) / len(table)
+    return (clock(given)() - start) / len(table)
 
 
 def spacys_passages(text: str, of: spacy.Language) -> list[str]:
@@ -154,15 +159,16 @@ def spacys_passages(text: str, of: spacy.Language) -> list[str]:
     return [*passages, " ".join(group)] if group else passages
 
 
-def compare(folder: Path, ours: float) -> None:
-    """Time the reference on the same articles."""
+def compare(folder: Path, ours: float, given: Namespace) -> None:
+    """Time the reference on the same articles; `ours` is in seconds per article."""
     contestants = {
         "datasets.map, our sentences": lambda text: by_tokens(text, TOKENS.tokens),
         "datasets.map, spaCy's sentencizer": partial(spacys_passages, of=spacys.pipeline()),
     }
     for name, cut in contestants.items():
-        seconds = reference(folder / "data" / "articles", folder, cut)
-        print(f"  {name}: {1 / seconds:,.0f} articles/s of CPU; ours {seconds / ours:.1f} times as fast", flush=True)
+        seconds = reference(folder / "data" / "articles", folder, cut, given)
+        print(f"  {name}: {1 / seconds:,.0f} articles/s", flush=True)
+        ratio("splitting articles into passages", seconds / ours, name)
 
 
 def workflow(folder: Path, articles: int) -> None:
@@ -190,41 +196,50 @@ def workflow(folder: Path, articles: int) -> None:
         print(f"  {name}: {seconds:.0f} s, {mebibytes / 1024:.2f} GiB, as Snakemake sampled it", flush=True)
 
 
+OTHERS = {
+    "--workers": {"type": int, "default": 1, "help": "processes of each command"},
+    "--stages": {"action": "store_true", "help": "also run the rest of the workflow, at the last size"},
+    "--workflow": {"action": "store_true", "help": "run only the workflow, at each size"},
+    "--folder": {"type": Path, "help": "where to create temporary folders"},
+}
+
+
+def stages(folder: Path, articles: int, passages: int) -> None:
+    """Run the stages after the preparation in its folder, and report the cost of each."""
+    # Here, as it needs torch.
+    from stages import Stages
+
+    def measure(name: str, *verb: object) -> None:
+        report(name, vlret(*verb), passages, "passages")
+
+    Stages(folder, known(articles), measure).run()
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--articles", type=int, nargs="+", default=[4000, 12000], help="sizes, ascending")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--stages", action="store_true", help="also run the rest of the workflow, at the last size")
-    parser.add_argument("--workflow", action="store_true", help="run only the workflow, at each size")
-    parser.add_argument("--folder", type=Path, help="where to create temporary folders")
-    given = parser.parse_args()
+    given = options(__doc__, OTHERS, articles=([4000, 12000], [100, 200]))
     if given.workflow:
         for articles in given.articles:
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
                 workflow(Path(folder), articles)
         return
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        started = [spent.cpu for spent in prepare(Path(folder), 100, 1)[:2]]
-    print(f"  starting the two commands takes {sum(started):.1f} s of CPU, excluded below")
+    started = 0.0, 0.0
+    if not given.small:  # there it varies by more than the work takes
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            started = [spent.by(given) for spent in prepare(Path(folder), 100, 1)[:2]]
+        print(f"  starting the two commands takes {sum(started):.1f} s, excluded below")
     costs = []
     for articles in given.articles:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             read, cut, passages = prepare(Path(folder), articles, given.workers)
-            costs.append((read.cpu + cut.cpu - sum(started)) / articles)
-            print(f"  both: {1 / costs[-1]:,.0f} articles/s of CPU, {passages / articles / costs[-1]:,.0f} passages/s")
+            costs.append((read.by(given) + cut.by(given) - sum(started)) / articles)
+            print(f"  both: {1 / costs[-1]:,.0f} articles/s, {passages / articles / costs[-1]:,.0f} passages/s")
             if articles == given.articles[0]:
-                compare(Path(folder), (cut.cpu - started[1]) / articles)
+                compare(Path(folder), (cut.by(given) - started[1]) / articles, given)
             if given.stages and articles == given.articles[-1]:
-                # Here, as it needs torch.
-                from stages import Stages
-
-                def measure(name: str, *verb: object, passages: int = passages) -> None:
-                    report(name, vlret(*verb), passages, "passages")
-
-                Stages(Path(folder), known(articles), measure).run()
+                stages(Path(folder), articles, passages)
     if len(costs) > 1:
-        sizes = f"from {given.articles[0]} to {given.articles[-1]} articles"
-        print(f"{sizes}, the CPU time per article grows {costs[-1] / costs[0]:.2f}-fold")
+        first, last = given.articles[0], given.articles[-1]
+        ratio(f"preparing {last} articles, per article", costs[0] / costs[-1], f"preparing {first}")
 
 
 if __name__ == "__main__":

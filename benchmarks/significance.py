@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from bench import contest, options, ratio
 from datasets import Dataset, DatasetDict
-from material import contest, options
 from ranx.statistical_tests import fisher_randomization_test
 
 from vlret.evaluation.significance import randomisation_test
@@ -41,7 +41,7 @@ def compare(given) -> None:
     values, groups = reciprocal_ranks(METRICS, given.runs, given.questions), np.arange(given.questions)
     theirs = pairs(values[0, :2], given.permutations)
     (ours,) = randomisation_test(values[:1, :2], groups, given.permutations, seed=0)
-    print(f"one pair: p {ours[0, 1]:.3f}, by ranx {theirs[0, 1]:.3f}")
+    print(f"  one pair: p {ours[0, 1]:.3f}, by ranx {theirs[0, 1]:.3f}")
     seconds = contest(
         {
             "one": lambda: randomisation_test(values[:1], groups, given.permutations, seed=0),
@@ -50,13 +50,12 @@ def compare(given) -> None:
         },
         given,
     )
-    print(f"{given.runs} runs, {given.questions} questions, {given.permutations} permutations, all pairs: ", end="")
-    print(f"one metric {1000 * seconds['one']:.1f} ms, {METRICS} metrics {1000 * seconds['all']:.1f} ms;")
-    print(
-        f"ranx {version('ranx')}, one metric, {seconds['ranx']:.1f} s: {seconds['ranx'] / seconds['one']:.0f}x, ",
-        end="",
-    )
-    print(f"per metric with {METRICS} tested together {METRICS * seconds['ranx'] / seconds['all']:.0f}x")
+    print(f"  {given.runs} runs, {given.questions} questions, {given.permutations} permutations, all pairs: ", end="")
+    print(f"one metric {1000 * seconds['one']:.1f} ms, {METRICS} metrics {1000 * seconds['all']:.1f} ms")
+    peer = f"ranx {version('ranx')}"
+    ratio("Fisher's randomisation test of all pairs of runs, one metric", seconds["ranx"] / seconds["one"], peer)
+    what = f"the same per metric, {METRICS} tested together"
+    ratio(what, METRICS * seconds["ranx"] / seconds["all"], peer)
 
 
 def whole_table(rows: int, questions: int) -> None:
@@ -77,11 +76,13 @@ def whole_table(rows: int, questions: int) -> None:
         table(paths, questions_table, described, settings, 0, Path(folder) / "table.tex")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     tests = f"{rows * (rows - 1) // 2} pairs, {len(settings.metrics)} metrics, {settings.permutations} permutations"
-    print(f"a table of {rows} runs ({tests}): {wall:.1f} s, {cpu:.1f} s of CPU time")
+    print(f"  a table of {rows} runs ({tests}): {wall:.1f} s, {cpu:.1f} s of CPU time")
 
 
 def main():
-    given = options(__doc__, rounds=1, runs=20, questions=1257, permutations=1000, table=100)
+    given = options(
+        __doc__, rounds=(1, 1), runs=(20, 3), questions=(1257, 100), permutations=(1000, 50), table=(100, 4)
+    )
     numba.set_num_threads(min(given.threads, numba.config.NUMBA_NUM_THREADS))
     compare(given)
     whole_table(given.table, given.questions)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from material import T5_BASE, contest, features, listed, model, options, passages, side, tokenizer
+from bench import contest, options, ratio
+from material import T5_BASE, features, listed, model, passages, side, tokenizer
 from reference import EagerT5, eager, inputs
 from torch import Tensor, nn
 
@@ -109,14 +110,15 @@ def compare(given: Namespace, folder: Path) -> None:
     batch = Batch(given.questions, folder / "batch")
     steps = {"ours": step(ours, our_loss(ours, batch)), "cvlp": step(reference, cvlps_loss(reference, batch))}
     seconds = contest(steps, given)
-    ratio, rate = seconds["cvlp"] / seconds["ours"], {name: given.questions / seconds[name] for name in seconds}
-    print(f"a step of {given.questions} questions x 2 passages, fp32: ours {ratio:.1f}x cvlp's speed")
+    rate = {name: given.questions / seconds[name] for name in seconds}
+    what = f"a training step of {given.questions} questions with 2 passages, fp32"
+    ratio(what, seconds["cvlp"] / seconds["ours"], "cvlp's approach")
     print(f"  ours {rate['ours']:.2f} questions/s, cvlp's {rate['cvlp']:.2f}")
 
 
 def main():
-    given = options(__doc__, layers=2, questions=16)
-    print(f"t5-base with {given.layers} layers, {given.threads} threads, medians of {given.rounds} rounds")
+    given = options(__doc__, rounds=(3, 1), layers=(2, 1), questions=(16, 2))
+    print(f"  t5-base with {given.layers} layers, medians of {given.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         compare(given, Path(folder))
 

@@ -46,6 +46,7 @@ rule lexical_search:
         R.benchmark("lexical_search")
     conda:
         ENVIRONMENT
+    threads: THREADS
     params:
         settings=R.known("lexical_search"),
         options=R.options("lexical_search"),

@@ -1,10 +1,17 @@
+import errno
 import gzip
 import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from vlret.data import archives
 from vlret.data.archives import unpack_images
 from vlret.files import InputError
 
@@ -78,7 +85,7 @@ def test_what_an_archive_must_not_hold_is_refused_and_leaves_nothing(tmp_path: P
         unpack_images([tmp_path / "a.tar.gz"], 1000, tmp_path / "deep" / "out")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.rglob("evil"))
-    assert not (tmp_path / "deep" / "out").exists()
+    assert not list((tmp_path / "deep").iterdir())
 
 
 def test_a_packed_bomb_stops_at_the_limit(tmp_path: Path):
@@ -101,3 +108,97 @@ def test_missing_broken_and_foreign_archives_are_one_line(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: an empty folder"):
         unpack_images([tmp_path / "empty"], 1, tmp_path / "out")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from vlret.data import archives
+
+archives.WINDOW, copy, calls = 8_000, archives.shutil.copyfileobj, []
+def slow(source, sink, *rest):
+    calls.append(1)
+    if len(calls) > 20:
+        sink.write(source.read(500))
+        sink.flush()
+        print("in the middle", flush=True)
+        time.sleep(600)
+    copy(source, sink, *rest)
+archives.shutil.copyfileobj = slow
+archives.unpack_images([Path(sys.argv[1])], 50_000, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("packing", ["tar", "tar.gz"])
+def test_a_killed_unpacking_goes_on_behind_what_is_synced(tmp_path: Path, monkeypatch, capsys, packing: str):
+    archive, out = tmp_path / f"a.{packing}", tmp_path / "out"
+    archive.write_bytes(packed(IMAGES) if packing == "tar.gz" else gzip.decompress(packed(IMAGES)))
+    command = [sys.executable, "-c", KILLED, str(archive), str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout.readline() == b"in the middle\n"
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert not out.exists()
+    assert len(list((tmp_path / "out.unfinished" / "images").iterdir())) == 21
+    written, copy = [], shutil.copyfileobj
+    monkeypatch.setattr(archives.shutil, "copyfileobj", lambda *given: (written.append(1), copy(*given)))
+    unpack_images([archive], 50_000, out)
+    assert "resuming after 16 images" in capsys.readouterr().err
+    assert len(written) == 50 - 16
+    assert contents(out) == IMAGES
+    assert {path.name for path in tmp_path.iterdir()} == {archive.name, "out", "kept"}
+
+
+def stopped(monkeypatch, archive: Path, out: Path, error: Exception, most: int = 50_000) -> None:
+    """Unpack 20 members of an archive, synced each, and stop with an error."""
+    copy, left = shutil.copyfileobj, iter([None] * 20)
+    with monkeypatch.context() as patched:
+        patched.setattr(archives, "WINDOW", 1)
+
+        def limited(*given):
+            if next(left, "none") == "none":
+                raise error
+            copy(*given)
+
+        patched.setattr(archives.shutil, "copyfileobj", limited)
+        with pytest.raises((InputError, KeyboardInterrupt)):
+            unpack_images([archive], most, out)
+
+
+def test_a_full_disk_keeps_what_is_unpacked(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "a.tar.gz").write_bytes(packed(IMAGES))
+    stopped(monkeypatch, tmp_path / "a.tar.gz", tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+    unpack_images([tmp_path / "a.tar.gz"], 50_000, tmp_path / "out")
+    assert "resuming after 20 images" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == IMAGES
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", None])
+def test_an_image_that_was_damaged_meanwhile_is_written_again(tmp_path: Path, monkeypatch, damage: bytes | None):
+    (tmp_path / "a.tar.gz").write_bytes(packed(IMAGES))
+    stopped(monkeypatch, tmp_path / "a.tar.gz", tmp_path / "out", KeyboardInterrupt())
+    third = tmp_path / "out.unfinished" / "images" / "3.jpg"
+    third.unlink() if damage is None else third.write_bytes(damage)
+    unpack_images([tmp_path / "a.tar.gz"], 50_000, tmp_path / "out")
+    assert contents(tmp_path / "out") == IMAGES
+
+
+def test_another_archive_starts_from_scratch(tmp_path: Path, monkeypatch, capsys):
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(packed(IMAGES))
+    stopped(monkeypatch, archive, tmp_path / "out", KeyboardInterrupt())
+    others = {name: bytes(1000) for name in list(IMAGES)[10:]}
+    archive.write_bytes(packed(others))
+    unpack_images([archive], 50_000, tmp_path / "out")
+    assert "removed, since it was made with other settings" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == others
+
+
+def test_the_rules_for_names_hold_when_it_goes_on_too(tmp_path: Path, monkeypatch):
+    members = {**IMAGES, "others/3.jpg": bytes(1000)}
+    (tmp_path / "a.tar.gz").write_bytes(packed(members))
+    stopped(monkeypatch, tmp_path / "a.tar.gz", tmp_path / "out", KeyboardInterrupt(), 51_000)
+    with pytest.raises(InputError, match="1 of the names are repeated"):
+        unpack_images([tmp_path / "a.tar.gz"], 51_000, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]

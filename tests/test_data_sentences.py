@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -162,9 +160,3 @@ def test_words_beyond_those_remembered_are_read_alike(pipeline: Language, monkey
     text = " ".join(f"word{number}. Next" for number in range(50))
     monkeypatch.setattr("vlret.data.sentences.REMEMBERED", 7)
     assert sentences(text) == sentences(text) == spacys.sentences(pipeline(text))
-
-
-def test_the_benchmark_finds_no_difference():
-    command = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "sentences.py", "--articles", "10"]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
-    assert "generated articles: 0 of 10 texts differ; ours " in done.stdout

@@ -1,6 +1,14 @@
 """BM25 against the written-out formula, `bm25s` (variant Lucene) and `rank_bm25`."""
 
+import json
 import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import bm25s
 import numpy as np
@@ -9,9 +17,11 @@ import rank_bm25
 from datasets import Dataset, DatasetDict
 
 from vlret.files import InputError, write_json
+from vlret.lexical import search as searching
 from vlret.lexical.index import Index, analyse, build
+from vlret.lexical.score import take_best
 from vlret.lexical.search import Searcher, search
-from vlret.runs import read_run
+from vlret.runs import read_run, write_run
 from vlret.settings import BM25, Analysis
 
 PLAIN = Analysis()
@@ -20,7 +30,7 @@ PARAMETERS = [(0.0, 0.0), (0.75, 1.2), (0.4, 0.9), (1.0, 3.0), (0.0, 2.0)]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """800 passages of Zipf-distributed words, their index, and 40 questions, some with repeated or unknown words."""
+    """800 passages of Zipf-distributed words: index, terms, 40 questions (some words unknown), folder."""
     folder = tmp_path_factory.mktemp("lexical")
     generator = np.random.default_rng(0)
     words = [f"w{number}" for number in range(400)]
@@ -30,7 +40,7 @@ def corpus(tmp_path_factory):
     Dataset.from_dict({"title": ["w7"] * 800, "text": texts}).save_to_disk(str(folder / "passages"))
     build(folder / "passages", PLAIN, folder / "index")
     questions = [draw(12) for _ in range(38)] + ["w3 w3 w3 unknown", "w399"]
-    return Index(folder / "index"), [analyse(f"w7 {text}") for text in texts], questions
+    return Index(folder / "index"), [analyse(f"w7 {text}") for text in texts], questions, folder / "index"
 
 
 class LuceneOkapi(rank_bm25.BM25Okapi):
@@ -66,7 +76,7 @@ def test_a_score_equals_the_formula(tmp_path):
 
 @pytest.mark.parametrize(("b", "k1"), PARAMETERS)
 def test_bm25s_agrees(corpus, b, k1):
-    index, tokens, questions = corpus
+    index, tokens, questions, _ = corpus
     oracle = bm25s.BM25(method="lucene", k1=k1, b=b)
     oracle.index(tokens, show_progress=False)
     searcher = Searcher(index, b, k1)
@@ -77,7 +87,7 @@ def test_bm25s_agrees(corpus, b, k1):
 
 @pytest.mark.parametrize(("b", "k1"), PARAMETERS[1:])  # k1 = 0 would divide 0 by 0
 def test_rank_bm25_agrees_up_to_its_constant(corpus, b, k1):
-    index, tokens, questions = corpus
+    index, tokens, questions, _ = corpus
     oracle = LuceneOkapi(tokens, k1=k1, b=b)
     searcher = Searcher(index, b, k1)
     for question in questions[::4] + questions[-2:]:
@@ -87,7 +97,7 @@ def test_rank_bm25_agrees_up_to_its_constant(corpus, b, k1):
 @pytest.mark.parametrize(("b", "k1"), PARAMETERS)
 @pytest.mark.parametrize("k", [1, 7, 100, 800])
 def test_scores_equal_numpys_sums_bit_for_bit_with_ties_by_row(corpus, b, k1, k):
-    index, _, questions = corpus
+    index, _, questions, _ = corpus
     searcher = Searcher(index, b, k1)
     for question in questions:
         scores = summed(index, question, b, k1)
@@ -142,3 +152,101 @@ def test_a_search_covers_its_split(tmp_path):
     with pytest.raises(InputError, match=r"broken\.json: k1 is not a number"):
         search(**arguments, tuning=tmp_path / "broken.json", k=2, out=tmp_path / "none.trec")
     assert not (tmp_path / "none.trec").exists()
+
+
+@pytest.fixture
+def asked(corpus, tmp_path):
+    """The arguments of a search with the corpus' 40 questions."""
+    DatasetDict(
+        {"test": Dataset.from_dict({"id": [f"q{number}" for number in range(40)], "input": corpus[2]})}
+    ).save_to_disk(str(tmp_path / "questions"))
+    where = {"index": corpus[3], "questions": tmp_path / "questions", "split": "test"}
+    return where | {"settings": BM25(b=0.4, k1=0.9), "k": 100, "tag": "bm25"}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_neither_threads_nor_slices_change_the_run(asked, corpus, tmp_path, monkeypatch, threads):
+    searcher = Searcher(corpus[0], 0.4, 0.9)
+    write_run(
+        tmp_path / "one.trec", {f"q{number}": searcher.rank(text, 100) for number, text in enumerate(corpus[2])}, "bm25"
+    )
+    for size in (7, 256):
+        monkeypatch.setattr(searching, "SLICE", size)
+        search(**asked, threads=threads, out=tmp_path / "test.trec")
+        assert (tmp_path / "test.trec").read_bytes() == (tmp_path / "one.trec").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"questions", "one.trec", "test.trec"}
+
+
+def test_threads_search_at_the_same_time(corpus, monkeypatch):
+    both = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr(searching, "take_best", lambda scores, k: (both.wait(), take_best(scores, k))[1])
+    assert len(list(Searcher(corpus[0], 0.4, 0.9, threads=2).rank_all(corpus[2], 10))) == 40
+
+
+KILLED = """
+import json, sys, time
+from pathlib import Path
+from vlret.lexical import search
+from vlret.settings import BM25
+
+search.SLICE, take_best, calls = 7, search.take_best, []
+def slow(*arguments):
+    calls.append(1)
+    return take_best(*arguments) if len(calls) <= 17 else time.sleep(600)
+search.take_best = slow
+asked = json.loads(sys.argv[1])
+paths = {name: Path(asked.pop(name)) for name in ("index", "questions", "out")}
+search.search(**paths, **asked | {"settings": BM25(**asked["settings"])}, threads=2)
+"""
+
+
+def killed(asked, out):
+    """Kill a search in its third slice of seven questions."""
+    told = json.dumps(asked | {"settings": asked["settings"].model_dump(), "out": out}, default=str)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, told], start_new_session=True)
+    second = out.with_name(f"{out.name}.unfinished") / "00000007.trec"
+    while process.poll() is None and not second.is_file():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_search_goes_on_behind_its_last_whole_slice(asked, tmp_path, monkeypatch, capsys):
+    search(**asked, out=tmp_path / "undisturbed.trec")
+    killed(asked, tmp_path / "test.trec")
+    assert not (tmp_path / "test.trec").exists()
+    monkeypatch.setattr(searching, "SLICE", 7)
+    searched = []
+    monkeypatch.setattr(searching, "take_best", lambda *given: searched.append(1) or take_best(*given))
+    search(**asked, out=tmp_path / "test.trec")
+    assert "resuming after 2 of 6 slices of 7 questions" in capsys.readouterr().err
+    assert len(searched) == 40 - 14
+    assert (tmp_path / "test.trec").read_bytes() == (tmp_path / "undisturbed.trec").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"questions", "undisturbed.trec", "test.trec"}
+
+
+@pytest.mark.parametrize("changed", ["b", "k", "index", "questions"])
+def test_a_search_does_not_resume_from_other_settings_or_inputs(asked, tmp_path, monkeypatch, capsys, changed):
+    monkeypatch.setattr(searching, "SLICE", 7)
+    stop = iter([None] * 17)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(searching, "take_best", lambda *given: next(stop) or take_best(*given))
+        with pytest.raises((StopIteration, RuntimeError)):
+            search(**asked, threads=1, out=tmp_path / "test.trec")
+    assert len(list((tmp_path / "test.trec.unfinished").glob("*.trec"))) == 2
+    if changed == "b":
+        asked |= {"settings": BM25(b=0.5, k1=0.9)}
+    elif changed == "k":
+        asked |= {"k": 50}
+    elif changed == "index":
+        shutil.copytree(asked["index"], tmp_path / "index")
+        os.utime(tmp_path / "index" / "starts.npy", (1, 1))
+        asked |= {"index": tmp_path / "index"}
+    else:
+        table = Dataset.from_dict({"id": [f"p{number}" for number in range(40)], "input": ["w1"] * 40})
+        DatasetDict({"test": table}).save_to_disk(str(tmp_path / "others"))
+        asked |= {"questions": tmp_path / "others"}
+    search(**asked, out=tmp_path / "test.trec")
+    assert "removed, since it was made with other settings" in capsys.readouterr().err
+    search(**asked, out=tmp_path / "again.trec")
+    assert (tmp_path / "test.trec").read_bytes() == (tmp_path / "again.trec").read_bytes()

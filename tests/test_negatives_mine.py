@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from relevance_cases import RELEVANCE, normal
 from vlret.data.answers import PreprocessedPassages
 from vlret.data.relevance import normalise
 from vlret.files import InputError
+from vlret.negatives import Known
 from vlret.negatives.mine import MINERS, mine, read
 from vlret.runs import Ranking, write_qrels, write_run
 
@@ -236,3 +238,11 @@ def test_mismatched_inputs_are_rejected(inputs, tmp_path):
 def test_mining_imports_no_torch():
     code = "import sys, vlret.negatives.mine; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_an_articles_passages_are_found_without_a_copy_of_all():
+    known = Known(np.repeat(np.arange(50_000, dtype=np.int32), 8), None)
+    tracemalloc.start()
+    assert known.own(3) == range(24, 32)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()

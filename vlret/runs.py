@@ -9,8 +9,9 @@ its line number.
 import gzip
 import io
 import re
+import shutil
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,14 @@ def write_run(path: Path, run: Mapping[str, Ranking], tag: str) -> None:
                 f"{question} Q0 {passage_id(passage)} {rank} {score!r} {tag}\n"
                 for rank, (passage, score) in enumerate(zip(passages.tolist(), scores.tolist(), strict=True), start=1)
             )
+
+
+def concatenate(parts: Sequence[Path], out: Path) -> None:
+    """Write the lines of several plain files to one, in order."""
+    with _text_writer(out) as lines:
+        for part in parts:
+            with open(part, encoding="utf-8", newline="\n") as stream:
+                shutil.copyfileobj(stream, lines)
 
 
 def refuse(error: InputError) -> None:

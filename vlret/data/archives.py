@@ -4,8 +4,10 @@ Archives are unpacked rather than used in place: gzip has no random access, and 
 a folder of images. Users who have already unpacked them give that folder as the source.
 """
 
+import errno
 import gzip
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +15,16 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vlret.console import meter, say
-from vlret.files import InputError, atomic, error_summary
+from vlret.disk import FULL
+from vlret.files import InputError, error_summary, publish, read_json, remove, unfinished, write_json
+from vlret.locks import Lock, TakenOver, locked
 
 CHUNK = 2**20
+WINDOW = 2**30  # bytes after which the images are synced and counted
 GZIP = b"\x1f\x8b"
 END = bytes(1024)  # of every tar
+PASSING = (*FULL, errno.EIO, errno.ESTALE)  # faults of the disk, not of the archive
+IMAGES = "images"  # the folder of what is unpacked
 
 
 class Joined(io.RawIOBase):
@@ -58,6 +65,9 @@ class Joined(io.RawIOBase):
 def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
     """Unpack the regular files of one archive to the folder `out`, without the archive's subfolders.
 
+    An interrupted call is resumed by the same call, from a folder beside `out`: only images of the last `WINDOW` bytes
+    are written again.
+
     Parameters
     ----------
     archives
@@ -70,22 +80,30 @@ def unpack_images(archives: list[Path], most_bytes: int, out: Path) -> None:
     Raises
     ------
     InputError
-        For a name outside the folder, a repeated name, a link or special file, more than `most_bytes`, a full disk, or
-        a broken archive; nothing is left behind.
+        For a name outside the folder, a repeated name, a link or special file, more than `most_bytes`, or a broken
+        archive, and nothing is left behind; or for a full or failing disk, and what was unpacked is kept.
     """
     paths = list(_parts(archives))
-    label = paths[0].name
-    with atomic(out, kept=True) as aside, meter(sum(path.stat().st_size for path in paths), 0, label) as bar:
-        aside.mkdir()
+    label, work = paths[0].name, out.with_name(f"{out.name}.unfinished")
+    with locked(out.with_name(f".{out.name}.lock")) as lock:
+        known = [(path.name, path.stat()) for path in paths]
+        unfinished(work, {"archives": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in known]})
         try:
-            with _opened(paths, bar.update) as stream:
-                count, size = _unpack(stream, label, most_bytes, aside)
-        except InputError:
+            with (
+                meter(sum(path.stat().st_size for path in paths), 0, label) as bar,
+                _opened(paths, bar.update) as stream,
+            ):
+                count, size = _unpack(stream, label, most_bytes, work, lock)
+        except TakenOver:
             raise
         except Exception as error:  # tarfile and gzip raise many undocumented types for broken files
+            if getattr(error, "errno", None) not in PASSING:
+                remove(work)
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{label}: cannot be unpacked ({error_summary(error)})") from error
-        if not count:
-            raise InputError(f"{label}: no file in this archive")
+        publish(work / IMAGES, out)
+        remove(work)
     say(f"{count} images, {size / 1e6:.1f} MB, of {len(paths)} files")
 
 
@@ -111,24 +129,57 @@ def _parts(archives: Sequence[Path]) -> Iterator[Path]:
         yield from held
 
 
-def _unpack(stream: BinaryIO, label: str, most_bytes: int, folder: Path) -> tuple[int, int]:
-    """Number and total bytes of the files written."""
-    count = size = 0
+def _unpack(stream: BinaryIO, label: str, most_bytes: int, work: Path, lock: Lock) -> tuple[int, int]:
+    """Number and total bytes of the files in `work`; those that an interrupted call synced are not written again.
+
+    All of the archive is read again, as a packed one cannot be entered in the middle.
+    """
+    folder, noted = work / IMAGES, work / "synced.json"
+    fresh, synced = not folder.is_dir(), read_json(noted)["images"] if noted.is_file() else 0
+    folder.mkdir(exist_ok=True)
+    if not fresh:
+        say(f"{label}: resuming after {synced} images")
+    count = size = written = 0
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if member.isdir():
                 continue
-            name = _safe_name(member, label)
+            path = folder / _safe_name(member, label)
             size += member.size
             if size > most_bytes:
                 raise InputError(f"{label}: unpacks to more than {most_bytes} bytes; not unpacked")
-            with archive.extractfile(member) as source, open(folder / name, "xb") as sink:
-                shutil.copyfileobj(source, sink, CHUNK)
+            if count >= synced or not _is_whole(path, member.size):
+                # Files after the synced ones may be there in parts.
+                with archive.extractfile(member) as source, open(path, "xb" if fresh else "wb") as sink:
+                    shutil.copyfileobj(source, sink, CHUNK)
+                written += member.size
             count += 1
             archive.members.clear()  # tarfile remembers every member, and there are millions
+            if written >= WINDOW:
+                written = 0
+                _note(noted, count, lock)
         while stream.read(CHUNK):  # so that gzip verifies its checksum
             pass
+    if not count:
+        raise InputError(f"{label}: no file in this archive")
+    if repeated := count - sum(1 for _ in os.scandir(folder)):
+        raise InputError(f"{label}: {repeated} of the names are repeated; not unpacked")
+    _note(noted, count, lock)
     return count, size
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _note(path: Path, images: int, lock: Lock) -> None:
+    """Record the number of images, once they are on the disk, which a crash of the machine leaves as they are."""
+    lock.check()
+    os.sync()  # an fsync of each of a million images takes hours
+    write_json(path, {"images": images})
 
 
 def _safe_name(member: tarfile.TarInfo, label: str) -> str:

@@ -269,7 +269,8 @@ class Layout(Results):
         if given is None:
             inputs["tuning"] = self.made("lexical_tune", dataset=dataset)
         known = {"settings": given.brief()} if given else {}
-        return Job("lexical search", inputs, known, {"split": split, "k": int(depth), "tag": "bm25"})
+        named = {"split": split, "k": int(depth), "tag": "bm25"}
+        return Job("lexical search", inputs, known, named, self._threads())
 
     def _join(self, experiment: str) -> Job:
         depth = self.config.retrieval.depth

@@ -27,7 +27,8 @@ class Known(NamedTuple):
 
     def own(self, article: int) -> range:
         """The passages of an article."""
-        return range(*np.searchsorted(self.articles, [article, article + 1]).tolist())
+        ends = np.array([article, article + 1], dtype=self.articles.dtype)  # of another type numpy would copy all
+        return range(*np.searchsorted(self.articles, ends).tolist())
 
     def interleave(self, articles: Iterable[int], wanted: int, generator: np.random.Generator) -> np.ndarray:
         """Up to `wanted` passages of some articles: one of each in order, then a second of each, and so on.

@@ -12,12 +12,12 @@ from vlret.console import say
 from vlret.digests import digests
 from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, prefetch, question_text
-from vlret.encoders.precision import chosen, round_linear
+from vlret.encoders.precision import chosen
 from vlret.encoders.vocabulary import tokenizer_of
 from vlret.features.store import FeatureStore
 from vlret.files import InputError, atomic, part_of, publish, remove, unfinished
 from vlret.locks import locked
-from vlret.retrieval.encode import encode, encode_in_windows, windows
+from vlret.retrieval.encode import encode, encode_in_windows, prepared, windows
 from vlret.retrieval.vectors import VectorWriter, is_whole
 from vlret.settings import Checkpoint, Precision
 from vlret.training.corpus import Tables, article_side, passage_side, question_side
@@ -198,5 +198,4 @@ def _restore(
         dim = FeatureStore.open(features).dim
         if dim != settings.feature_dim:
             raise InputError(f"{features}: features of width {dim}, trained on {settings.feature_dim}")
-    round_linear(model, precision, lambda name: model.part_of(name) != "visual")
-    return model.to(device), settings, precision
+    return prepared(model, precision, device), settings, precision

@@ -10,7 +10,7 @@ from vlret.console import bar
 from vlret.encoders.biencoder import BiEncoder, Tower
 from vlret.encoders.inputs import Side, on_device, prefetch
 from vlret.encoders.joint import see
-from vlret.encoders.precision import autocast
+from vlret.encoders.precision import autocast, round_linear
 
 WINDOW = 1 << 12  # units sorted by length at a time; what a killed job loses at most
 
@@ -18,6 +18,12 @@ WINDOW = 1 << 12  # units sorted by length at a time; what a killed job loses at
 def encode(model: BiEncoder, side: Side, batch_size: int, unit: str, precision: str = "fp32") -> np.ndarray:
     """The vectors of a side, `[units, dim]` float32."""
     return np.concatenate(list(encode_in_windows(model, side, batch_size, unit, precision)))
+
+
+def prepared(model: BiEncoder, precision: str, device: torch.device) -> BiEncoder:
+    """The model on a device, for good: its linear maps are rounded to the precision of their products."""
+    round_linear(model, precision, lambda name: model.part_of(name) != "visual")
+    return model.to(device)
 
 
 @torch.inference_mode()
