@@ -158,6 +158,18 @@ def test_an_image_is_embedded_once_in_a_window(model, side, monkeypatch):
     np.testing.assert_allclose(vectors, one_by_one(model, repeated), atol=2e-6)
 
 
+def test_equal_units_are_encoded_once(side):
+    repeated = replace(side, texts=[text[:1] for text in side.texts], images=side.images % 2)
+    distinct, of = repeated.distinct()
+    pairs = [*zip(repeated.texts, repeated.images.tolist(), strict=True)]
+    assert [(distinct.texts[place], distinct.images[place]) for place in of] == pairs
+    assert len(distinct) == len(set(pairs)) < UNITS
+    for without, kept in (({"texts": None}, "images"), ({"images": None}, "texts")):
+        alone, of = replace(repeated, **without).distinct()
+        assert [getattr(alone, kept)[place] for place in of] == [*getattr(repeated, kept)]
+        assert len(alone) == len({*getattr(repeated, kept)})
+
+
 def test_bf16_is_close_to_fp32(model, side):
     exact, rounded = (encode(model, side, 4, "passage", precision) for precision in ("fp32", "bf16"))
     assert rounded.dtype == np.float32

@@ -57,6 +57,16 @@ class Side:
     def __len__(self) -> int:
         return len(self.images if self.texts is None else self.texts)
 
+    def distinct(self) -> tuple["Side", np.ndarray]:
+        """The distinct units, by text and image, in order of their first occurrence, and which of them each unit is."""
+        texts = [None] * len(self) if self.texts is None else map(self.texts.__getitem__, range(len(self)))
+        images = [None] * len(self) if self.images is None else self.images.tolist()
+        places: dict[tuple, int] = {}
+        of = np.array([places.setdefault(key, len(places)) for key in zip(texts, images, strict=True)], np.int64)
+        kept = None if self.texts is None else [text for text, _ in places]
+        shown = None if self.images is None else np.array([image for _, image in places], self.images.dtype)
+        return Side(kept, shown, self.features, self.tokenizer, self.limit), of
+
     def tokens(self, units: Sequence[int]) -> list[list[int]] | None:
         """The token ids of some units' texts, truncated to the limit; None without texts."""
         if self.texts is None:

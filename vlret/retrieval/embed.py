@@ -142,10 +142,11 @@ def embed_questions(
     side = question_side(settings, tables, tokenizer_of(settings, weights))
     if ablation:
         side = without(side, ablation, settings)
-    vectors = encode(model, side, batch_size, "question", precision)
-    _report_cut(len(side.cut), len(side), side.longest, "question")
+    asked, of = side.distinct()
+    vectors = encode(model, asked, batch_size, "question", precision)
+    _report_cut(np.count_nonzero(np.isin(of, list(asked.cut))), len(side), side.longest, "question")
     with atomic(out) as aside, open(aside, "wb") as stream:
-        np.save(stream, vectors)
+        np.save(stream, vectors[of])
 
 
 def without(side: Side, ablation: str, settings: Checkpoint) -> Side:
