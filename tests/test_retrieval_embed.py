@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 from shards import write_shard
 from toy import Toy
 
+from vlret.cli import main
 from vlret.files import InputError, read_json
 from vlret.retrieval import encode as encoding
 from vlret.retrieval.embed import embed
@@ -93,6 +96,59 @@ def test_a_killed_job_resumes_behind_its_last_window_with_the_same_bytes(searche
     embed(**searched, out=tmp_path / "out")
     assert "resuming after 8 of 42 passages" in capsys.readouterr().err
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+RESUMED = """
+import sys, time
+from pathlib import Path
+from vlret.cli import main
+from vlret.retrieval import index, search, units
+from vlret.snapshot import Snapshot
+search.SECONDS = index.SECONDS = 0
+units.CHUNK, kept, saved = 8, Snapshot.save, []
+def save(self, write):
+    kept(self, write)
+    saved.append(1)
+    if len(saved) == 4:
+        Path(sys.argv[1]).touch()
+        time.sleep(60)
+Snapshot.save = save
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("job", ["search", "index IVF4,Flat", "index HNSW8", "index SQ8"])
+def test_a_killed_search_or_index_goes_on_with_the_same_bytes(tmp_path, monkeypatch, capsys, job):
+    rng = np.random.default_rng(0)
+    shard = write_shard(tmp_path / "shard", rng.standard_normal((60, 8)).astype(np.float32))
+    np.save(tmp_path / "questions.npy", rng.standard_normal((5, 8)).astype(np.float32))
+    splits = {"train": ["a"], "validation": ["b"], "test": ["c", "d", "e"]}
+    table = DatasetDict({split: Dataset.from_dict({"id": identifiers}) for split, identifiers in splits.items()})
+    table.save_to_disk(str(tmp_path / "questions"))
+    Dataset.from_dict({"article": list(range(60))}).save_to_disk(str(tmp_path / "passages"))
+    verb, _, factory = job.partition(" ")
+    words = ["retrieval", verb, f"--embeddings={shard}", "--seed=0"]
+    words += [f"--factory={factory}"] if factory else ["--k=7", "--tag=t", f"--report={tmp_path / 'report.json'}"]
+    if not factory:
+        words += [f"--{name.replace('_', '-')}={tmp_path / name}" for name in ("questions", "passages")]
+        words.append(f"--questions-embeddings={tmp_path / 'questions.npy'}")
+    monkeypatch.setattr("vlret.retrieval.units.CHUNK", 8)
+    main([*words, f"--out={tmp_path / 'undisturbed'}"])
+    (tmp_path / "killed.py").write_text(RESUMED)
+    command = [sys.executable, tmp_path / "killed.py", tmp_path / "waits", *words, f"--out={tmp_path / 'out'}"]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while process.poll() is None and not (tmp_path / "waits").exists():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    main([*words, f"--out={tmp_path / 'out'}"])
+    assert "resuming with row" in capsys.readouterr().err
+    if "HNSW" in job:  # whose graph depends on when it was stopped
+        assert faiss.read_index(str(tmp_path / "out")).ntotal == 60
+    else:
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "undisturbed").read_bytes()
     assert not list(tmp_path.glob("*.unfinished"))
 
 

@@ -6,20 +6,23 @@ bfloat16 instructions multiply rounded vectors: the larger error makes shortlist
 A compiled loop checks 64 products at once, of which few qualify.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlret.console import progress
+from vlret.console import progress, say
 from vlret.encoders.precision import multiplies_bfloat16
 from vlret.jit import njit
 from vlret.retrieval.units import Units, chunk_count, chunks
 from vlret.runs import Ranking
+from vlret.snapshot import Snapshot
 
 QUESTIONS = 1024  # questions at a time: their products with a chunk take 16 MB
 BLOCK = 64  # products checked at a time
@@ -29,13 +32,15 @@ HALVINGS = 12  # bisection steps, which find a shortlist's k-th best to 1 / 4096
 # equal or swapped.
 TOLERANCE = 1e-5
 BFLOAT16 = 2.0**-8  # the maximum relative error of rounding to bfloat16
+STATE = ("scores", "rows", "counts", "bounds", "longest", "rounded")
 TRUNCATED = 0.1  # share of truncated shortlists per chunk above which rounding costs more than it saves
 
 
-def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
+def search(units: Units, questions: np.ndarray, k: int, snapshot: Snapshot | None = None) -> list[Ranking]:
     """The exact `k` best passages for each of `questions` `[questions, dim]`, including ties at the cut.
 
-    Units without a vector or a passage are skipped. Products are computed on a GPU if there is one.
+    Units without a vector or a passage are skipped. Products are computed on a GPU if there is one. Shortlists are
+    saved in `snapshot` now and then, and taken from there.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tensor = torch.from_numpy(np.ascontiguousarray(questions, dtype=np.float32))
@@ -43,8 +48,10 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
     shortlists = [
         Shortlist(units, part, k, rounded, device) for part in (tensor.split(QUESTIONS) if len(tensor) else ())
     ]
+    first = _resume(shortlists, snapshot)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        parts = progress(chunks(units.vectors), chunk_count(units.vectors), " chunks", "exact search")
+        left = chunks(units.vectors, first), chunk_count(units.vectors, first)
+        parts = progress(*left, " chunks", "exact search")
         for start, chunk, lengths in parts:
             passages = units.first[start : start + len(chunk) + 1]
             chunk[torch.from_numpy(passages[1:] == passages[:-1])] = torch.nan
@@ -52,7 +59,28 @@ def search(units: Units, questions: np.ndarray, k: int) -> list[Ranking]:
             coarse = chunk.bfloat16() if any(shortlist.rounded for shortlist in shortlists) else None
             for shortlist in shortlists:
                 shortlist.add(start, coarse if shortlist.rounded else chunk, longest, pool)
+            if snapshot:
+                snapshot.save(partial(_write, shortlists, start + len(chunk)))
     return [ranking for shortlist in shortlists for ranking in shortlist.rankings()]
+
+
+def _write(shortlists: Sequence["Shortlist"], first: int, path: Path) -> None:
+    """Save shortlists of all units before row `first`."""
+    arrays = {f"{name}{number}": value for number, one in enumerate(shortlists) for name, value in one.state().items()}
+    with open(path, "wb") as stream:
+        np.savez(stream, first=first, **arrays)
+
+
+def _resume(shortlists: Sequence["Shortlist"], snapshot: Snapshot | None) -> int:
+    """Restore what `_write` saved, if anything; returns the row to go on with."""
+    path = snapshot.last() if snapshot else None
+    if path is None:
+        return 0
+    with np.load(path) as stored:
+        for number, shortlist in enumerate(shortlists):
+            shortlist.restore({name: stored[f"{name}{number}"] for name in STATE})
+        say(f"exact search: resuming with row {stored['first']}")
+        return int(stored["first"])
 
 
 class Shortlist:
@@ -94,6 +122,18 @@ class Shortlist:
                 self._truncate(question)
         if self.rounded and truncated > TRUNCATED * len(products):
             self._stop_rounding()
+
+    def state(self) -> dict[str, np.ndarray | float | bool]:
+        """Everything that further units depend on."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Restore what `state` returned."""
+        for name in ("scores", "rows", "counts", "bounds"):
+            getattr(self, name)[:] = state[name]
+        self.longest = float(state["longest"])
+        if self.rounded and not state["rounded"]:
+            self.tensor, self.rounded = torch.from_numpy(self.questions), False
 
     def _slack(self) -> np.ndarray:
         """The maximum difference of products whose scores may be swapped, `[questions]`, up to `_share` of them.

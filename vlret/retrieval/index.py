@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
 
 from vlret.console import progress, say
-from vlret.files import InputError, atomic
+from vlret.digests import digests
+from vlret.files import InputError, atomic, read_json, write_json
+from vlret.locks import locked
 from vlret.retrieval.units import chunk_count, chunks, has_vector
 from vlret.retrieval.vectors import Vectors
+from vlret.snapshot import Snapshot
 
 # Training vectors: FAISS's k-means takes 256 per centroid, which this is for the 256 centroids of a product quantiser's
 # parts; the more numerous cells of an inverted file need fewer each.
@@ -18,6 +22,9 @@ SAMPLE, SAMPLE_OF_A_CELL = 65_536, 64
 
 ZERO = re.compile(r"(?<![0-9])0+(?![0-9])")
 COUNTS = ("nprobe", "efSearch")  # integer search parameters
+
+SECONDS = 600  # between saved states, as long as which a kill costs at most
+INDEX, NEXT = "index.faiss", "next.json"
 
 GPU_DEPTH = 2048  # the maximum depth of FAISS's GPU kernels
 
@@ -27,7 +34,8 @@ def build(embeddings: Sequence[Path], factory: str, seed: int, out: Path) -> Non
 
     The metric is the inner product, and the id of a vector is its row. Rows of NaN (units without a vector, such as
     articles without an image) are left out. The index is trained on a sample, the cells of an inverted file on a GPU if
-    there is one. Results are reproducible, except that an HNSW graph depends on the number of threads.
+    there is one. Results are reproducible, except that an HNSW graph depends on the number of threads and on where
+    a killed job was resumed: by the same command, from a folder beside `out`.
 
     Parameters
     ----------
@@ -55,26 +63,61 @@ def build(embeddings: Sequence[Path], factory: str, seed: int, out: Path) -> Non
     present, path = np.flatnonzero(has_vector(vectors)), vectors.path
     if not len(present):
         raise InputError(f"{path}: no row holds a vector")
-    try:
-        index = faiss.index_factory(vectors.dim, factory, faiss.METRIC_INNER_PRODUCT)
-        cells = faiss.try_extract_index_ivf(index)
-        if cells and cells.nlist > len(present):
+    with locked(out.parent / f".{out.name}.lock"):
+        known = partial(_known, factory, seed, embeddings)
+        snapshot = Snapshot(out.parent / f"{out.name}.unfinished", known, SECONDS)
+        try:
+            index = _filled(vectors, present, factory, seed, snapshot)
+        except RuntimeError as error:
+            reason = _reason(error)
             raise InputError(
-                f"retrieval.index: {factory!r} has {cells.nlist} cells for {len(present)} vectors of {path}"
-            )
-        if not index.is_trained:
-            _train(index, vectors, present, seed)
-        index = faiss.IndexIDMap2(index)
-        for start, chunk, lengths in progress(chunks(vectors), chunk_count(vectors), " chunks", "index"):
-            kept = lengths.isfinite()
-            index.add_with_ids(chunk[kept].numpy(), start + np.flatnonzero(kept.numpy()))
-    except RuntimeError as error:
-        reason = _reason(error)
+                f"retrieval.index: {factory!r} cannot hold {len(present)} vectors of {path}: {reason}"
+            ) from error
+        with atomic(out) as aside:
+            faiss.write_index(index, str(aside))
+        snapshot.remove()
+
+
+def _filled(vectors: Vectors, present: np.ndarray, factory: str, seed: int, snapshot: Snapshot) -> faiss.Index:
+    """An index of the vectors, gone on with from the snapshot if there is one."""
+    state, first = snapshot.last(), 0
+    if state:
+        index, first = faiss.read_index(str(state / INDEX)), read_json(state / NEXT)["row"]
+        say(f"index: resuming with row {first}")
+    else:
+        index = faiss.IndexIDMap2(_trained(vectors, present, factory, seed))
+        snapshot.save(partial(_write, index, 0))
+    left = chunks(vectors, first), chunk_count(vectors, first)
+    for start, chunk, lengths in progress(*left, " chunks", "index"):
+        kept = lengths.isfinite()
+        index.add_with_ids(chunk[kept].numpy(), start + np.flatnonzero(kept.numpy()))
+        snapshot.save(partial(_write, index, start + len(chunk)))
+    return index
+
+
+def _write(index: faiss.Index, first: int, folder: Path) -> None:
+    """Save an index of all units before row `first`."""
+    folder.mkdir()
+    faiss.write_index(index, str(folder / INDEX))
+    write_json(folder / NEXT, {"row": first})
+
+
+def _known(factory: str, seed: int, embeddings: Sequence[Path]) -> dict[str, object]:
+    """What an unfinished index depends on."""
+    return {"factory": factory, "seed": seed, **digests({str(row): path for row, path in enumerate(embeddings)})}
+
+
+def _trained(vectors: Vectors, present: np.ndarray, factory: str, seed: int) -> faiss.Index:
+    """An empty index, trained if its kind needs it."""
+    index = faiss.index_factory(vectors.dim, factory, faiss.METRIC_INNER_PRODUCT)
+    cells = faiss.try_extract_index_ivf(index)
+    if cells and cells.nlist > len(present):
         raise InputError(
-            f"retrieval.index: {factory!r} cannot hold {len(present)} vectors of {path}: {reason}"
-        ) from error
-    with atomic(out) as aside:
-        faiss.write_index(index, str(aside))
+            f"retrieval.index: {factory!r} has {cells.nlist} cells for {len(present)} vectors of {vectors.path}"
+        )
+    if not index.is_trained:
+        _train(index, vectors, present, seed)
+    return index
 
 
 def _train(index: faiss.Index, vectors: Vectors, present: np.ndarray, seed: int) -> None:

@@ -1,21 +1,26 @@
 """Dense search: exact inner products, ties by passage row, exactly `k` passages."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vlret.console import progress
 from vlret.data.tables import all_questions
+from vlret.digests import digests
 from vlret.files import InputError, read_json, write_json
+from vlret.locks import locked
 from vlret.retrieval import exact
 from vlret.retrieval.index import Index
 from vlret.retrieval.units import Units, has_vector
 from vlret.retrieval.vectors import DESCRIPTION, Vectors, sampled
 from vlret.runs import Ranking, write_run
+from vlret.snapshot import Snapshot
 
 BATCH = 256
 PROPOSED = 2  # units proposed by an index per returned passage
+SECONDS = 60  # between saved states of an exact search
 MEASURED = 256  # questions for comparing an index with exact search
 
 
@@ -78,7 +83,12 @@ def search(
     proposer = None if index is None else Index(index, parameters or "")
     _check_fit(index, proposer, units, vectors)
     asked = vectors.rows(present)
-    rankings = exact.search(units, asked, k) if proposer is None else find(proposer, units, asked, k)
+    with locked(out.parent / f".{out.name}.lock"):
+        snapshot = Snapshot(
+            out.parent / f"{out.name}.unfinished", partial(_known, embeddings, vectors.path, k), SECONDS
+        )
+        rankings = find(proposer, units, asked, k) if proposer else exact.search(units, asked, k, snapshot)
+        snapshot.remove()
     run = {identifier: Ranking(np.empty(0, np.int64), np.empty(0)) for identifier in identifiers}
     run.update(zip((identifiers[row] for row in present), rankings, strict=True))
     if proposer is None:
@@ -92,6 +102,11 @@ def search(
     found |= {"stored": stored_recall(embeddings, units.vectors, asked[:MEASURED], k)}
     write_run(out, run, tag)
     write_json(report, found)
+
+
+def _known(embeddings: Sequence[Path], questions: Path, k: int) -> dict[str, object]:
+    """What the state of an exact search depends on."""
+    return {"k": k, **digests({str(number): path for number, path in enumerate([questions, *embeddings])})}
 
 
 def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors: Vectors) -> None:

@@ -86,17 +86,19 @@ def _inner(question: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return products
 
 
-def chunk_count(vectors: Vectors) -> int:
+def chunk_count(vectors: Vectors, first: int = 0) -> int:
     """The number of `chunks`."""
-    return -(-len(vectors) // CHUNK)
+    return -(-(len(vectors) - first) // CHUNK)
 
 
-def chunks(vectors: Vectors) -> Iterator[tuple[int, Tensor, Tensor]]:
+def chunks(vectors: Vectors, first: int = 0) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Iterate over vectors, `CHUNK` at a time: the first row, `[rows, dim]` float32, and their lengths `[rows]`.
+
+    Begins with row `first`, a multiple of `CHUNK`.
 
     A row of only NaN stands for no vector and has length NaN; any other row that is not finite is an `InputError`.
     """
-    for start in range(0, len(vectors), CHUNK):
+    for start in range(first, len(vectors), CHUNK):
         chunk = torch.from_numpy(vectors.between(start, start + CHUNK))
         lengths = torch.linalg.vector_norm(chunk, dim=1)
         invalid = (~lengths.isfinite()).nonzero().flatten()
