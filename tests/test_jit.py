@@ -59,18 +59,27 @@ def test_a_file_or_link_is_not_used(tmp_path, monkeypatch, kind):
     assert jit.cache_folder() not in (None, taken)
 
 
-def test_metrics_take_none_of_what_else_ranx_imports():
+def test_metrics_take_none_of_what_else_ranx_imports(tmp_path):
+    """Neither when they are compiled nor when they are found in the cache."""
     script = """
 import sys
-from vlret.jit import load
-metrics = load("ranx.metrics")
+import numpy as np
+from vlret.jit import alone
+from vlret.runs import Ranking, per_question
+run = {"q": Ranking(np.arange(3), np.array([3.0, 2.0, 1.0]))}
+values = per_question(run, {"q": {1}}, ["mrr@100", "precision@1", "hit_rate@2"])
+assert [float(value[0]) for value in values.values()] == [0.5, 0, 1], values
 assert {"ranx", "matplotlib", "pandas", "scipy.stats"}.isdisjoint(sys.modules)
 import ranx
-assert ranx.metrics.precision and ranx.evaluate and load("ranx.metrics") is metrics
+with alone("ranx.metrics") as metrics:
+    assert ranx.metrics.precision and ranx.evaluate and metrics is ranx.metrics
 try:
-    load("no_such_library.metrics")
+    with alone("no_such_library.metrics"):
+        pass
 except ModuleNotFoundError as error:
     print(error.name)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "no_such_library\n"), done.stderr
+    for _ in range(2):
+        kept = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", script], env=kept, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "no_such_library\n"), done.stderr

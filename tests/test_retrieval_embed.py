@@ -17,7 +17,7 @@ from toy import Toy
 from vlret.cli import main
 from vlret.files import InputError, read_json
 from vlret.retrieval import encode as encoding
-from vlret.retrieval.embed import embed
+from vlret.retrieval.embed import embed_passages
 from vlret.retrieval.search import stored_recall
 from vlret.retrieval.vectors import Vectors, VectorWriter, sampled
 from vlret.training.train import train
@@ -48,10 +48,10 @@ def contents(folder):
 @pytest.mark.parametrize("of", [2, 3, 20])
 def test_vectors_do_not_depend_on_the_number_of_shards(searched, tmp_path, monkeypatch, of):
     monkeypatch.setattr(encoding, "WINDOW", 9)
-    embed(**searched, out=tmp_path / "whole")
+    embed_passages(**searched, out=tmp_path / "whole")
     shards = [f"{number}-of-{of}" for number in range(1, of + 1)]
     for shard in shards:
-        embed(**searched, shard=shard, out=tmp_path / shard)
+        embed_passages(**searched, shard=shard, out=tmp_path / shard)
     whole, parts = Vectors.open([tmp_path / "whole"]), Vectors.open([tmp_path / shard for shard in shards])
     assert whole.dtype == np.float16
     np.testing.assert_array_equal(parts.between(0, 10**6), whole.between(0, 10**6))
@@ -80,7 +80,7 @@ sys.exit(main(sys.argv[2:]))
 
 def test_a_killed_job_resumes_behind_its_last_window_with_the_same_bytes(searched, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "WINDOW", 4)
-    embed(**searched, out=tmp_path / "undisturbed")
+    embed_passages(**searched, out=tmp_path / "undisturbed")
     words = ["retrieval", "embed", f"--out={tmp_path / 'out'}"]
     for name, value in searched.items():
         given = f"text={value['text']}" if name == "weights" else value
@@ -93,7 +93,7 @@ def test_a_killed_job_resumes_behind_its_last_window_with_the_same_bytes(searche
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out").exists()
-    embed(**searched, out=tmp_path / "out")
+    embed_passages(**searched, out=tmp_path / "out")
     assert "resuming after 8 of 42 passages" in capsys.readouterr().err
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
     assert not list(tmp_path.glob("*.unfinished"))
@@ -162,7 +162,7 @@ def test_an_unfinished_shard_of_another_checkpoint_is_not_continued(searched, tm
 
     monkeypatch.setattr(VectorWriter, "add", stopped)
     with pytest.raises(KeyboardInterrupt):
-        embed(**searched, out=tmp_path / "out")
+        embed_passages(**searched, out=tmp_path / "out")
     monkeypatch.setattr(VectorWriter, "add", taken)
     file = searched["checkpoint"] / "model.safetensors"
     other = bytearray(file.read_bytes())
@@ -171,7 +171,7 @@ def test_an_unfinished_shard_of_another_checkpoint_is_not_continued(searched, tm
     changed.mkdir()
     (changed / "config.json").write_bytes((searched["checkpoint"] / "config.json").read_bytes())
     (changed / "model.safetensors").write_bytes(other)
-    embed(**{**searched, "checkpoint": changed}, out=tmp_path / "out")
+    embed_passages(**{**searched, "checkpoint": changed}, out=tmp_path / "out")
     said = capsys.readouterr().err
     assert "out.unfinished: removed, since it" in said
     assert "checkpoint" in said
@@ -227,7 +227,7 @@ def test_shards_that_do_not_follow_one_another_are_refused(tmp_path):
 
 
 def test_bf16_is_noted(searched, tmp_path):
-    embed(**searched, precision="bf16", out=tmp_path / "out")
+    embed_passages(**searched, precision="bf16", out=tmp_path / "out")
     assert read_json(tmp_path / "out" / "embeddings.json")["precision"] == "bf16"
     with pytest.raises(InputError, match=r"embedding\.precision: fp16 needs a GPU; use bf16 or fp32"):
-        embed(**searched, precision="fp16", out=tmp_path / "none")
+        embed_passages(**searched, precision="fp16", out=tmp_path / "none")

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from vlret.data.tables import all_questions
 from vlret.features.store import FeatureWriter
-from vlret.retrieval.embed import embed, embed_questions
+from vlret.retrieval.embed import embed
 from vlret.retrieval.vectors import Vectors
 from vlret.runs import read_qrels, write_qrels
 from vlret.settings import SPLITS, ExperimentSettings
@@ -104,12 +104,8 @@ class Toy:
 
     def embed(self, checkpoint, out, batch_size=4, dtype="float16", **corpus):
         """Embed questions and passages in the folder `out`."""
-        how = {"checkpoint": checkpoint, "batch_size": batch_size, "threads": 1}
         given = {**self.corpus, **corpus}
-        asked = {name: given[name] for name in ("weights", "questions", "question_features")}
-        searched = {name: given[name] for name in ("weights", "passages", "articles", "article_features")}
-        embed_questions(**how, **asked, out=out / "questions.npy")
-        embed(**how, **searched, out=out / "passages", dtype=dtype)
+        embed(checkpoint=checkpoint, **given, batch_size=batch_size, threads=1, dtype=dtype, out=out)
 
     @staticmethod
     def vectors(out, shards=("passages",)):

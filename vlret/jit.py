@@ -9,8 +9,8 @@ import os
 import stat
 import sys
 import tempfile
-from contextlib import suppress
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -46,24 +46,32 @@ if chosen := cache_folder():
 
 from numba import njit  # noqa: E402
 
-__all__ = ["cache_folder", "load", "njit"]
+__all__ = ["alone", "cache_folder", "njit"]
 
 
-@cache
-def load(module: str) -> ModuleType:
-    """Import a module of a library that uses numba, without the rest of its package.
+_alone: dict[str, dict[str, ModuleType]] = {}
 
-    `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas and SciPy, seconds for each row's job.
+
+@contextmanager
+def alone(module: str) -> Iterator[ModuleType]:
+    """A module of a library that uses numba, to be called in this context, without the rest of its package.
+
+    `ranx.metrics` needs numba alone; `ranx` imports matplotlib, pandas and SciPy, seconds for each row's job. numba
+    imports a function's package again when it finds the compiled function in its cache, hence the context. Whoever
+    imports the package elsewhere gets all of it.
     """
     package = module.partition(".")[0]
     if package in sys.modules:
-        return importlib.import_module(module)
-    found = importlib.util.find_spec(package)
-    if found is None:
-        raise ModuleNotFoundError(f"no module named {package!r}", name=package)
-    sys.modules[package] = importlib.util.module_from_spec(found)  # not executed
+        yield importlib.import_module(module)
+        return
+    if package not in _alone:
+        found = importlib.util.find_spec(package)
+        if found is None:
+            raise ModuleNotFoundError(f"no module named {package!r}", name=package)
+        _alone[package] = {package: importlib.util.module_from_spec(found)}  # not executed
+    sys.modules.update(_alone[package])
     try:
-        return importlib.import_module(module)
-    finally:  # whoever imports the package itself gets all of it
-        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-            del sys.modules[name]
+        yield importlib.import_module(module)
+    finally:
+        inside = [name for name in sys.modules if name.partition(".")[0] == package]
+        _alone[package].update((name, sys.modules.pop(name)) for name in inside)

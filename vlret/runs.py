@@ -13,7 +13,6 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -202,17 +201,20 @@ def per_question(
     rankings = [run[question].passages if question in run else np.empty(0, np.int64) for question in qrels]
     ranked = _padded(rankings, 0.0)
     relevant = _padded([np.array(sorted(rows), dtype=np.int64) for rows in qrels.values()], 1.0)
-    return {metric: _metric(metric)(relevant, ranked) for metric in metrics}
+    from vlret.jit import alone
+
+    asked = {metric: _function_of(metric) for metric in metrics}
+    # Not `ranx.evaluate`, which fails on a single metric.
+    with alone("ranx.metrics") as theirs:
+        return {metric: getattr(theirs, name)(relevant, ranked, k=cut) for metric, (name, cut) in asked.items()}
 
 
-def _metric(metric: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The ranx function of a metric such as `mrr@100`; bypasses `ranx.evaluate`, which fails on a single metric."""
-    from vlret.jit import load
-
+def _function_of(metric: str) -> tuple[str, int]:
+    """The ranx function of a metric such as `mrr@100`, and its cut-off."""
     name, _, cut = metric.partition("@")
     if name not in METRICS or not cut.isdecimal() or int(cut) < 1:
         raise InputError(f"unknown metric {metric!r}: use one of {', '.join(METRICS)} with a cut-off, such as mrr@100")
-    return partial(getattr(load("ranx.metrics"), METRICS[name]), k=int(cut))
+    return METRICS[name], int(cut)
 
 
 def _padded(rows: list[np.ndarray], value: float) -> np.ndarray:

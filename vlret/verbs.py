@@ -43,7 +43,7 @@ VERBS = (
     Verb("lexical", "join", "vlret.runs:join"),
     Verb("negatives", "mine", "vlret.negatives.mine:mine"),
     Verb("training", "train", "vlret.training.train:train"),
-    Verb("retrieval", "embed", "vlret.retrieval.embed:embed"),
+    Verb("retrieval", "embed", "vlret.retrieval.embed:embed_passages"),
     Verb("retrieval", "embed-questions", "vlret.retrieval.embed:embed_questions"),
     Verb("retrieval", "index", "vlret.retrieval.index:build"),
     Verb("retrieval", "search", "vlret.retrieval.search:search"),

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,29 @@ SAMPLED = 4096  # units of all shards whose vectors are also kept as they were e
 
 
 def embed(
+    checkpoint: Path,
+    weights: Mapping[str, Path],
+    questions: Path,
+    passages: Path,
+    articles: Path,
+    question_features: Path | None,
+    article_features: Path | None,
+    batch_size: int,
+    out: Path,
+    **how: Any,
+) -> None:
+    """Embed a dataset: `questions.npy` and the folder `passages`, a single shard, in the folder `out`.
+
+    Parameters and errors are those of `embed_questions` and `embed_passages`; `how` are further ones of the latter.
+    """
+    common = {"checkpoint": checkpoint, "weights": weights, "batch_size": batch_size}
+    common |= {name: how[name] for name in ("precision", "threads") if name in how}
+    embed_questions(**common, questions=questions, question_features=question_features, out=out / "questions.npy")
+    searched = {"passages": passages, "articles": articles, "article_features": article_features}
+    embed_passages(**{**how, **common, **searched}, out=out / "passages")
+
+
+def embed_passages(
     checkpoint: Path,
     weights: Mapping[str, Path],
     passages: Path,
@@ -122,7 +145,7 @@ def embed_questions(
     Parameters
     ----------
     checkpoint, weights, precision, threads
-        As for `embed`.
+        As for `embed_passages`.
     questions, question_features
         The dataset's questions and feature store; a text model reads no store.
     batch_size
@@ -135,7 +158,7 @@ def embed_questions(
     Raises
     ------
     InputError
-        As `embed`.
+        As `embed_passages`.
     """
     tables = Tables(questions, None, None, question_features, None)
     model, settings, precision = _restore(checkpoint, weights, question_features, precision, threads)

@@ -40,7 +40,7 @@ def build(embeddings: Sequence[Path], factory: str, seed: int, out: Path) -> Non
     Parameters
     ----------
     embeddings
-        The shards that `vlret.retrieval.embed.embed` made, in order.
+        The shards that `vlret.retrieval.embed.embed_passages` made, in order.
     factory
         A FAISS index factory string, such as `IVF1024,Flat`.
     seed

@@ -51,7 +51,7 @@ def search(
     parameters
         Search parameters of the index, such as `nprobe=16`, if any.
     embeddings
-        The shards that `vlret.retrieval.embed.embed` made, in order.
+        The shards that `vlret.retrieval.embed.embed_passages` made, in order.
     questions_embeddings
         The question vectors, `.npy`.
     questions, passages
@@ -77,7 +77,7 @@ def search(
     """
     units, vectors = Units.read(embeddings, passages), Vectors.read(questions_embeddings)
     present = np.flatnonzero(has_vector(vectors))
-    identifiers = all_questions(questions)["id"]
+    identifiers = all_questions(questions)["id"][:]
     if len(identifiers) != len(vectors):
         raise InputError(f"{questions_embeddings}: {len(vectors)} vectors, but {len(identifiers)} questions")
     proposer = None if index is None else Index(index, parameters or "")

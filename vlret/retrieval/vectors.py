@@ -180,15 +180,12 @@ class Vectors:
 
     def between(self, start: int, stop: int) -> np.ndarray:
         """The vectors from row `start` to row `stop` (exclusive) or the last one, `[rows, dim]` float32."""
-        stop = min(stop, len(self))
-        found = np.empty((stop - start, self.dim), np.float32)
+        found = []
         for number, part in enumerate(self.parts):
-            low, high = (int(np.clip(row, self.first[number], self.first[number + 1])) for row in (start, stop))
+            low, high = (int(np.clip(row - self.first[number], 0, len(part))) for row in (start, stop))
             if low < high:
-                inside = slice(low - self.first[number], high - self.first[number])
-                read = _read(part, inside.start, inside.stop)
-                found[low - start : high - start] = self._decoded(number, read, inside)
-        return found
+                found.append(self._decoded(number, _read(part, low, high), slice(low, high)))
+        return found[0] if len(found) == 1 else np.concatenate([np.empty((0, self.dim), np.float32), *found])
 
     def _decoded(self, number: int, rows: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
         """Rows of a part, of its `places`, as float32 vectors; torch converts float16 faster than NumPy."""

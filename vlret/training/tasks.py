@@ -135,7 +135,7 @@ def triviaqa(source: Source, shares: Mapping[str, float]) -> tuple[Side, Side, l
     if "original_question" not in questions.column_names:
         raise InputError(f"{tables.questions}: no column 'original_question', which tasks of kind triviaqa need")
     asked = question_texts(settings.prefix, questions, "original_question")
-    known = questions["original_question"]
+    known = questions["original_question"][:]
     passages = passage_texts(settings, load_from_disk(str(tables.passages)))
     return (
         Side(asked, None, None, source.tokenizer, settings.tokens.question),

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from vlret.encoders.dropout import Dropout
 from vlret.encoders.tasks import PerTask
 from vlret.settings import IA3, LoRA
 
@@ -52,6 +53,9 @@ def inject(encoder: nn.Module, config: object, tasks: list[str], single: bool) -
     for task in tasks[:1] if single else tasks:
         inject_adapter_in_model(config, encoder, task)
         del encoder.peft_config  # else it warns at every further task
+    for name, module in [*encoder.named_modules()]:
+        if type(module) is nn.Dropout:
+            encoder.set_submodule(name, Dropout(module.p))
     layers = (module for module in encoder.modules() if isinstance(module, BaseTunerLayer))
     encoder.tuner_layers = Switch(tasks, () if single else tuple(layers))
 
