@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vlret.encoders.bart import Bart, BartConfig
 from vlret.encoders.bert import Bert, BertConfig
@@ -172,6 +173,16 @@ def layout_of(name: str) -> Layout:
     return LAYOUTS[name]
 
 
+class Uninitialised(TorchFunctionMode):
+    """Skips the initialisation of parameters; to draw numbers on the meta device, torch would import its compiler."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Return the tensor of a function of `torch.nn.init` as it is; call any other function."""
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs or {})
+
+
 def empty_encoder(folder: Path, layout: Layout, decoder: bool, rows: int | None = None) -> nn.Module:
     """An encoder with the sizes in a folder's `config.json`, its parameters uninitialised.
 
@@ -208,9 +219,10 @@ def empty_encoder(folder: Path, layout: Layout, decoder: bool, rows: int | None 
     if missing := [name for name, default in sizes.items() if default is MISSING and name not in stored]:
         raise InputError(f"{path}: {missing[0]}: missing")
     config = kind.sizes(**{name: value for name, value in stored.items() if name in sizes})
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         encoder = kind.encoder(config)
-    return encoder.to_empty(device="cpu")
+    # Not `to_empty`, for which torch would import SymPy.
+    return encoder._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
 
 
 def fill(tower: Tower, path: Path, layout: Layout, new_rows: float = 0.0, seed: int = 0) -> frozenset[str]:
