@@ -196,6 +196,13 @@ EDITS = {
     "shards of features": ({"features": {"shards": 4}}, {}),
     "batches and workers of features": ({"features": {"batch_size": 8, "workers": 5}}, {}),
     "batches of embedding": ({"embedding": {"batch_size": 8}}, {}),
+    "shards of embedding": ({"embedding": {"shards": 3}}, {}),
+    "whether vectors are kept": ({"embedding": {"keep": False}}, {}),
+    "how vectors are stored": (
+        {"embedding": {"dtype": "int8"}},
+        {"embed": 6, "search": 6, "search_mined": 1, "negatives": 1, "train": 1, "embed_questions": 1, "fuse": 1}
+        | {"search_ablation": 1, "metrics": 8, "table": 1},
+    ),
     "a model that no row has": ({"models": {"x": {"kind": "lexical"}}}, {}),
     "a prefix that no row has": ({"prefixes": {"x": "x:"}}, {}),
     "a variant that no row has": (

@@ -156,7 +156,7 @@ class Embedding(Settings):
     dtype: Literal["float16", "float32", "int8"] = "float16"
     """Of the passages' vectors on disk. int8 has a scale per vector."""
     shards: Positive = 1
-    """Parts embedded in parallel, with the same result; changing it embeds again."""
+    """Parts embedded in parallel, with the same result; after a change, unfinished rows are embedded again."""
     keep: StrictBool = True
     """Whether passages' vectors stay; false: they are deleted once all runs that search them are done."""
 
