@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from test_training_gradcache import Saved
@@ -16,9 +17,12 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from vlret.encoders.inputs import Side
 from vlret.files import InputError
 from vlret.settings import ExperimentSettings, Training
-from vlret.training.learner import checkpoint_gradients, optimizer_of, parameters_by_part, rate_at
+from vlret.settings import Task as TaskSettings
+from vlret.training.batches import Task
+from vlret.training.learner import checkpoint_gradients, leave_parts, optimizer_of, parameters_by_part, rate_at
 from vlret.training.train import train
 from vlret.tuning.methods import build
 
@@ -66,6 +70,27 @@ def test_parts_have_learning_rates_and_decay_of_their_own(tmp_path):
     for part, factor, decay in (("visual", 0.1, 0.01), ("added", 1.0, 0.0)):
         (each,) = {found[id(p)] for p in parts[part] if p.requires_grad and p.ndim > 1}
         assert each == (pytest.approx(factor), decay)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "images", "kinds", "expected"),
+    [
+        ("everything", [0, 1], ["viquae"], False),
+        ("everything", [0, -1], ["viquae"], True),
+        ("nothing", [0, 1], ["viquae"], True),
+        ("visual", [0, 1], ["viquae"], False),
+        ("everything", [0, 1], ["viquae", "viquae"], True),
+        ("everything", [0, 1], ["match_image"], True),
+    ],
+)
+def test_parts_that_texts_without_an_image_leave_unused(tmp_path, sharing, images, kinds, expected):
+    toy = Toy(tmp_path)
+    values = toy.settings("full")
+    values["model"]["sharing"] = sharing
+    model = build(ExperimentSettings(**values), toy.corpus["weights"], 6)
+    side = Side(["a", "b"], np.array(images), None, None, 16)
+    tasks = [Task(kind, side, side, [], TaskSettings(kind=kind)) for kind in kinds]
+    assert leave_parts(model, tasks) == expected
 
 
 def steps(chosen, count=3, **sizes):

@@ -99,9 +99,7 @@ class Learner:
         self.pairs = Pairs(model, precision, training.compile).to(device)
         self.objectives = nn.ModuleList(Objective(task.settings.loss) for task in tasks).to(device)
         self.names = [task.name for task in tasks]
-        # Even a single task of another kind may not use a trained part, such as the visual embedding.
-        unused = any(entry.kind != "viquae" for entry in training.tasks.values()) or len(tasks) > 1
-        self.wrapped = distributed.wrap(self.pairs, unused)
+        self.wrapped = distributed.wrap(self.pairs, leave_parts(model, tasks))
         parts = {**parameters_by_part(model), "loss": list(self.objectives.parameters())}
         self.optimizer = optimizer_of(parts, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -162,6 +160,18 @@ class Learner:
 
     def _scale(self, accumulation: int, loss: Tensor) -> Tensor:
         return self.scaler.scale(loss / accumulation)
+
+
+def leave_parts(model: BiEncoder, tasks: Sequence[Task]) -> bool:
+    """Whether a process's share of a batch may leave a trained part of the model unused.
+
+    So may tasks of several kinds, and any but `viquae`. Texts without an image use no visual embedding: a passage
+    tower's own one if no passage has an image, a shared one if no question has either.
+    """
+    if len(tasks) > 1 or any(task.settings.kind != "viquae" for task in tasks):
+        return True
+    own = any(name.startswith("passage.") and model.part_of(name) == "visual" for name, _ in model.named_parameters())
+    return own or any(task.questions.images is not None and (task.questions.images < 0).any() for task in tasks)
 
 
 def rate_at(step: int, training: Training) -> float:
