@@ -60,7 +60,7 @@ def cost(folder, *command):
 
 # The baseline: as many jobs of bare rules.
 BARE = """
-STAGES = ["train", "embed", "search", "metrics"]
+STAGES = ["train", "embed", "embed_questions", "search", "metrics"]
 rule table:
     input: expand("metrics/{number}", number=range(1000))
     output: "results/table.tex"
@@ -83,7 +83,7 @@ def test_a_dry_run_of_a_thousand_experiments_costs_little_more_than_one_of_bare_
     (tmp_path / "Snakefile").write_text(BARE)
     _, bare, _ = cost(tmp_path, "snakemake", "--dry-run", "--", "results/table.tex")
     text, seconds, memory = cost(repository, "snakemake", "--dry-run", "--", "results/table.tex")
-    for rule in ("train", "embed", "search", "metrics"):
+    for rule in ("train", "embed", "embed_questions", "search", "metrics"):
         assert f"{rule} 1000" in " ".join(text.split())
     # The Slurm request: on one node the plugin starts the job, on several the command does.
     assert text.count("gres=gpu:1, processes=1, nodes=1") == 900

@@ -45,7 +45,8 @@ def test_the_dry_run_goes_from_downloads_to_the_table(config, dry_run):
     assert {"clipt5-mt_adapter_vqa_avg", "clipt5-mt_zs_vqa_avg"} <= {experiment.name for experiment in every}
     counts = jobs(dry_run)
     searched = [experiment for experiment in experiments if experiment.model != "bm25"]
-    assert counts["embed"] == counts["search"] == len(searched)
+    assert counts["embed_questions"] == counts["search"] == len(searched)
+    assert counts["embed"] == config.embedding.shards * len(searched)
     assert counts["train"] + counts["pretrain"] == len(every) - 1
     assert counts["metrics"] == len(rows(config)) == len(experiments) + 4 + 2
     assert (counts["entities"], counts["lexical_tune"], counts["by_hand"]) == (2, 1, len(BY_HAND))
