@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(verb: Verb, arguments: Sequence[str]) -> None:
-    """Call a verb's function with parsed arguments, and write the note beside its output."""
+    """Call a verb's function with parsed arguments, and write the notes beside its output and report."""
     from vlret.arguments import parse  # imports Pydantic, which takes longer than `vlret --help`
     from vlret.made import identity, note, version_of, write_note
 
@@ -96,8 +96,10 @@ def run(verb: Verb, arguments: Sequence[str]) -> None:
     with disk_errors(values.get("out")):
         function(**values)
         first = all(os.environ.get(name, number) == number for name, number in FIRST.items())
-        if verb.result and first and (out := values.get("out")) and out.exists():
-            write_note(out, note(str(verb), version_of(str(verb)), settings, inputs))
+        made = [values.get(name) for name in ("out", "report")] if verb.result and first else []
+        for path in made:
+            if path and path.exists():
+                write_note(path, note(str(verb), version_of(str(verb)), settings, inputs))
 
 
 def view(given: Mapping[str, object]) -> int:
