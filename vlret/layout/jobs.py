@@ -21,12 +21,13 @@ from vlret.experiment import (
 )
 from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
-from vlret.layout.paths import JUDGED, TABLES
+from vlret.layout.paths import JUDGED, REMADE, TABLES
 from vlret.layout.results import Results
 from vlret.made import digest, made_by
 from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights
 from vlret.yamls import read
 
+FETCHED = ("download", "repository")  # weights
 FROM_RUNS = 10**9  # unreadable images allowed without a limit
 Wildcards = Mapping[str, str]
 
@@ -369,15 +370,25 @@ class Layout(Results):
         inputs, known, resources = self._encoding(experiment, "passages", "articles", "article_features")
         known |= {"dtype": self.config.embedding.dtype}
         resources |= {"shard": scatteritem, "keep": self.config.embedding.keep}
-        return Job("retrieval embed", inputs, known, resources=resources)
+        return Job("retrieval embed", inputs, known, {}, resources, self._trained_on(experiment))
 
     def _embed_questions(self, experiment: str) -> Job:
         inputs, known, resources = self._encoding(experiment, "questions", "question_features")
-        return Job("retrieval embed-questions", inputs, known, resources=resources)
+        return Job("retrieval embed-questions", inputs, known, {}, resources, self._trained_on(experiment))
 
     def _ablate(self, experiment: str, ablation: str) -> Job:
         whole = self._embed_questions(experiment)
-        return Job(whole.verb, whole.inputs, whole.settings, {"ablation": ablation}, whole.resources)
+        return Job(whole.verb, whole.inputs, whole.settings, {"ablation": ablation}, whole.resources, whole.watched)
+
+    def _trained_on(self, experiment: str) -> list[File]:
+        """The data that an experiment was trained on.
+
+        The age of a finished row's checkpoint does not matter, since it may be made again for another row; but a row
+        that is trained again because its data changed must encode again.
+        """
+        checkpoint = self.checkpoint(self.experiment(experiment))
+        read = self.job(checkpoint.rule, checkpoint.wildcards).files().values()
+        return [file for files in read for file in files if file.rule not in (None, *REMADE, *FETCHED)]
 
     def _encoding(self, experiment: str, *read: str) -> tuple[dict[str, Files], dict, dict]:
         """Inputs, settings and resources of encoding with an experiment; `read` are the tables and stores."""

@@ -71,6 +71,9 @@ OUTPUTS: dict[str, dict[str, str]] = {
     "table": {**TABLE, "pvalues": "results/{table}.pvalues.csv"},
 }
 TRAININGS = ("train", "pretrain")
+# What may be deleted and is made again for other experiments.
+ENCODED = ("features", "gather", "embed", "embed_questions", "ablate", "index")
+REMADE = frozenset((*TRAININGS, *ENCODED, "negatives", "search_mined"))
 TABLES = ("questions", "passages", "articles")
 
 # Rules that run only for the evaluated dataset; the others prepare any dataset.

@@ -21,15 +21,12 @@ from vlret.layout.counted import check_batches
 from vlret.layout.job import File, Job
 from vlret.layout.jobs import Layout
 from vlret.layout.machine import without_gpu
-from vlret.layout.paths import SETTINGS, TRAININGS
+from vlret.layout.paths import REMADE, SETTINGS, TRAININGS
 from vlret.layout.settled import Settled
 from vlret.made import note_of
 from vlret.settings import EXPERIMENT, PART, SPLITS, Config, TrainingRun
 
 SHOWN, ERROR = 10, "vlret: error: "  # failed jobs whose messages are shown, and their prefix
-# What may be deleted and is made again for other experiments.
-ENCODED = ("features", "gather", "embed", "embed_questions", "ablate", "index")
-REMADE = frozenset((*TRAININGS, *ENCODED, "negatives", "search_mined"))
 ASIDE = ".snakemake"  # for files of dry-runs, which do not write to results/
 
 
@@ -104,12 +101,10 @@ class Rules:
 
         def inputs(wildcards):
             job = self._job(rule, wildcards)
-            if self._spares and self._settled.spared(wildcards.get("experiment")):
-                files = {name: left for name, paths in job.files().items() if (left := self._left(paths))}
-            else:
-                files = {name: list(map(_flagged, paths)) for name, paths in job.files().items()}
-            if job.watched:
-                files["watched"] = [_flagged(file) for file in job.watched]
+            spared = self._spares and self._settled.spared(wildcards.get("experiment"))
+            flagged = self._left if spared else _all_flagged
+            read = {name: flagged(paths) for name, paths in {**job.files(), "watched": job.watched}.items()}
+            files: dict[str, object] = {name: paths for name, paths in read.items() if paths}
             if job.known():
                 files["settings"] = self._settings(rule, job, wildcards)
             return files
@@ -298,6 +293,10 @@ def _flagged(file: File) -> str:
     if file.rule is not None:
         return str(file)
     return ancient(local(str(file))) if file.known else local(str(file))
+
+
+def _all_flagged(files: Sequence[File]) -> list[str]:
+    return list(map(_flagged, files))
 
 
 def _listed(paths: object) -> list[str]:
