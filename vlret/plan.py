@@ -129,7 +129,7 @@ def space(plan: Plan, slots: int) -> list[str]:
     """How much disk the plan needs."""
     storage = Storage(plan)
     unknown = Counter(job.rule for job, size in zip(plan.jobs, storage.sizes, strict=True) if size is None)
-    if unknown.total() == len(plan.jobs):
+    if not sum(size or 0 for size in storage.sizes):
         return ["disk: unknown, since no result of these stages is here yet"]
     most, stay = storage.peak(slots)
     free = shutil.disk_usage(plan.layout.place("results") if plan.layout.place("results").exists() else ".").free
