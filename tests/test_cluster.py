@@ -98,7 +98,7 @@ def test_the_gpus_and_nodes_of_the_configs_trainings_are_found(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     told, found = trainings(Path("own"))
     assert told == "config/config.yaml, many.yaml: trainings on nodes x GPUs: 1 x 1, 4 x 2"
-    assert found[1] == {"gres": "gpu:2", "nodes": 4, "tasks": 4, "cpus_per_task": 4}
+    assert found[1] == {"gres": "gpu:2", "nodes": 4, "tasks": 4, "cpus_per_task": 2}
     (tmp_path / "many.yaml").unlink()
     assert trainings(Path("own")) == (
         "many.yaml: not in this folder, so GPUs and nodes of trainings are not checked",

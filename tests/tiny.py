@@ -84,7 +84,8 @@ class Encoder(nn.Module):
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         if "features" in inputs:
-            mean = mean + self.visual(inputs["features"].to(mean.dtype)).mean(1)
+            seen = inputs["visual_mask"].unsqueeze(-1).to(mean.dtype)
+            mean = mean + (self.visual(inputs["features"].to(mean.dtype)) * seen).mean(1)
         return self.sides[side](self.dropout(mean))
 
 
