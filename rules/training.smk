@@ -9,11 +9,11 @@ rule train:
         R.benchmark("train")
     wildcard_constraints:
         experiment=R.experiments("image", "text", "joint", "dual"),
+    # Before what is quick, or the last training begins when nothing else is left to do beside it.
+    priority: 1
     conda:
         ENVIRONMENT
     threads: R.cores
-    # Before what is quick, or the last training begins when nothing else is left to do beside it.
-    priority: 1
     resources:
         **R.places(),
         mem_mb=8000,
