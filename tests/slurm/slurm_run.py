@@ -219,7 +219,7 @@ def without_training(finished: Repository, folder: Path) -> Repository:
     shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("downloads"))
     downloads = "results/downloads"
     subprocess.run(["cp", "--archive", "--link", finished.folder / downloads, folder / downloads], check=True)
-    for stage in ("embeddings", "runs", "metrics"):
+    for stage in ("embeddings/passages", "embeddings/questions", "runs", "metrics"):
         for path in (folder / "results" / "sample" / stage).glob(f"{ADAPTER}*"):
             remove(path)
     shutil.rmtree(folder / CHECKPOINTS)
