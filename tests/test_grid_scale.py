@@ -99,7 +99,8 @@ def test_the_state_of_a_thousand_experiments_takes_at_most_five_seconds(reposito
         "_".join(("vlminilm", *parts)) for parts in product(TUNINGS, ["none", *(f"p{n}" for n in range(19))], POOLINGS)
     ]
     results = repository / "results" / "sample"
-    for stage in ("checkpoints/{}", "embeddings/{}", "runs/{}.trec", "metrics/{}.json"):
+    encoded = "embeddings/passages/{}/1-of-1", "embeddings/questions/{}.npy"
+    for stage in ("checkpoints/{}", *encoded, "runs/{}.trec", "metrics/{}.json"):
         for name in names[:300]:
             path = results / stage.format(name)
             path.parent.mkdir(parents=True, exist_ok=True)

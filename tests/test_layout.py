@@ -150,7 +150,8 @@ def test_a_digest_covers_what_comes_before(config, layout):
     assert changed({"features": {"shards": 1, "batch_size": 3}, "embedding": {"batch_size": 3}}) == set()
     tuned = changed({"training": {"experiments": {ADAPTER: {"steps": 7}}}})
     assert {Path(path).name.partition(".")[0] for path in tuned if ADAPTER not in path} == {"table"}
-    assert "results/cut-down/embeddings/vlminilm_zs_none_avg" not in tuned
+    assert "results/cut-down/embeddings/passages/vlminilm_zs_none_avg/1-of-1" in every_job(layout)
+    assert "results/cut-down/embeddings/passages/vlminilm_zs_none_avg/1-of-1" not in tuned
     assert len(changed({"seed": 1})) > len(tuned)
     names = {Path(path).name for path in changed({"lexical": {"b": {"step": 0.25}}})}
     assert {"tuning.json", "bm25_zs_none_none.trec", "bm25-effnet.json", f"{ADAPTER}.trec"} <= names

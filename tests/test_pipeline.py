@@ -244,7 +244,7 @@ def test_the_grid_shows_what_is_done(repository):
     assert after.pop(ADAPTER) == "to run"
     assert set(after.values()) == {"done"}
     assert "9 rows: 8 done, 1 to run, 0 stale" in call(repository, "vlret grid")
-    remove(repository / f"results/sample/embeddings/{ADAPTER}")
+    remove(repository / f"results/sample/embeddings/passages/{ADAPTER}")
     after = states(repository)
     assert after.pop(ADAPTER) == "to run"
     assert "to run" not in after.values()
@@ -253,8 +253,9 @@ def test_the_grid_shows_what_is_done(repository):
 def test_repeated_kills_do_not_change_the_table(repository):
     expected = digests(repository)
     for name in (ADAPTER, "effnet_zs_none_concat", "vlminilm_zs_none_avg"):
-        for path in (repository / "results" / "sample").glob(f"*/{name}*"):
-            remove(path)
+        for place in ("*", "embeddings/*"):
+            for path in (repository / "results" / "sample").glob(f"{place}/{name}*"):
+                remove(path)
     (repository / TABLE).unlink()
     command = ["bash", "workflow/run.sh", "--cores", "2", "--", TABLE]
     for seconds, everything in ((6, False), (12, True), (8, False)):
