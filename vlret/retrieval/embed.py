@@ -14,7 +14,6 @@ from vlret.encoders.biencoder import BiEncoder
 from vlret.encoders.inputs import Side, prefetch, question_text
 from vlret.encoders.precision import chosen
 from vlret.encoders.vocabulary import tokenizer_of
-from vlret.features.store import FeatureStore
 from vlret.files import InputError, atomic, part_of, publish, remove, unfinished
 from vlret.locks import locked
 from vlret.retrieval.encode import encode, encode_in_windows, prepared, windows
@@ -101,9 +100,10 @@ def embed_passages(
         If the checkpoint, the published weights and the features do not fit together.
     """
     tables = Tables(None, passages, articles, None, article_features)
-    model, settings, precision = _restore(checkpoint, weights, article_features, precision, threads)
+    model, settings, precision = _restore(checkpoint, weights, precision, threads)
     unit = "article" if settings.model.kind in ("image", "dual") else "passage"
     side = (article_side if unit == "article" else passage_side)(settings, tables, tokenizer_of(settings, weights))
+    _check_width(side, settings, article_features)
     number, of = part_of(shard)
     spans = windows(len(side), batch_size, (number, of))
     described = {"unit": unit, "trained": settings.precision, "precision": precision}
@@ -112,7 +112,8 @@ def embed_passages(
     with locked(out.parent / f".{out.name}.lock") as lock:
         known = {**described, "shard": shard, "batch_size": batch_size, "dtype": dtype}
         read = {"checkpoint": checkpoint, "passages": passages, "articles": articles, "features": article_features}
-        unfinished(work, known, digests({name: path for name, path in {**read, **weights}.items() if path}))
+        # The checkpoint states the digests of the weights, which are checked.
+        unfinished(work, known, digests({name: path for name, path in read.items() if path}))
         if not is_whole(work / "shard"):
             writer = VectorWriter(work / "shard", dtype, max(1, len(side) // SAMPLED))
             left = [span for span in spans if span.start >= described["first"] + writer.units]
@@ -161,8 +162,9 @@ def embed_questions(
         As `embed_passages`.
     """
     tables = Tables(questions, None, None, question_features, None)
-    model, settings, precision = _restore(checkpoint, weights, question_features, precision, threads)
+    model, settings, precision = _restore(checkpoint, weights, precision, threads)
     side = question_side(settings, tables, tokenizer_of(settings, weights))
+    _check_width(side, settings, question_features)
     if ablation:
         side = without(side, ablation, settings)
     asked, of = side.distinct()
@@ -210,16 +212,18 @@ def _move(folder: Path, out: Path, keep: bool) -> None:
         os.replace(folder, out)
 
 
+def _check_width(side: Side, settings: Checkpoint, path: Path | None) -> None:
+    """Raise `InputError` if the features are not as wide as those that the model was trained on."""
+    if None not in (side.features, settings.feature_dim) and side.features.dim != settings.feature_dim:
+        raise InputError(f"{path}: features of width {side.features.dim}, trained on {settings.feature_dim}")
+
+
 def _restore(
-    checkpoint: Path, weights: Mapping[str, Path], features: Path | None, precision: str, threads: int
+    checkpoint: Path, weights: Mapping[str, Path], precision: str, threads: int
 ) -> tuple[BiEncoder, Checkpoint, str]:
     """The model, ready to encode; its settings; and the precision that was chosen."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, settings = from_pretrained(checkpoint, weights)
     precision = chosen(precision, device, "embedding.precision")
-    if features is not None and settings.feature_dim is not None:
-        dim = FeatureStore.open(features).dim
-        if dim != settings.feature_dim:
-            raise InputError(f"{features}: features of width {dim}, trained on {settings.feature_dim}")
     return prepared(model, precision, device), settings, precision

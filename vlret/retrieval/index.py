@@ -102,9 +102,9 @@ def _write(index: faiss.Index, first: int, folder: Path) -> None:
     write_json(folder / NEXT, {"row": first})
 
 
-def _known(factory: str, seed: int, embeddings: Sequence[Path]) -> dict[str, object]:
-    """What an unfinished index depends on."""
-    return {"factory": factory, "seed": seed, **digests({str(row): path for row, path in enumerate(embeddings)})}
+def _known(factory: str, seed: int, embeddings: Sequence[Path]) -> tuple[dict, dict[str, str]]:
+    """The settings and inputs of an unfinished index."""
+    return {"factory": factory, "seed": seed}, digests({path.name: path for path in embeddings})
 
 
 def _trained(vectors: Vectors, present: np.ndarray, factory: str, seed: int) -> faiss.Index:

@@ -104,9 +104,9 @@ def search(
     write_json(report, found)
 
 
-def _known(embeddings: Sequence[Path], questions: Path, k: int) -> dict[str, object]:
-    """What the state of an exact search depends on."""
-    return {"k": k, **digests({str(number): path for number, path in enumerate([questions, *embeddings])})}
+def _known(embeddings: Sequence[Path], questions: Path, k: int) -> tuple[dict, dict[str, str]]:
+    """The settings and inputs of an unfinished exact search."""
+    return {"k": k}, digests({path.name: path for path in (questions, *embeddings)})
 
 
 def _check_fit(index: Path | None, proposer: Index | None, units: Units, vectors: Vectors) -> None:

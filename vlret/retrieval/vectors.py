@@ -150,16 +150,16 @@ class Vectors:
 
         Shards without a unit, of which there are some if there are fewer windows than shards, are left out.
         """
-        described = [read_json(shard / DESCRIPTION) for shard in shards]
-        filled = [shard for shard, one in zip(shards, described, strict=True) if one.get("units") != 0]
+        described = {shard: read_json(shard / DESCRIPTION) for shard in shards}
+        filled = [shard for shard, known in described.items() if known.get("units") != 0]
         if not filled:
             raise InputError(f"{shards[0]}: no shard holds a vector; {REMEDY}")
         parts = [read_array(shard / VECTORS) for shard in filled]
         scales = [np.load(shard / SCALES) for shard in filled] if parts[0].dtype == np.int8 else []
         first = 0
         for shard, part in zip(filled, parts, strict=True):
-            known = read_json(shard / DESCRIPTION)
-            if (part.dtype, part.shape[1]) != (parts[0].dtype, parts[0].shape[1]) or known.get("first", 0) != first:
+            alike = (part.dtype, part.shape[1]) == (parts[0].dtype, parts[0].shape[1])
+            if not alike or described[shard].get("first", 0) != first:
                 raise InputError(f"{shard}: does not follow on the shards before it; remove {shard} and {REMEDY}")
             first += len(part)
         return cls(parts, filled[0], scales)
