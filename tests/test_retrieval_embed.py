@@ -15,9 +15,10 @@ from shards import write_shard
 from toy import Toy
 
 from vlret.cli import main
+from vlret.features.store import FeatureWriter
 from vlret.files import InputError, read_json
 from vlret.retrieval import encode as encoding
-from vlret.retrieval.embed import embed_passages
+from vlret.retrieval.embed import embed_passages, embed_questions
 from vlret.retrieval.search import stored_recall
 from vlret.retrieval.vectors import Vectors, VectorWriter, sampled
 from vlret.training.train import train
@@ -231,3 +232,16 @@ def test_bf16_is_noted(searched, tmp_path):
     assert read_json(tmp_path / "out" / "embeddings.json")["precision"] == "bf16"
     with pytest.raises(InputError, match=r"embedding\.precision: fp16 needs a GPU; use bf16 or fp32"):
         embed_passages(**searched, precision="fp16", out=tmp_path / "none")
+
+
+def test_features_of_another_width_are_refused(toy, searched, tmp_path):
+    wide = FeatureWriter(tmp_path / "wide", 4, 7)
+    wide.add(["a0.png"], np.zeros((1, 4, 7)), np.zeros((1, 4, 4)))
+    wide.finish({"backbone": "toy"})
+    message = r"wide: features of width 7, trained on 6$"
+    with pytest.raises(InputError, match=message):
+        embed_passages(**{**searched, "article_features": tmp_path / "wide"}, out=tmp_path / "out")
+    asked = {name: searched[name] for name in ("checkpoint", "weights", "batch_size", "threads")}
+    asked |= {"questions": toy.questions, "question_features": tmp_path / "wide"}
+    with pytest.raises(InputError, match=message):
+        embed_questions(**asked, out=tmp_path / "questions.npy")
