@@ -22,9 +22,9 @@ from vlret.experiment import (
 from vlret.files import InputError, read_json
 from vlret.layout.job import File, Files, Job
 from vlret.layout.paths import JUDGED, REMADE, TABLES
-from vlret.layout.results import Results
+from vlret.layout.results import Results, shards_of
 from vlret.made import digest, made_by
-from vlret.settings import SPLITS, Config, FeatureSettings, PackageWeights
+from vlret.settings import SPLITS, Config, FeatureSettings
 from vlret.yamls import read
 
 FETCHED = ("download", "repository")  # weights
@@ -122,16 +122,6 @@ class Layout(Results):
 
     def _by_hand(self, file: str) -> Job:
         return Job("data missing", named={"file": file})
-
-    def weights(self, experiment: Experiment) -> dict[str, File]:
-        """All weights an experiment's model is built from, by name; `start` is the checkpoint it starts from."""
-        text = getattr(self.config.models[experiment.model], "text", None)
-        named = {} if text is None else {"text": text.weights, "passage": text.passage, "joint": text.joint}
-        files = {name: self._weights(_plain(entry)) for name, entry in named.items() if entry}
-        run = training_of(self.config, experiment)
-        if run and run.start:
-            files["start"] = self.checkpoint(self.experiment(run.start))
-        return files
 
     # ---- Data ----------------------------------------------------------------------------------------------------
 
@@ -238,7 +228,7 @@ class Layout(Results):
 
     def _gather(self, dataset: str, backbone: str, collection: str) -> Job:
         wildcards = {"dataset": dataset, "backbone": backbone, "collection": collection}
-        shards = _shards(self.config.features.shards)
+        shards = shards_of(self.config.features.shards)
         files = [self.made("features", **wildcards, scatteritem=shard) for shard in shards]
         return Job("features gather", {"shards": files}, resources=self._unreadable(dataset, collection))
 
@@ -318,11 +308,11 @@ class Layout(Results):
         inputs: dict[str, Files] = {"weights": self.weights(chosen)}
         resources = self._threads() | self._sizes(chosen)
         if run is None:
-            stores = self._corpus(chosen)
+            stores = self.corpus(chosen)
             inputs |= {name: stores[name] for name in ("question_features",) if name in stores}
         else:
             if not shared_pretraining(self.config, chosen):
-                inputs |= self._corpus(chosen) | self._judged(run)
+                inputs |= self.corpus(chosen) | self._judged(run)
             inputs |= {"datasets": self._others(chosen, run)}
             resources |= {name: getattr(run, name) for name in ("save_steps", "save_minutes", "gpus", "nodes")}
         return Job("training train", inputs, {"settings": self.settings(chosen)}, {}, resources)
@@ -332,13 +322,6 @@ class Layout(Results):
         text = getattr(self.config.models[experiment.model], "text", None)
         stated = text.sizes.brief() if text else {}
         return {"sizes": stated} if stated else {}
-
-    def _corpus(self, experiment: Experiment) -> dict[str, File]:
-        """The evaluated dataset's tables and feature stores that an experiment's encoder reads."""
-        backbone = getattr(self.config.models[experiment.model], "backbone", None)
-        dataset = self.config.dataset
-        tables = {name: self.table(name, dataset) for name in TABLES}
-        return tables | (self.stores(dataset, backbone) if backbone else {})
 
     def _judged(self, run: object) -> dict[str, Files]:
         """The judgements and mined passages for training and validation."""
@@ -394,15 +377,10 @@ class Layout(Results):
         """Inputs, settings and resources of encoding with an experiment; `read` are the tables and stores."""
         chosen, embedding = self.experiment(experiment), self.config.embedding
         inputs: dict[str, Files] = {"checkpoint": self.checkpoint(chosen), "weights": self.weights(chosen)}
-        inputs |= {name: file for name, file in self._corpus(chosen).items() if name in read}
+        inputs |= {name: file for name, file in self.corpus(chosen).items() if name in read}
         run = training_of(self.config, chosen) or self.config.training.defaults
         known = {"precision": embedding.precision or run.precision}
         return inputs, known, {"batch_size": embedding.batch_size} | self._threads()
-
-    def embeddings(self, experiment: str) -> list[File]:
-        """The shards of an experiment's vectors of passages."""
-        shards = _shards(self.config.embedding.shards)
-        return [self.made("embed", experiment=experiment, scatteritem=shard) for shard in shards]
 
     def _index(self, experiment: str) -> Job:
         known = {"factory": self.config.retrieval.index, "seed": self.config.seed}
@@ -461,15 +439,3 @@ class Layout(Results):
         known |= self._matching(self.config.dataset)
         inputs = {"metrics": metrics, "questions": self.table("questions", self.config.dataset)}
         return Job("evaluation table", inputs, known, folders=frozenset(["metrics"]))
-
-
-def _shards(count: int) -> list[str]:
-    """The names of shards: `1-of-2`, `2-of-2`."""
-    return [f"{number}-of-{count}" for number in range(1, count + 1)]
-
-
-def _plain(entry: object) -> object:
-    """The published weights of a joint encoder, as ordinary weights."""
-    if not hasattr(entry, "layout"):
-        return entry
-    return PackageWeights(package=entry.package, path=entry.path) if entry.package else entry

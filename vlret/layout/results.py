@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from vlret.experiment import Experiment, kind_of, knowledge_base, shared_pretraining, trained
+from vlret.experiment import Experiment, kind_of, knowledge_base, shared_pretraining, trained, training_of
 from vlret.files import InputError
 from vlret.layout.job import File
 from vlret.layout.own import Own
-from vlret.layout.paths import EVALUATED, OUTPUTS, beside
+from vlret.layout.paths import EVALUATED, OUTPUTS, TABLES, beside
 from vlret.settings import Config, PackageWeights, RepositoryWeights
 
 
@@ -104,6 +104,18 @@ class Results:
             raise InputError(f"{name}: not an experiment of this config's grid; `vlret grid` lists them")
         return self.experiments[name]
 
+    def corpus(self, experiment: Experiment) -> dict[str, File]:
+        """The evaluated dataset's tables and feature stores that an experiment's encoder reads."""
+        backbone = getattr(self.config.models[experiment.model], "backbone", None)
+        dataset = self.config.dataset
+        tables = {name: self.table(name, dataset) for name in TABLES}
+        return tables | (self.stores(dataset, backbone) if backbone else {})
+
+    def embeddings(self, experiment: str) -> list[File]:
+        """The shards of an experiment's vectors of passages."""
+        shards = shards_of(self.config.embedding.shards)
+        return [self.made("embed", experiment=experiment, scatteritem=shard) for shard in shards]
+
     # ---- The user's own files, and weights ----------------------------------------------------------------------
 
     def _weights(self, weights: object) -> File:
@@ -122,3 +134,25 @@ class Results:
     def _absent(self, path: str) -> File:
         """The placeholder for a missing user's file: output of a job that asks for it."""
         return self.made("by_hand", file=path.lstrip("/"))
+
+    def weights(self, experiment: Experiment) -> dict[str, File]:
+        """All weights an experiment's model is built from, by name; `start` is the checkpoint it starts from."""
+        text = getattr(self.config.models[experiment.model], "text", None)
+        named = {} if text is None else {"text": text.weights, "passage": text.passage, "joint": text.joint}
+        files = {name: self._weights(_plain(entry)) for name, entry in named.items() if entry}
+        run = training_of(self.config, experiment)
+        if run and run.start:
+            files["start"] = self.checkpoint(self.experiment(run.start))
+        return files
+
+
+def shards_of(count: int) -> list[str]:
+    """The names of shards: `1-of-2`, `2-of-2`."""
+    return [f"{number}-of-{count}" for number in range(1, count + 1)]
+
+
+def _plain(entry: object) -> object:
+    """The published weights of a joint encoder, as ordinary weights."""
+    if not hasattr(entry, "layout"):
+        return entry
+    return PackageWeights(package=entry.package, path=entry.path) if entry.package else entry
