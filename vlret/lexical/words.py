@@ -10,6 +10,7 @@ marks join Hebrew letters wherever the annex says so; Lucene's grammar misses so
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,8 +18,10 @@ from functools import cache
 import regex
 
 LONGEST = 255  # UTF-16 units, Lucene's StandardAnalyzer.DEFAULT_MAX_TOKEN_LENGTH
-# The rules for lower-case ASCII.
-ASCII = re.compile(r"[a-z0-9_]++(?:[.,:;'](?:(?<=[a-z][.:'])(?=[a-z])|(?<=[0-9][.,;'])(?=[0-9]))[a-z0-9_]++)*+")
+# Before, `re` matches possessive quantifiers wrongly (github.com/python/cpython, issues 100061 and 106052).
+SOUND = sys.version_info >= (3, 11, 5)
+# The rules for lower-case ASCII. Nothing follows that could make the quantifiers backtrack, so none is possessive.
+ASCII = re.compile(r"[a-z0-9_]+(?:[.,:;'](?:(?<=[a-z][.:'])(?=[a-z])|(?<=[0-9][.,;'])(?=[0-9]))[a-z0-9_]+)*")
 # `Extended_Pictographic` of Unicode 12.1: later versions drop symbols such as the sharp, which are words to Lucene.
 PICTOGRAPHIC = (
     "©®‼⁉™ℹ\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf\u23e9-\u23f3\u23f8-\u23faⓂ\u25aa\u25ab\u25b6\u25c0"
@@ -108,7 +111,7 @@ def _units(text: str) -> int:
 @cache
 def _rules(astral: bool) -> re.Pattern | regex.Pattern:
     """The rules as a pattern for any text, or without `astral` a fast one for characters up to U+FFFF."""
-    if astral:
+    if astral or not SOUND:
         return regex.compile(_filled(CLASSES), regex.VERBOSE)
     return re.compile(_filled({name: _ranges(members) for name, members in CLASSES.items()}), re.VERBOSE)
 
